@@ -1,0 +1,34 @@
+# Everything below sets itself up: python3 (3.11 or newer), make and g++ are all it needs.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+PYTEST_OPTIONS ?=
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
+	$(BIN)/snakemake --cores all --quiet rules demo
+	@cat results/refshapes_tris/scores.txt
+	@echo "report: $(CURDIR)/results/refshapes_tris/report.html"
+
+test: $(READY)  ## all tests
+	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+
+bench: $(READY)  ## speed, as ratios
+	$(BIN)/python -m benchmarks.walk
+
+clean:  ## removes results, not data
+	rm -rf results .snakemake
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[test]"
+	@touch $@

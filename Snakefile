@@ -1,0 +1,15 @@
+# Segmentation masks from text alone: the whole workflow.
+#
+#   snakemake --cores 32 --resources gpu=4 demo
+#
+# A target for every experiment and every data set of configs/ (snakemake --list-rules shows them).
+# Elsewhere: --config configs=my/configs results=my/results
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/tris.smk"
+include: "workflow/rules/irnet.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/targets.smk"

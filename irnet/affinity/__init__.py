@@ -1,0 +1,1 @@
+"""Parts of the inter-pixel relation network: labels, network, random walk, instances."""

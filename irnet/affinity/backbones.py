@@ -1,0 +1,98 @@
+"""Feature extractors of the inter-pixel relation network: five maps of strides 4, 4, 8, 16, 16.
+
+The strides are the official ones (net/resnet50_irn.py): the last stage keeps the stride of the one
+before it.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+from torchvision.models.resnet import BasicBlock
+
+from stages.core.errors import InputError
+from stages.training.checkpoint import load_weights
+
+
+class Backbone(nn.Module):
+    """What the heads need to know of a feature extractor."""
+
+    channels: tuple[int, ...]
+
+    def load_imagenet(self, path: Path) -> None:
+        """Start from ImageNet weights."""
+        raise InputError(f"{path}: this backbone has no ImageNet weights; leave `weights` out")
+
+
+class FrozenResNet50(Backbone):
+    """torchvision's ResNet-50 without a stride in the last stage; it is never trained."""
+
+    channels = (64, 256, 512, 1024, 2048)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = resnet50(weights=None)
+        del self.network.fc
+        first = self.network.layer4[0]
+        first.conv2.stride = first.downsample[0].stride = (1, 1)
+        self.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FrozenResNet50":
+        """Batch normalization keeps ImageNet's statistics while the heads are trained."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        net = self.network
+        features = [net.maxpool(net.relu(net.bn1(net.conv1(images))))]
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            features.append(stage(features[-1]))
+        return features
+
+    def load_imagenet(self, path: Path) -> None:
+        """Load torchvision's resnet50 file (.pth or .safetensors)."""
+        if path.suffix == ".safetensors":
+            state, _ = load_weights(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {name: value for name, value in state.items() if not name.startswith("fc.")}
+        missing = set(self.network.state_dict()) - set(weights)
+        # Files from before torch 0.4 have no such counters, and nothing reads them here.
+        missing = {name for name in missing if not name.endswith("num_batches_tracked")}
+        if missing:
+            raise InputError(
+                f"{path}: lacks {min(missing)} and {len(missing) - 1} more tensors;"
+                " needed: the weights of torchvision's resnet50"
+            )
+        self.network.load_state_dict(weights, strict=False)
+
+
+class NarrowResNet(Backbone):
+    """A residual network of one narrow block a stage, trained from scratch with the heads."""
+
+    channels = (16, 24, 32, 48, 64)
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = self.channels[0]
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, stem, kernel_size=7, stride=4, padding=3, bias=False),
+            nn.BatchNorm2d(stem),
+            nn.ReLU(inplace=True),
+        )
+        widths = zip(self.channels[:-1], self.channels[1:], (1, 2, 2, 1), strict=True)
+        self.stages = nn.ModuleList(_block(*width) for width in widths)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        features = [self.stem(images)]
+        for stage in self.stages:
+            features.append(stage(features[-1]))
+        return features
+
+
+def _block(channels: int, width: int, stride: int) -> BasicBlock:
+    shortcut = nn.Sequential(
+        nn.Conv2d(channels, width, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(width)
+    )
+    return BasicBlock(channels, width, stride, shortcut)

@@ -1,0 +1,126 @@
+"""Training items of the inter-pixel relation network: augmented images with confident labels.
+
+Official voc12/dataloader.py. Every random draw is a function of seed, epoch and item; if the
+objects of an image share a batch (group_by_image), of seed, epoch and image, so that they share the
+crop as well. The labels of pairs are made on the device from the small label grid, not here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from irnet.affinity.images import network_input, read_rgb, resize, scaled
+from irnet.affinity.network import CELL
+from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
+from stages.core.config import Affinity
+from stages.core.masks import decode
+
+SCALES = (0.5, 1.5)  # official range of the random size
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image (3, S, S) and the label grid (S / 4, S / 4) of one of its objects."""
+
+    number: int  # of the image
+    image: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image is seen: enlarged, mirrored or not, and cropped."""
+
+    scale: float
+    mirrored: bool
+    size: int
+    corner: list[int]  # (down, right)
+
+    def apply(self, picture: NDArray[Any], fill: float) -> NDArray[Any]:
+        """The crop (..., S, S) of a picture (..., H, W) that has been enlarged already."""
+        turned = picture[..., ::-1] if self.mirrored else picture
+        return place(turned, self.size, self.corner, fill)
+
+
+class LabeledObjects:
+    """One item for each object: its image at a random size, maybe mirrored, cropped at random.
+
+    `table` has a row for each object: file, image, width, height and the columns of `labels`.
+    """
+
+    def __init__(self, table: pd.DataFrame, config: Affinity) -> None:
+        self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+        self.groups: NDArray[np.int64] | None = table.image.to_numpy(np.int64)
+        self.config = config
+        self.latest: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: tuple[int, int]) -> Item:
+        epoch, index = draw
+        row = self.rows[index]
+        shared = self.config.group_by_image
+        view = self._view(epoch, row["image"] if shared else index, row["width"], row["height"])
+        if not shared or self.latest is None or self.latest[0] != (epoch, row["image"]):
+            pixels = read_rgb(row["file"], row["width"], row["height"])
+            colors = view.apply(network_input(pixels, view.scale).numpy(), 0)
+            self.latest = ((epoch, row["image"]), colors)
+        labels = view.apply(resize(read_labels(row), view.scale, Image.Resampling.NEAREST), IGNORE)
+        grid = resize(labels, 1 / CELL, Image.Resampling.NEAREST)
+        return Item(row["image"], self.latest[1], grid)
+
+    def _view(self, epoch: int, drawn: int, width: int, height: int) -> "View":
+        random = np.random.default_rng([self.config.seed, epoch, drawn])
+        scale = self.config.input_scale * random.uniform(*SCALES)
+        mirrored = bool(random.random() < 0.5)
+        size = self.config.crop_size
+        corner = [_corner(scaled(side, scale), size, random) for side in (height, width)]
+        return View(scale, mirrored, size, corner)
+
+    def collate(self, items: list[Item]) -> dict[str, Tensor]:
+        """Images (B, 3, S, S), labels (P, S / 4, S / 4), and the image (P,) of each object."""
+        shared = self.config.group_by_image
+        keys = [item.number if shared else place for place, item in enumerate(items)]
+        first = dict(zip(reversed(keys), reversed(items), strict=True))
+        order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+        return {
+            "images": torch.from_numpy(np.stack([first[key].image for key in order])),
+            "labels": torch.from_numpy(np.stack([item.labels for item in items])),
+            "image_index": torch.tensor([order[key] for key in keys]),
+        }
+
+
+def read_labels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The label of each pixel (H, W) of a row of the labels table."""
+    height, width = row["height"], row["width"]
+    labels = np.full((height, width), BACKGROUND, np.uint8)
+    labels[decode(row["ignore"], height, width)] = IGNORE
+    labels[decode(row["foreground"], height, width)] = FOREGROUND
+    return labels
+
+
+def place(picture: NDArray[Any], size: int, corner: list[int], fill: float) -> NDArray[Any]:
+    """A crop (..., size, size) of a picture, moved up and left by `corner`; `fill` around it."""
+    frame = np.full((*picture.shape[:-2], size, size), fill, picture.dtype)
+    source: list[Any] = [...]
+    target: list[Any] = [...]
+    for side, offset in zip(picture.shape[-2:], corner, strict=True):
+        length = min(size, side)
+        source.append(slice(max(0, offset), max(0, offset) + length))
+        target.append(slice(max(0, -offset), max(0, -offset) + length))
+    frame[tuple(target)] = picture[tuple(source)]
+    return frame
+
+
+def _corner(side: int, size: int, random: np.random.Generator) -> int:
+    """Where the crop begins: inside a longer side, before the start of a shorter one."""
+    space = side - size
+    return int(random.integers(min(0, space), max(0, space) + 1))

@@ -1,0 +1,144 @@
+"""Pseudo masks of the objects of an image, from their response maps and the relation network.
+
+Ahn et al. (IRNet, CVPR 2019). The official step_refer/make_ins_seg_labels.py repeats the network,
+the instances and the transition matrix for each object of an image, and keeps a full-size score map
+of each instance. Here all objects of an image, and all their instances, walk together.
+
+Shapes: P objects, H x W pixels of the image, h x w cells of the network's grid, K rows: the
+instances of an object.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from skimage.measure import label as connected_components
+from torch import Tensor
+
+from irnet.affinity.instances import find_instances
+from irnet.affinity.network import CELL
+from irnet.affinity.walk import random_walk
+from stages.core.config import Propagation
+
+SMALLEST_FRAGMENT = 0.01  # of the image; official: smaller fragments score 0 but stay in the mask
+ROWS_AT_ONCE = 32  # instances that are enlarged to image size together
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What the network says of an image: edges (h, w), and the instance (h, w) of each cell."""
+
+    edge: Tensor
+    instances: Tensor
+
+
+@dataclass(frozen=True)
+class PseudoMask:
+    """A mask (H, W) and the best score of its fragments; a dead response has an empty mask."""
+
+    mask: NDArray[np.bool_]
+    score: float
+    dead: bool
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """Connected parts of the instances of one object, the instances in order."""
+
+    label: NDArray[np.int64]  # (H, W) 0: background, else the fragment's number from 1
+    scores: NDArray[np.float32]  # (fragments,)
+
+
+def find_relations(edge: Tensor, displacement: Tensor, config: Propagation) -> Relations:
+    """Edges and instances of an image, from the network's predictions (h, w) and (2, h, w)."""
+    if not config.instances:
+        return Relations(edge, torch.zeros_like(edge, dtype=torch.long))
+    found = find_instances(displacement, config.refinement_steps, config.cluster_threshold)
+    return Relations(edge, torch.from_numpy(found).to(edge.device))
+
+
+def pseudo_masks(
+    responses: Tensor, relations: Relations, factor: int, config: Propagation
+) -> list[PseudoMask]:
+    """A mask for each of the non-negative response maps (P, H, W) of one image.
+
+    `factor` is the number of image pixels a cell. A response that is zero everywhere gives an
+    empty mask, where the official code divides zero by zero and takes the whole image.
+    """
+    spread = spread_responses(responses, relations, config)
+    shape = (responses.shape[1], responses.shape[2])
+    return [_pseudo_mask(rows, factor, shape, config) for rows in spread]
+
+
+def spread_responses(responses: Tensor, relations: Relations, config: Propagation) -> list[Tensor]:
+    """For each response (H, W) of P, its walk from each instance it touches: (K, h, w)."""
+    grid = relations.edge.shape
+    small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
+    members = F.one_hot(relations.instances).permute(2, 0, 1).bool()  # (instances, h, w)
+    # An instance that the response does not touch stays at zero: it need not walk.
+    parts = [response * members for response in small]
+    rows = [part[part.flatten(1).any(1)] for part in parts]
+    walked = random_walk(torch.cat(rows), relations.edge, config.radius, config.beta, config.steps)
+    return list(walked.split([len(part) for part in rows]))
+
+
+def strongest(rows: Tensor, factor: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Highest score (H, W) of rows (K, h, w) at image size, and the row (H, W) it is from."""
+    best, owner = None, None
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE, None]
+        if factor > 1:
+            part = F.interpolate(part, scale_factor=factor, mode="bilinear", align_corners=False)
+        values, which = part[:, 0, : shape[0], : shape[1]].max(dim=0)
+        if best is None or owner is None:
+            best, owner = values, which
+        else:
+            owner = torch.where(values > best, which + start, owner)
+            best = torch.maximum(values, best)
+    assert best is not None and owner is not None
+    return best, owner
+
+
+def assign(best: Tensor, owner: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Scores (H, W) relative to the highest, and the row from 1, or 0 for background.
+
+    A score that is not a number (all rows zero) is foreground, as the official arg max has it.
+    """
+    relative = best / best.max()
+    inside = (relative > threshold) | relative.isnan()
+    return relative, torch.where(inside, owner + 1, 0)
+
+
+def split_fragments(relative: NDArray[np.float32], owner: NDArray[np.int64]) -> Fragments:
+    """Connected parts of each instance; those under 1 % of the image score 0."""
+    label = connected_components(owner, connectivity=1, background=0)
+    count = int(label.max())
+    sizes = np.bincount(label.ravel(), minlength=count + 1)[1:]
+    scores = np.zeros(count + 1, np.float32)
+    with np.errstate(invalid="ignore"):
+        np.maximum.at(scores, label.ravel(), relative.ravel())
+    scores = scores[1:]
+    scores[sizes < SMALLEST_FRAGMENT * label.size] = 0
+    instance = np.zeros(count + 1, np.int64)
+    instance[label.ravel()] = owner.ravel()
+    order = np.argsort(instance[1:], kind="stable")
+    number = np.zeros(count + 1, np.int64)
+    number[order + 1] = np.arange(1, count + 1)
+    return Fragments(number[label], scores[order])
+
+
+def _pseudo_mask(
+    rows: Tensor, factor: int, shape: tuple[int, int], config: Propagation
+) -> PseudoMask:
+    if len(rows) == 0 or not bool(rows.max() > 0):
+        return PseudoMask(np.zeros(shape, bool), 0.0, dead=True)
+    relative, owner = assign(*strongest(rows, factor, shape), config.background_threshold)
+    fragments = split_fragments(relative.cpu().numpy(), owner.cpu().numpy())
+    return PseudoMask(fragments.label > 0, float(fragments.scores.max(initial=0)), dead=False)
+
+
+def image_factor(input_scale: int) -> int:
+    """Image pixels a cell, when images are enlarged by `input_scale` for the network."""
+    return CELL // input_scale

@@ -1,0 +1,91 @@
+"""The random walk that spreads scores over a grid, up to where edges are.
+
+Ahn et al. (IRNet, CVPR 2019), section 5; official misc/indexing.py. The official code makes the
+dense matrix T between all N cells of the grid and squares it eight times to apply T^256 to a few
+rows. Here T is never dense: a cell touches some 69 others, and the rows take `steps` sparse steps.
+On a 60 x 80 grid that is over a hundred times less work; in float32 the two differ by 1e-4.
+
+Shapes: K rows, D directions, H x W grid, N = H W cells.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from irnet.affinity.pairs import directions, path_affinity
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """The non-zero entries of the transition matrix of a grid, row after row."""
+
+    starts: Tensor  # (N + 1,) where the entries of each row begin
+    columns: Tensor  # (entries,) the cell that walks into the row's cell
+    rows: Tensor  # (entries,)
+    pairs: Tensor  # (entries,) its place in the flat (D, H, W) affinities; D H W: the cell itself
+
+
+@lru_cache(maxsize=16)
+def neighbors(radius: int, height: int, width: int, device: torch.device) -> Neighbors:
+    """The pairs of a grid, which depend on nothing but its size; kept on the device."""
+    cells = torch.arange(height * width).view(height, width)
+    rows, columns, places = [cells.flatten()], [cells.flatten()], [torch.full_like(cells, -1)]
+    for number, pair in enumerate(directions(radius)):
+        left, right = max(0, -pair.right), width - max(0, pair.right)
+        near = cells[: max(0, height - pair.down), left : max(left, right)].flatten()
+        far = near + pair.down * width + pair.right
+        rows += [near, far]
+        columns += [far, near]
+        places += [number * cells.numel() + near] * 2
+    row, column = torch.cat(rows), torch.cat(columns)
+    place = torch.cat([part.flatten() for part in places])
+    place[place < 0] = len(directions(radius)) * cells.numel()
+    order = torch.argsort(row * cells.numel() + column)
+    starts = torch.zeros(cells.numel() + 1, dtype=torch.int32)
+    starts[1:] = torch.bincount(row, minlength=cells.numel()).cumsum(0)
+    tables = (starts, column[order].int(), row[order], place[order])
+    return Neighbors(*(table.to(device) for table in tables))
+
+
+def transition(edge: Tensor, radius: int, beta: float) -> Tensor:
+    """The transposed transition matrix (N, N) of an edge map (H, W), as sparse rows.
+
+    Entry (j, i) is the probability with which a score at cell i arrives at cell j: their affinity
+    to the power of beta, over the sum of all affinities of j (the official normalization).
+    Made in float64, because the walk repeats the rounding of its entries hundreds of times.
+    """
+    height, width = edge.shape
+    reach = radius - 1
+    # Outside the image everything is edge, so that no pair leaves it.
+    padded = F.pad(edge.double(), (reach, reach, 0, reach), value=1.0)
+    affinity = path_affinity(padded[None], radius).pow(beta).flatten()  # (D H W,)
+    entries = neighbors(radius, height, width, edge.device)
+    values = torch.cat([affinity, affinity.new_ones(1)])[entries.pairs]
+    totals = values.new_zeros(height * width).index_add_(0, entries.rows, values)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            entries.starts,
+            entries.columns,
+            (values / totals[entries.rows]).to(edge.dtype),
+            size=(height * width, height * width),
+            check_invariants=False,
+        )
+
+
+def random_walk(scores: Tensor, edge: Tensor, radius: int, beta: float, steps: int) -> Tensor:
+    """Scores (K, H, W) after `steps` steps of the walk on an edge map (H, W) of values in [0, 1].
+
+    As in the official code the scores are first weakened where the edge map is strong.
+    """
+    if len(scores) == 0:
+        return scores
+    matrix = transition(edge, radius, beta)
+    rows = (scores * (1 - edge)).flatten(1).T.contiguous()  # (N, K)
+    for _ in range(steps):
+        rows = matrix @ rows
+    return rows.T.reshape(scores.shape)

@@ -1,0 +1,129 @@
+"""Confident labels of objects: their response maps, made to fit the image by a dense CRF.
+
+Official step_refer/cam_to_ir_label.py. The objects of an image are done together, images are spread
+over processes.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irnet.affinity.crf import DenseCrf, confident_labels
+from irnet.affinity.images import read_rgb
+from irnet.affinity.pairs import FOREGROUND, IGNORE
+from irnet.affinity.responses import MappedImage, full_size, mapped_images
+from stages.core.command import main
+from stages.core.config import Labels
+from stages.core.errors import InputError
+from stages.core.masks import decode, encode
+from stages.core.tables import read_samples, write_table
+from stages.training.engine import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The work of one process on one image."""
+
+    image: MappedImage
+    config: Labels
+
+
+def run(samples: Path, maps: list[Path], labels: Path, config: Labels, workers: int = 1) -> None:
+    images = mapped_images(read_samples(samples), maps)
+    tasks = [Task(image, config) for image in images]
+    progress = Progress("labels", 0, len(tasks))
+    rows: list[dict[str, Any]] = []
+    for number, labeled in enumerate(_labeled(tasks, workers), start=1):
+        rows += labeled
+        progress.update(number, {})
+    rows.sort(key=lambda row: row["object"])
+    write_table(labels, "labels", rows)
+    empty = sum(not decode(row["foreground"], row["height"], row["width"]).any() for row in rows)
+    if empty:
+        log.warning("%d of %d objects have no confident foreground", empty, len(rows))
+
+
+def label_image(task: Task) -> list[dict[str, Any]]:
+    """A row of the labels table for each object of an image."""
+    image = task.image
+    crf = DenseCrf(read_rgb(image.file, image.width, image.height), task.config)
+    rows = []
+    for target, response in zip(image.objects, full_size(image), strict=True):
+        found = confident_labels(response.numpy(), crf)
+        rows.append(
+            {
+                "object": target,
+                "height": image.height,
+                "width": image.width,
+                "foreground": encode(found == FOREGROUND),
+                "ignore": encode(found == IGNORE),
+            }
+        )
+    return rows
+
+
+def _labeled(tasks: list[Task], workers: int) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each task, in order; an error names the image it is about."""
+    if workers <= 1:
+        for task in tasks:
+            yield _named(task)
+        return
+    with ProcessPoolExecutor(workers, _new_processes(), initializer=_start_worker) as pool:
+        futures = [pool.submit(_named, task) for task in tasks]
+        try:
+            yield from _results(tasks, futures)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _results(
+    tasks: Iterable[Task], futures: Iterable[Future[list[dict[str, Any]]]]
+) -> Iterator[list[dict[str, Any]]]:
+    for task, future in zip(tasks, futures, strict=True):
+        try:
+            yield future.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                f"{task.image.file}: a process ended without a word at this image or one of the"
+                " next (out of memory?); use fewer workers"
+            ) from error
+
+
+def _named(task: Task) -> list[dict[str, Any]]:
+    try:
+        return label_image(task)
+    except InputError:
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{task.image.file}: {error}") from error
+
+
+def _new_processes() -> BaseContext:
+    """Forks of a process that has only imported this module, where there are such.
+
+    A fork of this process itself can hang: torch has run in it. Entirely new processes would each
+    import torch, for seconds.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["irnet.make_labels"])
+    return context
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)  # one process a core
+
+
+if __name__ == "__main__":
+    main(run)

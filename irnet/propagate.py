@@ -1,0 +1,70 @@
+"""Spread the response maps by random walk up to the edges: one pseudo mask for each object.
+
+Official step_refer/make_ins_seg_labels.py. The network, the instances and the transition matrix are
+made once for each image; the official code makes them for each object.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from irnet.affinity.images import network_input, read_rgb
+from irnet.affinity.network import AffinityNetwork, load_affinity
+from irnet.affinity.pseudo_masks import PseudoMask, find_relations, image_factor, pseudo_masks
+from irnet.affinity.responses import MappedImage, full_size, mapped_images
+from stages.core.command import main
+from stages.core.config import Propagation
+from stages.core.device import choose_device
+from stages.core.masks import encode
+from stages.core.tables import read_samples, write_table
+from stages.training.engine import Progress
+
+log = logging.getLogger(__name__)
+
+
+def run(samples: Path, maps: list[Path], model: Path, masks: Path, config: Propagation) -> None:
+    images = mapped_images(read_samples(samples), maps)
+    network, trained = load_affinity(model)
+    network.to(choose_device())
+    progress = Progress("pseudo masks", 0, len(images))
+    rows: list[dict[str, Any]] = []
+    dead = 0
+    for number, image in enumerate(images, start=1):
+        found = propagate(network, trained.input_scale, image, config)
+        dead += sum(mask.dead for mask in found)
+        rows += [_row(target, mask) for target, mask in zip(image.objects, found, strict=True)]
+        progress.update(number, {})
+    rows.sort(key=lambda row: row["object"])
+    write_table(masks, "masks", rows)
+    if dead:
+        log.warning("%d of %d objects have no response at all: empty masks", dead, len(rows))
+
+
+@torch.no_grad()
+def propagate(
+    network: AffinityNetwork, input_scale: int, image: MappedImage, config: Propagation
+) -> list[PseudoMask]:
+    """The pseudo mask of each object of an image."""
+    device = next(network.parameters()).device
+    colors = network_input(read_rgb(image.file, image.width, image.height), input_scale)
+    relations = find_relations(*network.predict(colors.to(device)), config)
+    responses = full_size(image).to(device)
+    return pseudo_masks(responses, relations, image_factor(input_scale), config)
+
+
+def _row(target: int, found: PseudoMask) -> dict[str, Any]:
+    height, width = found.mask.shape
+    mask = encode(found.mask)
+    return {
+        "object": target,
+        "height": height,
+        "width": width,
+        "mask": mask,
+        "score": found.score,
+    }
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,106 @@
+"""Train the inter-pixel relation network on confident labels.
+
+Official step_refer/train_irn.py. Departures: the mean displacement is measured once for each image,
+not once for each of its objects, and the last, smaller batch of an epoch counts.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from irnet.affinity.dataset import LabeledObjects, place
+from irnet.affinity.images import network_input, read_rgb
+from irnet.affinity.network import (
+    CELL,
+    AffinityNetwork,
+    RelationTraining,
+    about_affinity,
+    load_affinity,
+)
+from stages.core.command import main
+from stages.core.config import Affinity
+from stages.core.device import choose_device
+from stages.core.errors import InputError
+from stages.core.tables import read_samples, read_table, sample_files
+from stages.training.checkpoint import fingerprint, save_weights
+from stages.training.engine import fit
+
+log = logging.getLogger(__name__)
+
+
+def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> None:
+    _require_room(config)
+    table = labeled_objects(samples, labels)
+    # Named apart: without the mean displacement it is not the result yet.
+    trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")
+    weights = [config.weights] if config.weights is not None else []
+    about = about_affinity(config)
+    fit(
+        RelationTraining(config),
+        LabeledObjects(table, config),
+        config,
+        output=trained,
+        fingerprint=fingerprint(config, [*sample_files(samples), *labels, *weights]),
+        about=about,
+    )
+    network, _ = load_affinity(trained)
+    network.displacement.mean.copy_(mean_displacement(network, table, config))
+    save_weights(model, network.state_dict(), about)
+    trained.unlink()
+
+
+def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
+    """A row for each object with labels: those, and its image's number, file and size."""
+    data = read_samples(samples)
+    table = read_table("labels", labels).merge(
+        data.objects[["object", "image"]], on="object", how="left"
+    )
+    unknown = table[table.image.isna()]
+    place_of = ", ".join(map(str, labels))
+    if not unknown.empty:
+        raise InputError(
+            f"{place_of}: object {unknown.object.iloc[0]} is not in {samples};"
+            " needed: labels made from these samples"
+        )
+    if table.empty:
+        raise InputError(f"{place_of}: no object has labels; needed: at least one")
+    return table.astype({"image": "int64"}).merge(data.images[["image", "file"]], on="image")
+
+
+@torch.no_grad()
+def mean_displacement(
+    network: AffinityNetwork, table: pd.DataFrame, config: Affinity
+) -> torch.Tensor:
+    """The mean (2,) of the displacement over all images, cropped or filled up as in training.
+
+    The losses only see differences between cells, so what is common to all of them is arbitrary.
+    """
+    device = choose_device()
+    network.to(device).eval()
+    total = torch.zeros(2, dtype=torch.float64)
+    images = table.drop_duplicates("image")
+    for row in images.to_dict("records"):
+        image = read_rgb(row["file"], row["width"], row["height"])
+        colors = network_input(image, config.input_scale)
+        crop = torch.from_numpy(place(colors.numpy(), config.crop_size, [0, 0], 0))
+        _, displacement = network(crop[None].to(device))
+        total += displacement.mean(dim=(0, 2, 3)).double().cpu()
+    log.info("mean displacement measured on %d images", len(images))
+    return (total / len(images)).float()
+
+
+def _require_room(config: Affinity) -> None:
+    """A pair of cells must fit into the crop in every direction."""
+    least = CELL * (2 * config.radius - 1)
+    if config.crop_size < least:
+        raise InputError(
+            f"affinity: crop_size {config.crop_size} with radius {config.radius};"
+            f" needed: at least {least}"
+        )
+
+
+if __name__ == "__main__":
+    main(run)

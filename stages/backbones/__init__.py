@@ -1,0 +1,1 @@
+"""The pretrained networks that models are built on, each as plain named features."""

@@ -1,0 +1,243 @@
+"""CLIP (Radford et al., ICML 2021) as image features at four scales and features of expressions.
+
+One class serves OpenAI's published weights and the small CLIP of the embedded data set. The layers
+are open_clip's; parameters have the names and the order of OpenAI's files, so that official
+checkpoints of models built on CLIP load by key. Departures from OpenAI's code: expressions may be
+shorter than the positional embedding, which is then cut (attention is causal, so this is exact);
+images may have any size, for which the pooling attention's positions are interpolated as TRIS
+does (official CLIP/clip/model.py, AttentionPool2d); that attention computes only its one used
+query.
+
+Shapes: B images, T expressions of L tokens, H x W pixels, D text width, E embedding.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from open_clip.modified_resnet import Bottleneck, ModifiedResNet
+from open_clip.transformer import Transformer, VisionTransformer
+from torch import Tensor, nn
+
+from stages.backbones.weights import load_exactly, read_weights
+from stages.core.config import ClipSource
+from stages.core.errors import InputError
+
+Module = TypeVar("Module", bound=nn.Module)
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files
+
+
+class Clip(nn.Module):
+    """CLIP from an open_clip style description: embed_dim, vision_cfg, text_cfg, quick_gelu."""
+
+    causal_mask: Tensor
+    mean = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on, RGB in 0..1
+    std = (0.26862954, 0.26130258, 0.27577711)
+
+    def __init__(self, description: dict[str, Any], output_stride: int = 32) -> None:
+        super().__init__()
+        parts = open_clip.CLIP(
+            description["embed_dim"],
+            vision_cfg=open_clip.CLIPVisionCfg(**description["vision_cfg"]),
+            text_cfg=open_clip.CLIPTextCfg(**description["text_cfg"]),
+            quick_gelu=description.get("quick_gelu", False),
+        )
+        self.positional_embedding = parts.positional_embedding
+        self.text_projection = parts.text_projection
+        self.logit_scale = parts.logit_scale
+        self.visual = parts.visual
+        self.transformer = parts.transformer
+        self.token_embedding = parts.token_embedding
+        self.ln_final = parts.ln_final
+        self.register_buffer("causal_mask", parts.attn_mask, persistent=False)
+        self.output_stride = output_stride
+        _order_as_openai(self.transformer)
+        if isinstance(self.visual, VisionTransformer):
+            _order_as_openai(self.visual.transformer)
+        if output_stride < 32:
+            _leave_out_pooling(self.residual, output_stride)
+
+    @property
+    def residual(self) -> ModifiedResNet:
+        """The image encoder, where it must be a residual network."""
+        if not isinstance(self.visual, ModifiedResNet):
+            raise InputError("clip.model: a vision transformer; needed a residual CLIP (RN50)")
+        return self.visual
+
+    @property
+    def channels(self) -> tuple[int, int, int, int]:
+        """Channels of the four feature maps of `stages`."""
+        blocks = (getattr(self.residual, f"layer{number}")[-1] for number in (1, 2, 3, 4))
+        first, second, third, fourth = (block.conv3.out_channels for block in blocks)
+        return first, second, third, fourth
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """Pixels a cell of the four feature maps of `stages`."""
+        limit = self.output_stride
+        return 4, 8, min(16, limit), min(32, limit)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width, in pixels, of the images the model was trained on."""
+        size = self.visual.image_size
+        return size if isinstance(size, int) else size[0]
+
+    @property
+    def text_width(self) -> int:
+        """D, the channels of a word's feature."""
+        return self.token_embedding.embedding_dim
+
+    @property
+    def embedding(self) -> int:
+        """E, the channels that images and expressions are compared in."""
+        return self.text_projection.shape[1]
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that an expression may have."""
+        return self.positional_embedding.shape[0]
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """Feature maps c1..c4 of images (B, 3, H, W), of stride 4, 8, 16, 32 or less."""
+        visual = self.residual
+        features = visual.stem(images)
+        maps = []
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            features = layer(features)
+            maps.append(features)
+        return maps
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Embedding (B, E), not normalized, of images (B, 3, H, W)."""
+        if isinstance(self.visual, VisionTransformer):
+            return self.visual(images)
+        return self.pool(self.stages(images)[-1])
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Embedding (B, E) of the last feature map (B, C, h, w), by the pooling attention."""
+        attention = self.residual.attnpool
+        batch, channels, height, width = features.shape
+        cells = features.flatten(2).transpose(1, 2)  # (B, hw, C)
+        cells = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)  # (B, 1 + hw, C)
+        cells = cells + resize_positions(attention.positional_embedding, height, width)
+        shape = (batch, -1, attention.num_heads, channels // attention.num_heads)  # split in heads
+        query = attention.q_proj(cells[:, :1]).view(shape).transpose(1, 2)  # (B, heads, 1, c)
+        key = attention.k_proj(cells).view(shape).transpose(1, 2)
+        value = attention.v_proj(cells).view(shape).transpose(1, 2)
+        pooled = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1, c)
+        return attention.c_proj(pooled.reshape(batch, channels))
+
+    def encode_text(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the words (T, L, D) and of the whole expression (T, E) of tokens (T, L).
+
+        The expression is read at its end token, the highest id; neither is normalized.
+        """
+        words = self.embed_text(tokens)
+        words = self.transformer(words, attn_mask=self.mask(tokens))
+        return self.finish_text(words, tokens)
+
+    def embed_text(self, tokens: Tensor) -> Tensor:
+        """What the text transformer starts from: (T, L, D) of tokens (T, L)."""
+        length = tokens.shape[1]
+        if length > self.context_length:
+            raise InputError(
+                f"tokens: {length} an expression; needed at most {self.context_length}, the"
+                " positions of this CLIP (see clip.context_length)"
+            )
+        return self.token_embedding(tokens) + self.positional_embedding[:length]
+
+    def mask(self, tokens: Tensor) -> Tensor:
+        """Added to the attention of the text transformer: no word sees a later one (L, L)."""
+        length = tokens.shape[1]
+        return self.causal_mask[:length, :length]
+
+    def finish_text(self, words: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Words (T, L, D) and expressions (T, E) from what the text transformer gave."""
+        words = self.ln_final(words)
+        ends = words[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
+        return words, ends @ self.text_projection
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unit image features (B, E), unit expression features (T, E) and the scale of logits."""
+        image_features = F.normalize(self.encode_image(images), dim=-1)
+        text_features = F.normalize(self.encode_text(tokens)[1], dim=-1)
+        return image_features, text_features, self.logit_scale.exp()
+
+
+def load_clip(source: ClipSource) -> Clip:
+    """The CLIP of a configuration, with its weights where it names some.
+
+    Raises InputError for an unknown model, for weights of another architecture, and for a context
+    longer than the model's.
+    """
+    clip = Clip(read_description(source.model), source.output_stride)
+    if source.context_length > clip.context_length:
+        raise InputError(
+            f"clip.context_length: {source.context_length}; needed at most the "
+            f"{clip.context_length} tokens of {source.model}"
+        )
+    if source.weights is not None:
+        state = read_weights(source.weights)
+        state = {name: tensor for name, tensor in state.items() if name not in NOT_WEIGHTS}
+        load_exactly(clip, state, source.weights)
+    return clip
+
+
+def read_description(model: str) -> dict[str, Any]:
+    """What Clip is built from: the content of a .json, or what open_clip knows under this name.
+
+    Weights under open_clip's plain names are OpenAI's, trained with the QuickGELU activation.
+    """
+    if model.endswith(".json"):
+        path = Path(model)
+        if not path.is_file():
+            raise InputError(f"clip.model: no file {model}; needed an open_clip style description")
+        description = json.loads(path.read_text())
+        absent = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in description]
+        if absent:
+            raise InputError(f"{model}: no {absent[0]}; needed embed_dim, vision_cfg, text_cfg")
+        return description
+    known = open_clip.get_model_config(model.replace("/", "-"))
+    if known is None:
+        raise InputError(f"clip.model: {model}; needed a name of open_clip's (RN50, ViT-B-32)")
+    return {**known, "quick_gelu": True}
+
+
+def frozen(module: Module) -> Module:
+    """The module, in evaluation mode and without gradients of its own weights."""
+    return module.eval().requires_grad_(False)
+
+
+def _order_as_openai(transformer: Transformer) -> None:
+    # OpenAI's blocks hold the attention before its norm; optimizer states follow that order.
+    for block in transformer.resblocks:
+        for name in ("attn", "ln_1", "mlp", "ln_2"):
+            part = getattr(block, name)
+            delattr(block, name)
+            setattr(block, name, part)
+
+
+def _leave_out_pooling(visual: ModifiedResNet, output_stride: int) -> None:
+    # CLIP's residual networks halve the resolution by average pools, which hold no weights.
+    layers = [visual.layer4] if output_stride == 16 else [visual.layer3, visual.layer4]
+    for layer in layers:
+        block: Bottleneck = layer[0]
+        block.avgpool = nn.Identity()
+        block.downsample[0] = nn.Identity()
+
+
+def resize_positions(positions: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:
+    """Positions (1 + s * s, C) for another grid: (1 + height * width, C).
+
+    The first is of the class token or of the mean, the others are of the cells.
+    """
+    side = round((len(positions) - 1) ** 0.5)
+    if (side, side) == (height, width):
+        return positions
+    grid = positions[1:].T.reshape(1, -1, side, side)
+    grid = F.interpolate(grid, (height, width), mode=mode, align_corners=False)
+    return torch.cat([positions[:1], grid.flatten(2)[0].T])

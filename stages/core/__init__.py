@@ -1,0 +1,1 @@
+"""What every step shares and what needs no model: config, command line, file formats, metrics."""

@@ -1,0 +1,23 @@
+"""Where a step computes: the device, its number format, and its threads."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def choose_device() -> torch.device:
+    """The first visible GPU, else the CPU with the threads that the rule was given.
+
+    Snakemake hands a rule's threads over as OMP_NUM_THREADS.
+    """
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    return torch.device("cpu")
+
+
+def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[None]:
+    """bfloat16 where asked for; `auto` means on a GPU and not on a CPU."""
+    wanted = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    return torch.autocast(device.type, torch.bfloat16) if wanted else nullcontext()

@@ -1,0 +1,121 @@
+"""The YAML files of configs/, loaded and checked when the workflow is parsed."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from stages.core.command import describe
+from stages.core.config import DatasetConfig, Experiment, Section, Settings
+from stages.core.errors import InputError
+
+S = TypeVar("S", bound=Section)
+KINDS = ("datasets", "experiments")
+
+
+@dataclass(frozen=True)
+class Configs:
+    """Everything configs/ says."""
+
+    settings: Settings
+    datasets: dict[str, DatasetConfig]
+    experiments: dict[str, Experiment]
+
+    def source(self, name: str) -> str:
+        """The experiment that stage 1 and the pseudo masks of this one are taken from."""
+        reused = self.experiments[name].reuse
+        return self.source(reused) if reused else name
+
+
+def load_configs(folder: Path) -> Configs:
+    """All configs of a folder, checked alone and against each other.
+
+    Raises InputError that names file, field, finding and remedy, for all findings at once.
+    """
+    findings: list[str] = []
+    settings = _load(folder / "config.yaml", Settings, findings)
+    datasets = _load_all(folder / "datasets", DatasetConfig, findings)
+    experiments = _load_all(folder / "experiments", Experiment, findings)
+    named = {kind: [path.stem for path in _files(folder / kind)] for kind in KINDS}
+    for name, experiment in experiments.items():
+        place = f"{folder}/experiments/{name}.yaml"
+        _known(place, "dataset", experiment.dataset, named["datasets"], findings)
+        _known(place, "reuse", experiment.reuse, named["experiments"], findings)
+        _known(place, "upper_bound", experiment.upper_bound, named["experiments"], findings)
+        findings += _reuse_findings(place, name, experiments)
+        if name in named["datasets"]:
+            findings.append(f"{place}: a data set has this name too; their targets need two names")
+    if settings is not None:
+        _known(f"{folder}/config.yaml", "demo", settings.demo, named["experiments"], findings)
+    if findings or settings is None:
+        raise InputError("\n".join(findings))
+    return Configs(settings, datasets, experiments)
+
+
+def _load(path: Path, section: type[S], findings: list[str]) -> S | None:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        findings.append(f"{path}: {error.strerror}")
+        return None
+    try:
+        return section.model_validate(yaml.safe_load(text) or {})
+    except yaml.YAMLError as error:
+        findings.append(f"{path}: not YAML: {' '.join(str(error).split())}")
+    except ValidationError as error:
+        findings += [_with_suggestion(line, section) for line in describe(str(path), error)]
+    return None
+
+
+def _load_all(folder: Path, section: type[S], findings: list[str]) -> dict[str, S]:
+    loaded = {path.stem: _load(path, section, findings) for path in _files(folder)}
+    return {name: value for name, value in loaded.items() if value is not None}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.yaml"))
+
+
+def _with_suggestion(line: str, section: type[Section]) -> str:
+    """Adds 'did you mean' to a misspelled option."""
+    place, field, finding = line.split(": ", 2)
+    if finding != "no such option":
+        return line
+    *path, option = field.split(".")
+    options = _options(section, path)
+    close = difflib.get_close_matches(option, options, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"options here: {', '.join(options)}"
+    return f"{place}: {field}: no such option; {remedy}"
+
+
+def _options(section: type[Section], path: list[str]) -> list[str]:
+    for part in path:
+        inner = section.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
+            return []
+        section = inner
+    return list(section.model_fields)
+
+
+def _known(place: str, field: str, name: str | None, known: list[str], findings: list[str]) -> None:
+    if name is None or name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+    findings.append(f"{place}: {field}: {name!r} is not known; {remedy}")
+
+
+def _reuse_findings(place: str, name: str, experiments: dict[str, Experiment]) -> list[str]:
+    """A chain of `reuse` must end, and stay on one data set."""
+    seen, current = [name], experiments[name].reuse
+    while current is not None and current in experiments:
+        if current in seen:
+            return [f"{place}: reuse: {' -> '.join([*seen, current])} never ends"]
+        if experiments[current].dataset != experiments[name].dataset:
+            return [f"{place}: reuse: {current} is on data set {experiments[current].dataset}"]
+        seen.append(current)
+        current = experiments[current].reuse
+    return []

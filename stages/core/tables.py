@@ -1,0 +1,202 @@
+"""The Parquet tables that steps hand to each other.
+
+Samples are three tables in one folder; response maps, labels, masks and predictions are one table a
+shard. Every reader takes a list of shards and gives one table; ids are row numbers of the samples.
+
+`images`       image, file, width, height
+`objects`      object, image, split, name, category, boxes (xywh), mask (RLE or null), no_target
+`expressions`  expression, object, text, kind
+`maps`         object, expression (the chosen one), height, width, input_size (pixels a side of what
+               the network saw), grid (float32 bytes), scores
+`labels`       object, height, width, foreground (RLE), ignore (RLE)
+`masks`        object, height, width, mask (RLE), score
+`predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stages.core.errors import InputError
+from stages.core.files import replacing
+
+INT, TEXT, FLOAT = pa.int64(), pa.string(), pa.float32()
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema(list(columns.items()))
+    for name, columns in {
+        "images": {"image": INT, "file": TEXT, "width": pa.int32(), "height": pa.int32()},
+        "objects": {
+            "object": INT,
+            "image": INT,
+            "split": TEXT,
+            "name": TEXT,
+            "category": TEXT,
+            "boxes": pa.list_(pa.list_(FLOAT)),
+            "mask": TEXT,
+            "no_target": pa.bool_(),
+        },
+        "expressions": {"expression": INT, "object": INT, "text": TEXT, "kind": TEXT},
+        "maps": {
+            "object": INT,
+            "expression": INT,
+            "height": pa.int16(),
+            "width": pa.int16(),
+            "input_size": pa.int32(),
+            "grid": pa.binary(),
+            "scores": pa.list_(FLOAT),
+        },
+        "labels": {
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "foreground": TEXT,
+            "ignore": TEXT,
+        },
+        "masks": {
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "mask": TEXT,
+            "score": FLOAT,
+        },
+        "predictions": {
+            "expression": INT,
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "mask": TEXT,
+            "row": pa.int32(),
+            "column": pa.int32(),
+            "score": FLOAT,
+        },
+    }.items()
+}
+
+
+def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> None:
+    """Write rows of one of the table kinds above; nothing is left behind on failure."""
+    schema = SCHEMAS[kind]
+    if isinstance(rows, pd.DataFrame):
+        table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    else:
+        table = pa.Table.from_pylist(list(rows), schema=schema)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_table(kind: str, paths: Path | Sequence[Path]) -> pd.DataFrame:
+    """All rows of the shards of one table, in order; an error names a file of another kind."""
+    shards = [paths] if isinstance(paths, Path) else list(paths)
+    tables = []
+    for path in shards:
+        table = pq.read_table(path)
+        if table.schema.names != SCHEMAS[kind].names:
+            raise InputError(f"{path}: columns {table.schema.names}; needed a table of {kind}")
+        tables.append(table)
+    return pa.concat_tables(tables).to_pandas()
+
+
+def in_split(split: str, wanted: str) -> bool:
+    """Whether an object of `split` is in the `wanted` split, by REFER's rules.
+
+    Tests are matched by letter (a ref of testAB is in testA and in testB) and `test` by substring;
+    all other names exactly.
+    """
+    if wanted in ("testA", "testB", "testC"):
+        return wanted[-1] in split
+    if wanted == "test":
+        return "test" in split
+    return split == wanted
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images, objects and expressions of a data set, or of a part of it; ids are kept."""
+
+    images: pd.DataFrame
+    objects: pd.DataFrame
+    expressions: pd.DataFrame
+
+    def split(self, name: str) -> "Samples":
+        """The objects of one split, with their images and expressions."""
+        chosen = self.objects[[in_split(split, name) for split in self.objects.split]]
+        if chosen.empty:
+            present = ", ".join(sorted(self.objects.split.unique()))
+            raise InputError(f"no object is in split {name!r}; splits of this data set: {present}")
+        return self._of(chosen)
+
+    def shard(self, number: int, count: int) -> "Samples":
+        """Part `number` (from 0) of `count`: whole images, in order."""
+        images = np.sort(self.objects.image.unique())
+        part = np.array_split(images, count)[number]
+        return self._of(self.objects[self.objects.image.isin(part)])
+
+    def _of(self, objects: pd.DataFrame) -> "Samples":
+        return Samples(
+            self.images[self.images.image.isin(objects.image)],
+            objects,
+            self.expressions[self.expressions.object.isin(objects.object)],
+        )
+
+
+def sample_files(samples: Path) -> list[Path]:
+    """The tables that lie beside `samples` (samples.json), or in that folder."""
+    folder = samples if samples.is_dir() else samples.parent
+    return [folder / f"{kind}.parquet" for kind in ("images", "objects", "expressions")]
+
+
+def read_samples(samples: Path) -> Samples:
+    """All samples of a data set."""
+    images, objects, expressions = sample_files(samples)
+    return Samples(
+        read_table("images", images),
+        read_table("objects", objects),
+        read_table("expressions", expressions),
+    )
+
+
+def write_samples(folder: Path, samples: Samples) -> None:
+    write_table(folder / "images.parquet", "images", samples.images)
+    write_table(folder / "objects.parquet", "objects", samples.objects)
+    write_table(folder / "expressions.parquet", "expressions", samples.expressions)
+
+
+@dataclass(frozen=True)
+class ResponseMap:
+    """The chosen response of one object, at low resolution, before relu and upsampling."""
+
+    expression: int
+    grid: NDArray[np.float32]  # (h, w)
+    input_size: int  # pixels a side of the image that the network saw
+
+
+def map_row(target: int, response: ResponseMap, scores: Sequence[float]) -> dict[str, Any]:
+    """A row of a `maps` table: the map of an object, and the scores of all its expressions."""
+    height, width = response.grid.shape
+    return {
+        "object": target,
+        "expression": response.expression,
+        "height": height,
+        "width": width,
+        "input_size": response.input_size,
+        "grid": np.ascontiguousarray(response.grid, dtype="<f4").tobytes(),
+        "scores": list(scores),
+    }
+
+
+def read_maps(paths: Path | Sequence[Path]) -> dict[int, ResponseMap]:
+    """The response map of each object."""
+    maps = {}
+    for row in read_table("maps", paths).itertuples():
+        grid = np.frombuffer(row.grid, dtype="<f4").reshape(row.height, row.width)
+        maps[int(row.object)] = ResponseMap(
+            int(row.expression), grid.astype(np.float32), int(row.input_size)
+        )
+    return maps

@@ -1,0 +1,192 @@
+"""The one data set class: objects with their expressions, for training and for passes over a split.
+
+Every random draw is a function of (seed, epoch, item): see stages/training/engine.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from stages.core.errors import InputError
+from stages.core.masks import decode
+from stages.core.tables import Samples
+from stages.data.images import normalize, read_image, square, square_mask
+from stages.data.negatives import Negatives
+
+Tokenizer = Callable[[list[str]], Tensor]
+CACHE_BYTES = 1_000_000_000  # decoded images kept in memory, a process
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image and some expressions about it."""
+
+    image: int
+    pixels: Tensor  # uint8 (3, S, S)
+    expressions: list[int]
+    negatives: NDArray[np.int64]  # (expressions, N) expression ids
+    mask: Tensor | None  # bool (S, S)
+
+
+class ReferringDataset:
+    """Items of one object each (training), or of one image each with all its expressions.
+
+    `masks` gives the run lengths of each object to train on; an object that it does not know is
+    refused. `text` is the text of every expression, by id.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        tokenizer: Tokenizer,
+        image_size: int,
+        *,
+        seed: int = 0,
+        negatives: int = 0,
+        expressions_per_object: int = 1,
+        masks: Mapping[int, str] | None = None,
+        share_images: bool = True,
+    ) -> None:
+        self.samples, self.size, self.seed = samples, image_size, seed
+        self.num_negatives, self.num_expressions = negatives, expressions_per_object
+        self.masks, self.share_images = masks, share_images
+        self.images = samples.images.set_index("image")
+        self.objects = samples.objects.object.to_numpy()
+        self.groups: NDArray[np.int64] | None = samples.objects.image.to_numpy()
+        if masks is not None:
+            _require_masks(self.objects, masks)
+        rows = samples.expressions
+        self.of_object: dict[int, NDArray[np.int64]] = {
+            int(key): group.to_numpy() for key, group in rows.groupby("object").expression
+        }
+        self.tokens = tokenizer(rows.text.tolist())  # (T, L)
+        self.token_row = dict(zip(rows.expression.tolist(), range(len(rows)), strict=True))
+        self.cache: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, draw: tuple[int, int]) -> Item:
+        """Object `index` with expressions drawn for this epoch."""
+        epoch, index = draw
+        random = np.random.default_rng([self.seed, epoch, index])
+        target = int(self.objects[index])
+        known = self.of_object[target]
+        count = min(self.num_expressions, len(known))
+        chosen = [int(e) for e in random.choice(known, count, replace=False)]
+        others = np.zeros((len(chosen), 0), np.int64)
+        if self.num_negatives:
+            others = np.stack(
+                [self.negatives.draw(target, e, self.num_negatives, random) for e in chosen]
+            )
+        image = int(self.groups[index])  # type: ignore[index]
+        return Item(image, self.pixels(image), chosen, others, self._mask(target, image))
+
+    @cached_property
+    def negatives(self) -> Negatives:
+        """Which expressions are of other objects."""
+        return Negatives(self.samples)
+
+    def of_image(self, image: int) -> Item:
+        """An image with all expressions about it."""
+        targets = self.samples.objects.object[self.samples.objects.image == image]
+        ids = [int(e) for target in targets for e in self.of_object[int(target)]]
+        return Item(image, self.pixels(image), ids, np.zeros((len(ids), 0), np.int64), None)
+
+    def pixels(self, image: int) -> Tensor:
+        """The image at training size, uint8 (3, S, S); decoded once while memory lasts."""
+        if image in self.cache:
+            return self.cache[image]
+        pixels = square(read_image(self.images.file[image]), self.size)
+        if (len(self.cache) + 1) * pixels.numel() <= CACHE_BYTES:
+            self.cache[image] = pixels
+        return pixels
+
+    def collate(self, items: list[Item]) -> dict[str, Tensor]:
+        """A batch: I images (each once, if images are shared), T expressions.
+
+        images (I, 3, S, S), image_index (T,), tokens (T, L), expression (T,), negatives (T, N) and,
+        with masks, masks (T, S, S).
+        """
+        keys = [item.image if self.share_images else number for number, item in enumerate(items)]
+        first: dict[int, int] = {}  # the item that shows an image first, in the order of the items
+        for number, key in enumerate(keys):
+            first.setdefault(key, number)
+        places = {key: place for place, key in enumerate(first)}
+        counts = torch.tensor([len(item.expressions) for item in items])
+        ids = [e for item in items for e in item.expressions]
+        batch = {
+            "images": normalize(torch.stack([items[number].pixels for number in first.values()])),
+            "image_index": torch.tensor([places[key] for key in keys]).repeat_interleave(counts),
+            "tokens": self.tokens[[self.token_row[e] for e in ids]],
+            "expression": torch.tensor(ids),
+            "negatives": torch.from_numpy(np.concatenate([item.negatives for item in items])),
+        }
+        masks = [item.mask for item in items if item.mask is not None]
+        if masks:
+            batch["masks"] = torch.stack(masks).repeat_interleave(counts, dim=0).float()
+        return batch
+
+    def _mask(self, target: int, image: int) -> Tensor | None:
+        if self.masks is None:
+            return None
+        height, width = int(self.images.height[image]), int(self.images.width[image])
+        return square_mask(decode(self.masks[target], height, width), self.size)
+
+
+def _require_masks(objects: NDArray[np.int64], masks: Mapping[int, str]) -> None:
+    missing = [int(target) for target in objects if masks.get(int(target)) is None]
+    if missing:
+        shown = ", ".join(map(str, missing[:5]))
+        raise InputError(
+            f"{len(missing)} of {len(objects)} objects have no mask (objects {shown}, ...);"
+            " masks of all objects of the split are needed to train on it"
+        )
+
+
+def inference_batches(
+    data: ReferringDataset, expressions_per_batch: int, workers: int = 0
+) -> Iterator[dict[str, Tensor]]:
+    """All expressions of a data set, an image and its expressions never apart.
+
+    `image` (I,) is added to the batch: the ids of its images.
+    """
+    parts: list[list[int]] = [[]]
+    filled = 0
+    per_image = data.samples.objects.groupby("image").object
+    for image, targets in per_image:
+        count = sum(len(data.of_object[int(target)]) for target in targets)
+        if parts[-1] and filled + count > expressions_per_batch:
+            parts.append([])
+            filled = 0
+        parts[-1].append(int(image))
+        filled += count
+    yield from DataLoader(
+        _ByImage(data),  # type: ignore[arg-type]  # addressed by image
+        batch_sampler=parts,
+        collate_fn=_ByImage(data).collate,
+        num_workers=workers,
+    )
+
+
+class _ByImage:
+    """The data set addressed by image."""
+
+    def __init__(self, data: ReferringDataset) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data.images)
+
+    def __getitem__(self, image: int) -> Item:
+        return self.data.of_image(image)
+
+    def collate(self, items: list[Item]) -> dict[str, Tensor]:
+        images = torch.tensor([item.image for item in items])
+        return {**self.data.collate(items), "image": images}

@@ -1,0 +1,47 @@
+"""Images and masks as the models see them: read, resized, normalized."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from stages.core.errors import InputError
+from stages.core.masks import Mask
+
+MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which TRIS also gives to CLIP
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+def read_image(path: Path | str) -> Image.Image:
+    """The image as RGB. Raises InputError that names a file that is missing or not whole."""
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable image ({error})") from None
+
+
+def square(image: Image.Image, size: int) -> Tensor:
+    """The image resized to size x size without keeping its aspect ratio: uint8 (3, size, size).
+
+    Pillow's antialiased bilinear filter, as the official transform.py does through torchvision.
+    """
+    resized = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+
+
+def square_mask(mask: Mask, size: int) -> Tensor:
+    """A mask (H, W) resized by Pillow's nearest neighbor: bool (size, size)."""
+    resized = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.array(resized))
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 images (B, 3, H, W) to float32 with ImageNet's mean and standard deviation."""
+    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+    deviation = torch.tensor(DEVIATION, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - mean) / deviation

@@ -1,0 +1,59 @@
+"""Negative expressions of an object: what is said of other objects, of its own image if possible.
+
+The draws are those of the official code (TRIS dataset/ReferDataset.py, `__getitem__`) in its order:
+first an object, then one of its expressions, with replacement. Like there, an object that is alone
+in its image gets expressions of the whole split, of which only the same text is excluded.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.core.errors import InputError
+from stages.core.tables import Samples
+
+Random = np.random.Generator | np.random.RandomState
+MOST_TRIES = 1000  # draws that may give the same text before it must be the only one
+
+
+class Negatives:
+    """Draws negatives within one split of a data set."""
+
+    def __init__(self, samples: Samples) -> None:
+        objects = [int(target) for target in samples.objects["object"]]
+        images = [int(image) for image in samples.objects["image"]]
+        rows = samples.expressions
+        self.texts = dict(zip(rows["expression"].tolist(), rows["text"].tolist(), strict=True))
+        said: dict[int, list[int]] = {target: [] for target in objects}
+        for expression, target in zip(rows["expression"], rows["object"], strict=True):
+            said[int(target)].append(int(expression))
+        self.expressions = [said[target] for target in objects]  # by row of the objects
+        self.row = {target: row for row, target in enumerate(objects)}
+        in_image: dict[int, list[int]] = {}
+        for row, image in enumerate(images):
+            in_image.setdefault(image, []).append(row)
+        self.neighbors = [in_image[image] for image in images]
+
+    def draw(self, target: int, expression: int, count: int, random: Random) -> NDArray[np.int64]:
+        """Expression ids (count,) that are not of the object `target`, or at least not its text."""
+        row = self.row[target]
+        others = [other for other in self.neighbors[row] if other != row]
+        drawn = []
+        for _ in range(count):
+            if others:
+                drawn.append(self._of(others[int(random.choice(len(others)))], random))
+            else:
+                drawn.append(self._other_text(self.texts[expression], random))
+        return np.array(drawn, dtype=np.int64)
+
+    def _of(self, row: int, random: Random) -> int:
+        known = self.expressions[row]
+        return known[int(random.choice(len(known)))]
+
+    def _other_text(self, text: str, random: Random) -> int:
+        for _ in range(MOST_TRIES):
+            drawn = self._of(int(random.choice(len(self.expressions))), random)
+            if self.texts[drawn] != text:
+                return drawn
+        raise InputError(
+            f"every expression of the split is {text!r}; needed others, or negatives: 0"
+        )

@@ -1,0 +1,1 @@
+"""Generated pictures of shapes on photographs, with expressions that refer to them."""

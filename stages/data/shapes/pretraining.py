@@ -1,0 +1,231 @@
+"""Image-text pairs to train the small CLIP on: generated scenes and parts of them.
+
+crop     a piece of a scene around one item, with some of its attributes
+scene    a whole scene, with an expression of one item or a caption of up to three
+masked   a scene seen through a soft mask around one item, with an expression of it or a caption
+
+A caption of one item may say in which part of the picture it is.
+
+Masked pairs come in twos, of two items of one scene, so that telling the items of a scene apart is
+what has to be learned. The masks imitate response maps: a soft disc around a jittered center, of a
+random floor, now and then with a leak of another item, at a random overall scale. They are made
+from the known centers of the items: the judge is pre-trained with a kind of point supervision.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stages.core.config import PretrainClip
+from stages.data.images import normalize
+from stages.data.shapes.drawing import Picture, draw_picture
+from stages.data.shapes.expressions import (
+    SUBSETS,
+    VALUES,
+    Attributes,
+    Expression,
+    Speaker,
+    describe,
+    pick,
+    reach,
+)
+from stages.data.shapes.scene import Item, choose, draw_items
+from stages.data.shapes.words import ATTRIBUTES, PLACES
+from stages.data.text import Tokenizer
+
+CROP = 56  # pixels of a scene of 96
+STREAM = 1000  # random streams of these scenes, away from those of the data set's splits
+UNSAID, NOTHING = -1, -2  # in place of the number of an attribute's value
+MOST_KEPT = 3  # items that a caption names
+OUTER = 0.15  # of the picture's side from its center: from there on a place is said
+NUM_ATTRIBUTES = len(ATTRIBUTES)
+DIRECTIONS = tuple(PLACES)
+MAX_SCALE = 10.0  # of a response map: its values are not bounded by 1
+
+
+@dataclass(frozen=True)
+class Scene:
+    items: tuple[Item, ...]
+    picture: Picture
+    expressions: tuple[tuple[Expression, ...], ...]  # of each item
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image-text pair, and what tells whether its text fits another image as well."""
+
+    scene: int
+    pixels: Picture
+    mask: NDArray[np.float32] | None  # (S, S)
+    text: str
+    said: tuple[int, ...]  # numbers of the said values and direction, UNSAID for others
+    shown: list[tuple[int, ...]]  # of the items in view, and whether each lies in each direction
+
+
+class ContrastivePairs:
+    """Pairs of (epoch, number): crops in the first epochs, then scenes and masked scenes."""
+
+    groups: NDArray[np.int64] | None = None
+
+    def __init__(
+        self, config: PretrainClip, tokenizer: Tokenizer, size: int, stream: int = STREAM
+    ) -> None:
+        self.config, self.tokenizer, self.size = config, tokenizer, size
+        numbers = range(config.scenes)
+        self.scenes = [draw_scene((config.seed, stream, number), size) for number in numbers]
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, draw: tuple[int, int]) -> list[Pair]:
+        epoch, number = draw
+        rng = np.random.default_rng([self.config.seed, STREAM, epoch, number])
+        scene = self.scenes[number]
+        if epoch < self.config.crop_epochs:
+            return [_crop(rng, number, scene)]
+        if rng.random() >= self.config.masked_fraction:
+            return [_whole(rng, number, scene)]
+        kept = rng.permutation(len(scene.items))[:2]
+        return [_masked(rng, number, scene, int(target)) for target in kept]
+
+    def collate(self, items: list[list[Pair]]) -> dict[str, Tensor]:
+        """images (B, 3, S, S), tokens (B, L), and rivals (B, B): which texts contrast an image."""
+        pairs = [pair for item in items for pair in item]
+        images = normalize(
+            torch.from_numpy(np.stack([pair.pixels for pair in pairs]).transpose(0, 3, 1, 2).copy())
+        )
+        for row, pair in enumerate(pairs):
+            if pair.mask is not None:
+                images[row] *= torch.from_numpy(pair.mask)
+        tokens = self.tokenizer([pair.text for pair in pairs])
+        return {"images": images, "tokens": tokens, "rivals": _rivals(pairs)}
+
+
+def draw_scene(key: tuple[int, ...], size: int) -> Scene:
+    """The scene of a random stream, with expressions of each of its items."""
+    rng = np.random.default_rng(key)
+    items: tuple[Item, ...] = ()
+    while len(items) < 2:
+        items = draw_items(rng, size, 2, 5)
+    picture = draw_picture(rng, items, size)
+    speaker = Speaker(items, size)
+    expressions = [tuple(speaker.refer(rng, target, 5)) for target in range(len(items))]
+    return Scene(items, picture, tuple(expressions))
+
+
+def _rivals(pairs: list[Pair]) -> Tensor:
+    """Which texts (columns) an image (rows) must score below its own: those that do not fit it.
+
+    Within a scene every text fits one item only. A text of another scene may fit by chance.
+    """
+    fits = np.zeros((len(pairs), len(pairs)), dtype=bool)
+    scenes = np.array([pair.scene for pair in pairs])
+    said = np.array([pair.said for pair in pairs])
+    words, direction = said[:, None, :NUM_ATTRIBUTES], said[:, NUM_ATTRIBUTES]  # (B, 1, 4), (B,)
+    for row, pair in enumerate(pairs):
+        shown = np.array(pair.shown)
+        lies = shown[:, NUM_ATTRIBUTES:].astype(bool)  # (items, 4)
+        same = (words == shown[None, :, :NUM_ATTRIBUTES]) | (words == UNSAID)  # (B, items, 4)
+        there = lies.T[direction] | (direction == UNSAID)[:, None]  # (B, items)
+        fits[row] = (same.all(axis=2) & there).any(axis=1) & (scenes != pair.scene)
+        fits[row] |= np.array([other.text == pair.text for other in pairs])
+        fits[row, row] = False
+    return torch.from_numpy(~fits)
+
+
+def _said(item: Item, said: Attributes, direction: str = "") -> tuple[int, ...]:
+    numbers = [
+        VALUES[name].index(getattr(item, name)) if name in said else UNSAID for name in ATTRIBUTES
+    ]
+    return (*numbers, DIRECTIONS.index(direction) if direction else UNSAID)
+
+
+def _shown(item: Item, side: int) -> tuple[int, ...]:
+    lies = [int(_depth(item, direction, side) > 0) for direction in DIRECTIONS]
+    return (*_said(item, ATTRIBUTES)[:NUM_ATTRIBUTES], *lies)
+
+
+def _depth(item: Item, direction: str, side: int) -> float:
+    """How far the item lies from the center toward that edge of the picture, -0.5 to 0.5."""
+    from_center = replace(item, x=item.x - side / 2, y=item.y - side / 2)
+    return reach(from_center, direction) / side
+
+
+def _crop(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+    item = pick(rng, scene.items)
+    side = len(scene.picture)
+    shift = rng.uniform(-0.12, 0.12, 2) * CROP
+    left, top = (
+        int(np.clip(center + move - CROP / 2, 0, side - CROP))
+        for center, move in zip((item.x, item.y), shift, strict=True)
+    )
+    said = pick(rng, SUBSETS)
+    pixels = scene.picture[top : top + CROP, left : left + CROP]
+    text = describe(item, said, rng)
+    return Pair(number, pixels, None, text, _said(item, said), [_shown(item, side)])
+
+
+def _whole(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+    side = len(scene.picture)
+    shown = [_shown(item, side) for item in scene.items]
+    target = int(rng.integers(len(scene.items)))
+    if scene.expressions[target] and rng.random() < 0.5:
+        text, said = _expression(rng, scene, target)
+    else:
+        order = rng.permutation(len(scene.items))[: int(rng.integers(1, MOST_KEPT + 1))]
+        text, said = _caption(rng, [scene.items[n] for n in order], side)
+    return Pair(number, scene.picture, None, text, said, shown)
+
+
+def _masked(rng: np.random.Generator, number: int, scene: Scene, target: int) -> Pair:
+    item, side = scene.items[target], len(scene.picture)
+    if scene.expressions[target] and rng.random() < 0.6:
+        text, said = _expression(rng, scene, target)
+    else:
+        text, said = _caption(rng, [item], side)
+    mask = draw_mask(rng, scene, target)
+    return Pair(number, scene.picture, mask, text, said, [_shown(item, side)])
+
+
+def _expression(rng: np.random.Generator, scene: Scene, target: int) -> tuple[str, tuple[int, ...]]:
+    expression = pick(rng, scene.expressions[target])
+    direction = expression.direction if expression.kind == "place" else ""
+    return expression.text, _said(scene.items[target], expression.said, direction)
+
+
+def _caption(rng: np.random.Generator, items: list[Item], side: int) -> tuple[str, tuple[int, ...]]:
+    """Some attributes of each item, joined by "and"; of a single item perhaps its place."""
+    said = [pick(rng, SUBSETS) for _ in items]
+    text = " and ".join(describe(item, s, rng) for item, s in zip(items, said, strict=True))
+    if len(items) > 1:
+        return text, (NOTHING,) * (NUM_ATTRIBUTES + 1)
+    places = [d for d in DIRECTIONS if _depth(items[0], d, side) > OUTER]
+    if not places or rng.random() >= 0.6:
+        return text, _said(items[0], said[0])
+    direction = pick(rng, places)
+    return choose(rng, PLACES[direction]).format(text), _said(items[0], said[0], direction)
+
+
+def draw_mask(rng: np.random.Generator, scene: Scene, target: int) -> NDArray[np.float32]:
+    """A soft mask (S, S) that mainly keeps one item."""
+    side = len(scene.picture)
+    mask = _disc(rng, scene.items[target], side)
+    if rng.random() < 0.35:
+        other = int(rng.integers(len(scene.items)))
+        mask = np.maximum(mask, float(rng.uniform(0.1, 0.6)) * _disc(rng, scene.items[other], side))
+    floor = float(rng.uniform(0, 0.35)) if rng.random() < 0.5 else 0.0
+    scale = MAX_SCALE ** float(rng.uniform(-0.3, 1)) if rng.random() < 0.5 else 1.0
+    return np.asarray((floor + (1 - floor) * mask) * scale, dtype=np.float32)
+
+
+def _disc(rng: np.random.Generator, item: Item, side: int) -> NDArray[np.float32]:
+    """1 around the item's center, falling to 0 outside, with random extent and softness."""
+    x, y = (float(c) + float(rng.normal(0, 0.25)) * item.radius for c in (item.x, item.y))
+    radius = item.radius * float(rng.uniform(0.7, 1.7))
+    softness = float(rng.uniform(1, 6))
+    pixels = np.arange(side, dtype=np.float32) + 0.5
+    distance = np.hypot((pixels - x)[None, :], (pixels - y)[:, None])
+    return np.clip((radius - distance) / softness + 0.5, 0, 1)

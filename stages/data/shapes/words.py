@@ -1,0 +1,51 @@
+"""What the generated pictures show and every word that is said about them.
+
+The vocabulary of the small CLIP is made here, so that no expression holds a word unknown to it.
+"""
+
+COLORS: dict[str, tuple[int, int, int]] = {
+    "red": (212, 38, 40),
+    "green": (44, 158, 66),
+    "blue": (38, 78, 214),
+    "yellow": (242, 214, 48),
+    "orange": (244, 136, 28),
+    "purple": (136, 58, 188),
+    "pink": (246, 134, 186),
+    "cyan": (58, 212, 222),
+    "brown": (122, 72, 36),
+    "white": (246, 246, 246),
+}
+SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "heart")
+TEXTURES = ("plain", "striped", "dotted")
+SIZES = ("small", "large")
+
+# The order in which English puts them.
+ATTRIBUTES = ("size", "texture", "color", "shape")
+
+ANY_SHAPE = ("thing", "object")  # said where the shape is left out
+PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
+
+# How a place is said, for the direction in which the object is the outermost; {} is the rest.
+PLACES: dict[str, tuple[str, ...]] = {
+    "left": ("{} on the left", "leftmost {}", "left {}"),
+    "right": ("{} on the right", "rightmost {}", "right {}"),
+    "top": ("{} at the top", "top {}", "highest {}"),
+    "bottom": ("{} at the bottom", "bottom {}", "lowest {}"),
+}
+RELATIONS: dict[str, tuple[str, ...]] = {
+    "left": ("{} to the left of the {}", "{} left of the {}"),
+    "right": ("{} to the right of the {}", "{} right of the {}"),
+    "top": ("{} above the {}", "{} over the {}"),
+    "bottom": ("{} below the {}", "{} under the {}"),
+}
+GROUPS = ("all {}", "all the {}", "the {}")  # {} in the plural
+
+
+def vocabulary() -> list[str]:
+    """Every word that an expression or a caption can hold, sorted."""
+    said = {"the", "a", "and", "both", *COLORS, *SHAPES, *TEXTURES, *SIZES, *ANY_SHAPE}
+    said.update(PLURALS.values())
+    said.update(f"{word}s" for word in ANY_SHAPE)
+    for table in (*PLACES.values(), *RELATIONS.values(), GROUPS):
+        said.update(word for phrase in table for word in phrase.split() if word != "{}")
+    return sorted(said)

@@ -1,0 +1,85 @@
+"""Expressions as token ids: start, words, end, zeros.
+
+Real CLIP models read open_clip's byte pairs, the small CLIP whole words. Either way the end token
+has the highest id, because CLIP reads an expression's feature where the highest id is. The official
+code cuts off the end of an expression that is too long (TRIS dataset/ReferDataset.py), so that all
+of these share the feature of the start token; here the cut is before the end token.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import open_clip
+import torch
+from torch import Tensor
+
+from stages.core.config import ClipSource
+from stages.core.errors import InputError
+from stages.core.files import read_json
+
+WORD = re.compile(r"[^\W_]+")
+SPECIAL = 4  # ids beside the words: padding 0, start 1, and unknown and end after the words
+
+
+class Tokenizer(Protocol):
+    """Texts to ids (T, L)."""
+
+    def __call__(self, texts: Sequence[str]) -> Tensor: ...
+
+    def too_long(self, texts: Sequence[str]) -> list[int]:
+        """Positions of the texts of which words were cut off."""
+
+
+class BytePairTokenizer:
+    """CLIP's own, of open_clip."""
+
+    def __init__(self, context_length: int) -> None:
+        self.context_length = context_length
+        self.tokenizer = open_clip.tokenizer.SimpleTokenizer()
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        return self.tokenizer(list(texts), context_length=self.context_length)
+
+    def too_long(self, texts: Sequence[str]) -> list[int]:
+        most = self.context_length - 2
+        return [n for n, text in enumerate(texts) if len(self.tokenizer.encode(text)) > most]
+
+
+class WordTokenizer:
+    """One id for each word of a vocabulary, one for all other words."""
+
+    def __init__(self, vocabulary: Sequence[str], context_length: int) -> None:
+        self.context_length = context_length
+        self.ids = {word: number for number, word in enumerate(vocabulary, start=2)}
+        self.start, self.unknown, self.end = 1, len(vocabulary) + 2, len(vocabulary) + 3
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        tokens = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
+        for row, text in enumerate(texts):
+            words = [self.ids.get(word, self.unknown) for word in split_words(text)]
+            ids = [self.start, *words[: self.context_length - 2], self.end]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+        return tokens
+
+    def too_long(self, texts: Sequence[str]) -> list[int]:
+        most = self.context_length - 2
+        return [n for n, text in enumerate(texts) if len(split_words(text)) > most]
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-case words of letters and digits."""
+    return WORD.findall(text.lower())
+
+
+def load_tokenizer(source: ClipSource) -> Tokenizer:
+    """The tokenizer of a CLIP: by words if its description has a vocabulary, else by byte pairs."""
+    if not source.model.endswith(".json"):
+        return BytePairTokenizer(source.context_length)
+    if not Path(source.model).is_file():
+        raise InputError(f"clip.model: no file {source.model}; needed the description of a CLIP")
+    vocabulary = read_json(Path(source.model)).get("vocabulary")
+    if vocabulary is None:
+        return BytePairTokenizer(source.context_length)
+    return WordTokenizer(vocabulary, source.context_length)

@@ -1,0 +1,74 @@
+"""Expressions as BERT reads them: word pieces of a vocabulary file, by the tokenizers library.
+
+As in official GRES/ReLA (gres_model/data/dataset_mappers/refcoco_mapper.py), an expression that is
+too long is cut at its end, and so loses its end token [SEP].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as Pieces
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from torch import Tensor
+
+from stages.core.config import ClipSource, RelaSegmentor
+from stages.core.errors import InputError
+from stages.data.text import Tokenizer, load_tokenizer
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+
+class WordPieceTokenizer:
+    """Lower-case pieces of words between [CLS] and [SEP], then zeros."""
+
+    def __init__(self, vocabulary: Path, context_length: int = 20) -> None:
+        """`vocabulary` has one piece a line; raises InputError for any other file."""
+        ids = _read_vocabulary(vocabulary)
+        self.context_length = context_length
+        self.start, self.end = ids["[CLS]"], ids["[SEP]"]
+        self.pieces = Pieces(WordPiece(ids, unk_token="[UNK]"))  # type: ignore[call-arg]
+        self.pieces.normalizer = BertNormalizer(lowercase=True)
+        self.pieces.pre_tokenizer = BertPreTokenizer()
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        tokens = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
+        for row, ids in enumerate(self._ids(texts)):
+            cut = ids[: self.context_length]
+            tokens[row, : len(cut)] = torch.tensor(cut)
+        return tokens
+
+    def too_long(self, texts: Sequence[str]) -> list[int]:
+        return [n for n, ids in enumerate(self._ids(texts)) if len(ids) > self.context_length]
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        found = self.pieces.encode_batch(list(texts), add_special_tokens=False)
+        return [[self.start, *one.ids, self.end] for one in found]
+
+
+def load_rela_tokenizer(config: RelaSegmentor, clip: ClipSource) -> Tokenizer:
+    """Word pieces for BERT; what reads the CLIP's words has the CLIP's tokenizer."""
+    if config.text != "bert":
+        return load_tokenizer(clip)
+    if config.vocabulary is None:
+        raise InputError("segmentor.vocabulary: none; needed bert-base-uncased's vocab.txt")
+    return WordPieceTokenizer(config.vocabulary, config.context_length)
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; needed bert-base-uncased's vocab.txt")
+    try:
+        pieces = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: no text ({error}); needed one piece of a word a line") from None
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    missing = [token for token in SPECIAL if token not in ids]
+    if missing or ids["[PAD]"] != 0:
+        raise InputError(
+            f"{path}: {missing[0] if missing else '[PAD] on a later line'}"
+            f" {'is missing' if missing else ''}; needed a BERT vocabulary that begins with [PAD]"
+        )
+    return ids

@@ -1,0 +1,38 @@
+"""Features of all expressions of a data set from a frozen CLIP, computed once.
+
+Row e of the result `text` (E, D) is the unit feature of expression e.
+"""
+
+import logging
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from stages.backbones.clip import frozen, load_clip
+from stages.core.command import main
+from stages.core.config import ClipSource
+from stages.core.device import choose_device
+from stages.core.tables import read_samples
+from stages.data.text import load_tokenizer
+from stages.training.checkpoint import save_weights
+
+BATCH = 256  # expressions
+
+log = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def run(samples: Path, features: Path, clip: ClipSource) -> None:
+    texts = read_samples(samples).expressions.text.tolist()
+    device = choose_device()
+    model = frozen(load_clip(clip)).to(device)
+    tokens = load_tokenizer(clip)(texts)
+    rows = [model.encode_text(part.to(device))[1].float().cpu() for part in tokens.split(BATCH)]
+    text = F.normalize(torch.cat(rows), dim=1)  # (E, D)
+    save_weights(features, {"text": text}, {"clip": clip.model_dump_json()})
+    log.info("%d expressions encoded", len(texts))
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,174 @@
+"""Score anything that has masks against the truth: metrics, and one row for each expression.
+
+What belongs to an object (its response map, label, pseudo mask) counts once for each of its
+expressions, as in the official evaluation of PRMS.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.core.boxes import find_boxes, score_boxes
+from stages.core.command import main
+from stages.core.errors import InputError
+from stages.core.files import replacing, write_json
+from stages.core.masks import Mask, decode
+from stages.core.metrics import (
+    foreground,
+    hits_box,
+    hits_mask,
+    intersection_union,
+    iou,
+    peak,
+    summarize,
+)
+from stages.core.tables import Samples, read_maps, read_samples, read_table
+
+What = Literal[
+    "whole_image",
+    "center_box",
+    "zero_shot",
+    "stage1",
+    "prms",
+    "labels",
+    "pseudo",
+    "segmentor",
+]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is scored for one expression."""
+
+    mask: Mask  # (H, W)
+    point: tuple[int, int] | None = None  # row and column of the strongest response
+
+
+Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at height and width
+
+
+def run(
+    samples: Path,
+    split: str,
+    what: What,
+    metrics: Path,
+    results: Path,
+    name: str,
+    masks: Sequence[Path] = (),
+) -> None:
+    """`masks` are the shards of what is scored; the baselines need none."""
+    part = read_samples(samples).split(split)
+    if part.objects["mask"].isna().any():
+        missing = int(part.objects["mask"].isna().sum())
+        raise InputError(f"{samples}: {missing} objects of {split} have no mask to score against")
+    table = pd.DataFrame(_score(part, _source(what, masks), with_boxes=what == "stage1"))
+    with replacing(results) as temporary:
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+    scores = _summary(table)
+    write_json(metrics, {"experiment": name, "what": what, "split": split, "scores": scores})
+    log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
+
+
+def _source(what: What, shards: Sequence[Path]) -> Source:
+    """Where the prediction of an expression comes from."""
+    if what == "whole_image":
+        return lambda row, height, width: Predicted(
+            np.ones((height, width), dtype=bool), (height // 2, width // 2)
+        )
+    if what == "center_box":
+        return _center_box
+    if what == "prms":
+        maps = read_maps(shards)
+        return lambda row, height, width: _of_map(maps[row.object], height, width)
+    if what in ("labels", "pseudo"):
+        kind, column = ("labels", "foreground") if what == "labels" else ("masks", "mask")
+        of_object = read_table(kind, shards).set_index("object")[column].to_dict()
+        return lambda row, height, width: Predicted(decode(of_object[row.object], height, width))
+    predictions = read_table("predictions", shards).set_index("expression")
+
+    def predicted(row: Any, height: int, width: int) -> Predicted:
+        found = predictions.loc[row.expression]
+        mask = decode(found["mask"], height, width)
+        return Predicted(mask, (int(found["row"]), int(found["column"])))
+
+    return predicted
+
+
+def _center_box(_row: Any, height: int, width: int) -> Predicted:
+    """The middle half of the image in both directions."""
+    mask = np.zeros((height, width), dtype=bool)
+    mask[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    return Predicted(mask, (height // 2, width // 2))
+
+
+def _of_map(found: Any, height: int, width: int) -> Predicted:
+    # Imported here because only this needs torch, whose import takes longer than most evaluations.
+    import torch
+
+    from stages.core import response
+
+    grid = torch.from_numpy(found.grid)[None]
+    full = response.full_map(grid, found.input_size, (height, width))[0].numpy()
+    return Predicted(foreground(full), peak(full))
+
+
+def _score(part: Samples, source: Source, with_boxes: bool) -> list[dict[str, Any]]:
+    """A row for each expression of a split."""
+    rows = []
+    expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
+    for row in expressions.itertuples():
+        truth = decode(row.mask, row.height, row.width)
+        predicted = source(row, row.height, row.width)
+        intersection, union = intersection_union(predicted.mask, truth)
+        scored = {
+            "expression": row.expression,
+            "object": row.object,
+            "intersection": intersection,
+            "union": union,
+            "iou": float(iou(intersection, union)),
+        }
+        if predicted.point is not None:
+            boxes = [_corners(box) for box in row.boxes]
+            scored["hit"] = hits_box(predicted.point, boxes)
+            scored["hit_mask"] = hits_mask(predicted.point, truth)
+            if with_boxes and boxes:
+                found = find_boxes(predicted.mask)
+                scored["box_iou"], scored["box_hit"] = score_boxes(found, predicted.point, boxes[0])
+        rows.append(scored)
+    return rows
+
+
+def _corners(box: Any) -> list[int]:
+    """Corners of x, y, width, height, cut to whole pixels as the official evaluation does."""
+    x, y, width, height = (int(value) for value in box)
+    return [x, y, x + width, y + height]
+
+
+def _summary(table: pd.DataFrame) -> dict[str, Any]:
+    pointed = "hit" in table
+    scores = summarize(
+        table["intersection"],
+        table["union"],
+        table["hit"] if pointed else None,
+        table["hit_mask"] if pointed else None,
+    )
+    flat = asdict(scores)
+    precision = flat.pop("precision")
+    flat |= {f"precision_{round(100 * at)}": value for at, value in precision.items()}
+    for column in ("box_iou", "box_hit"):
+        if column in table:
+            flat[column] = float(table[column].mean())
+    return flat
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,51 @@
+"""The losses of TRIS, by name.
+
+Each follows official train_stage1.py, model/model_stage1.py or model/model_stage2.py, apart from
+`negatives_loss`, whose logarithm the official code leaves unbounded, and `dice_loss`, which it does
+not have.
+
+Shapes: B images, T expressions, N negatives of an image, H x W pixels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SMALL = 1e-4  # bounds what a logarithm sees
+
+
+def foreground_loss(cosines: Tensor) -> Tensor:
+    """-log of the cosine (B,) between what a response map keeps of an image and its expression."""
+    return -cosines.clamp(SMALL, 1 - SMALL).log().mean()
+
+
+def negatives_loss(cosines: Tensor) -> Tensor:
+    """-log(1 - cosine) with expressions (B, N) of other objects; negative where the cosine is.
+
+    Bounded at cosine 1 - 1e-4: the official loss is infinite where a negative matches fully.
+    """
+    return -(1 - cosines).clamp(min=SMALL).log().mean()
+
+
+def classification_loss(scores: Tensor) -> Tensor:
+    """Which expression belongs to which image: scores (B, B) against the diagonal."""
+    labels = torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
+    return F.multilabel_soft_margin_loss(scores, labels)
+
+
+def focal_penalty(shares: Tensor, power: float, constant: float) -> Tensor:
+    """(1 - share)^power log(constant + share): low where a map covers little of its image."""
+    return (1 - shares).pow(power) * (constant + shares).log()
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Binary cross-entropy of logits (T, H, W) with masks of 0 and 1."""
+    return F.binary_cross_entropy_with_logits(logits, masks)
+
+
+def dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
+    """1 - Dice of each expression's soft mask (T, H, W), averaged; 0 where both are empty."""
+    soft = logits.sigmoid()
+    overlap = (soft * masks).sum(dim=(1, 2))
+    total = soft.sum(dim=(1, 2)) + masks.sum(dim=(1, 2))
+    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()

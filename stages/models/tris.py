@@ -1,0 +1,277 @@
+"""TRIS (Liu et al., Referring Image Segmentation Using Text Supervision, ICCV 2023), both stages.
+
+Stage 1 learns, from images and their expressions alone, where the image answers an expression; a
+frozen CLIP judges what its response maps keep of an image. Stage 2 is a segmentor trained on masks.
+Attribute names are those of the official checkpoints (model/model_stage1.py, model_stage2.py),
+which load by key. Departures: CLIP's pooling attention is not computed; the judge encodes each
+masked image once and its text features are given; an image's features serve all its expressions.
+
+Shapes: B images, T expressions, P pairs of both, C channels, h x w cells, S x S pixels.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.backbones.clip import Clip, frozen
+from stages.core import config as options
+from stages.core import response
+from stages.models import losses
+from stages.models.judge import encode_kept, resize_images
+from stages.models.tris_attention import BilateralAttention, PixelAttention
+
+
+class TrisStage1(nn.Module):
+    """Cosine response of every image cell to every expression, after both attended to the other."""
+
+    def __init__(self, config: options.Stage1, clip: Clip) -> None:
+        super().__init__()
+        self.config = config
+        # Trained by no published run: the official optimizer leaves it out.
+        self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log(), requires_grad=False)
+        self.backbone = clip
+        self.vis_project = nn.Conv2d(clip.channels[3], config.hidden, kernel_size=1)
+        self.lan_project = nn.Linear(clip.embedding, config.hidden)
+        self.attn_fusion = BilateralAttention(config.hidden)
+        frozen_parts = [clip.residual.attnpool, clip.logit_scale]
+        for part in frozen_parts:  # not used
+            part.requires_grad_(False)
+
+    def pairs(self, features: Tensor, sentences: Tensor) -> Tensor:
+        """Scores (B, T, h, w) of images (B, C, h, w) with sentences (T, D), all attended together.
+
+        This is the form of training, where the other images' expressions are the contrast.
+        """
+        cells, expressions = self._project(features, sentences)
+        visual, textual = self.attn_fusion(cells, expressions)
+        cells = cells + self.config.fusion * visual
+        expressions = expressions + self.config.fusion * textual  # (B, T, K)
+        return self._scale(torch.einsum("bkhw,btk->bthw", cells, expressions))
+
+    def maps(
+        self, features: Tensor, sentences: Tensor, image_index: Tensor | None = None
+    ) -> Tensor:
+        """Responses (P, h, w), before relu, of pairs that are each attended alone.
+
+        This is the form of evaluation. Features are (P, C, h, w), or (B, C, h, w) of fewer images
+        of which `image_index` (P,) names each expression's; sentences are (P, D).
+        """
+        cells, expressions = self._project(features, sentences)
+        key, value = self.attn_fusion.keys_and_values(cells)
+        if image_index is not None:
+            cells, key, value = cells[image_index], key[image_index], value[image_index]
+        visual, textual = self.attn_fusion.alone(expressions, key, value)
+        cells = cells + self.config.fusion * visual
+        expressions = expressions + self.config.fusion * textual  # (P, K)
+        return self._scale(torch.einsum("pkhw,pk->phw", cells, expressions))
+
+    def forward(self, images: Tensor, tokens: Tensor, image_index: Tensor) -> Tensor:
+        """Responses (P, h, w) of images (B, 3, S, S) to the expressions (P, L) said of them."""
+        features = self.backbone.stages(images)[-1]
+        _, sentences = self.backbone.encode_text(tokens)
+        return self.maps(features, sentences, image_index)
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Response maps (P, S, S), zero outside the mask, of a batch like the segmentor's."""
+        images = batch["images"]
+        grids = self(images, batch["tokens"], batch["image_index"])
+        return response.upsample(grids, (images.shape[2], images.shape[3])).relu()
+
+    def _project(self, features: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+        cells = F.normalize(self.vis_project(features), dim=1)  # (B, K, h, w)
+        return cells, F.normalize(self.lan_project(sentences), dim=1)  # (T, K)
+
+    def _scale(self, cosines: Tensor) -> Tensor:
+        return self.logit_scale.exp() * cosines.float()  # losses are taken in full precision
+
+    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+        """The backbone and the new layers, with their learning rates."""
+        head = [self.vis_project, self.lan_project, self.attn_fusion]
+        return [
+            _group(self.backbone.parameters(), config.backbone_learning_rate, config),
+            _group(nn.ModuleList(head).parameters(), config.learning_rate, config),
+        ]
+
+
+class Stage1Trainer(nn.Module):
+    """Stage 1 with what trains it: a frozen CLIP that judges what a map keeps of its image.
+
+    `texts` (E, D) are the judge's features of all expressions of the data set.
+    """
+
+    texts: Tensor
+
+    def __init__(
+        self, config: options.Stage1, model: TrisStage1, judge: Clip, texts: Tensor
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.model = model
+        self.judge = frozen(judge)
+        self.register_buffer("texts", F.normalize(texts.float(), dim=1), persistent=False)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of images (B, 3, S, S) and tokens (B, L); see `Stage1` for their weights.
+
+        `expression` (B,) and `negatives` (B, N) are rows of the judge's text features.
+        """
+        config, images = self.config, batch["images"]
+        features = self.model.backbone.stages(images)[-1]
+        _, sentences = self.model.backbone.encode_text(batch["tokens"])
+        scores = self.model.pairs(features, sentences)  # (B, B, h, w)
+        grids = scores.diagonal().permute(2, 0, 1)  # (B, h, w): each image with its own expression
+        maps = response.upsample(grids, (images.shape[2], images.shape[3])).sigmoid()
+        kept = encode_kept(self.judge, resize_images(self.judge, images), maps)  # (B, D)
+        named = {
+            "foreground": losses.foreground_loss(
+                (kept * self.texts[batch["expression"]]).sum(dim=1)
+            ),
+            "classification": losses.classification_loss(self._match(scores)),
+        }
+        total = config.weight_foreground * named["foreground"]
+        total = total + config.weight_classification * named["classification"]
+        if config.negatives and config.weight_negatives:
+            others = (kept[:, None] * self.texts[batch["negatives"]]).sum(dim=2)  # (B, N)
+            named["negatives"] = losses.negatives_loss(others)
+            total = total + config.weight_negatives * named["negatives"]
+        return {"loss": total, **named}
+
+    def _match(self, scores: Tensor) -> Tensor:
+        # How well each image matches each expression (B, T): mean and peak of the response, and a
+        # penalty on the share of the image it takes in competition with a background of score 1.
+        flat = scores.flatten(2)
+        background = torch.ones_like(flat[:, :1])
+        shares = torch.cat([background, flat], dim=1).softmax(dim=1)[:, 1:].mean(dim=2)
+        penalty = losses.focal_penalty(shares, self.config.focal_power, self.config.focal_constant)
+        return flat.mean(dim=2) + flat.amax(dim=2) + penalty
+
+    def train(self, mode: bool = True) -> "Stage1Trainer":
+        super().train(mode)
+        self.judge.eval()
+        return self
+
+    def kept(self) -> nn.Module:
+        """What training makes: the model, not its judge."""
+        return self.model
+
+    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(config)
+
+
+class TrisSegmentor(nn.Module):
+    """Stage 2: expressions gate the image features of three scales, a decoder joins all four."""
+
+    def __init__(self, config: options.TrisSegmentor, clip: Clip) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = clip
+        first, second, third, fourth = clip.channels
+        words, inner = clip.text_width, config.attention
+        self.attention2 = PixelAttention(second, words, inner)
+        self.attention3 = PixelAttention(third, words, inner)
+        self.attention4 = PixelAttention(fourth, words, inner)
+        width = config.decoder  # 64 as published
+        self.reduced_c1 = ConvolutionBlock(first, width)
+        self.reduced_c2 = ConvolutionBlock(second, 2 * width)
+        self.reduced_c3 = ConvolutionBlock(third, 4 * width)
+        self.reduced_c4 = ConvolutionBlock(fourth, 8 * width)
+        self.final_seg1 = _mask_head(width // 2, width // 2)
+        self.final_seg2 = _mask_head(width, width // 2)
+        self.final_seg3 = _mask_head(2 * width, width)
+        self.final_seg4 = _mask_head(4 * width, width)
+        self.output4 = ConvolutionBlock(8 * width, 4 * width)
+        self.output3 = ConvolutionBlock(4 * width, 2 * width)
+        self.output2 = ConvolutionBlock(2 * width, width)
+        self.output1 = ConvolutionBlock(width, width // 2)
+        for part in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
+            part.requires_grad_(False)
+
+    def decode(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Decoder features (T, C, h, w), finest first, of images (I, 3, S, S) and tokens (T, L).
+
+        `image_index` (T,) names each expression's image.
+        """
+        c1, c2, c3, c4 = self.backbone.stages(batch["images"])
+        words, _ = self.backbone.encode_text(batch["tokens"])
+        index = batch["image_index"]
+        skip1 = self.reduced_c1(c1)[index]
+        skip2 = self.reduced_c2(self.attention2(c2, words, index) + c2[index])
+        skip3 = self.reduced_c3(self.attention3(c3, words, index) + c3[index])
+        skip4 = self.reduced_c4(self.attention4(c4, words, index) + c4[index])
+        out4 = _resize(self.output4(skip4), skip3.shape[2:])
+        out3 = _resize(self.output3(out4 + skip3), skip2.shape[2:])
+        out2 = _resize(self.output2(out3 + skip2), skip1.shape[2:])
+        return [self.output1(out2 + skip1), out2, out3, out4]
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of the four outputs, `output1` the finest, against masks (T, S, S)."""
+        masks = batch["masks"].float()
+        heads = (self.final_seg1, self.final_seg2, self.final_seg3, self.final_seg4)
+        named: dict[str, Tensor] = {}
+        dice = masks.new_zeros(())
+        for number, (head, features) in enumerate(zip(heads, self.decode(batch), strict=True), 1):
+            logits = _resize(head(features), masks.shape[1:])[:, 0]
+            named[f"output{number}"] = losses.mask_loss(logits, masks)
+            if self.config.dice:
+                dice = dice + losses.dice_loss(logits, masks)
+        total = torch.stack(list(named.values())).sum()
+        if self.config.dice:
+            named["dice"] = dice
+            total = total + self.config.dice * dice
+        return {"loss": total, **named}
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mask logits (T, S, S); a mask is where they are positive."""
+        logits = self.final_seg1(self.decode(batch)[0])
+        return _resize(logits, batch["images"].shape[2:])[:, 0]
+
+    def kept(self) -> nn.Module:
+        """What training makes: all of it."""
+        return self
+
+    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+        """The backbone and the rest; as published, CLIP's positions learn with the rest."""
+        backbone: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            of_backbone = name.startswith("backbone.") and "positional_embedding" not in name
+            (backbone if of_backbone else head).append(parameter)
+        return [
+            _group(backbone, config.backbone_learning_rate, config),
+            _group(head, config.learning_rate, config),
+        ]
+
+
+class ConvolutionBlock(nn.Module):
+    """3 x 3 convolution, batch norm and a leaky unit of learned slope."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.relu = nn.PReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(features)))
+
+
+def _mask_head(inputs: int, hidden: int) -> nn.Sequential:
+    mask = nn.Conv2d(hidden, 1, kernel_size=1, bias=False)
+    return nn.Sequential(ConvolutionBlock(inputs, hidden), mask)
+
+
+def _resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(features, size, mode="bilinear", align_corners=False)
+
+
+def _group(
+    parameters: Iterable[nn.Parameter], learning_rate: float, config: options.Training
+) -> dict[str, Any]:
+    return {
+        "params": [parameter for parameter in parameters if parameter.requires_grad],
+        "lr": learning_rate,
+        "weight_decay": config.weight_decay,
+    }

@@ -1,0 +1,95 @@
+"""The two attentions of TRIS between image and expression (official model/attn.py).
+
+Attribute names are those of the official checkpoints. `BilateralAttention` (stage 1) computes the
+expressions' projections once instead of once an image, and has a second form for one expression at
+a time, where attention of the cells over the expressions is constant.
+
+Shapes: B images, T expressions, P pairs of both, C channels, N = h x w cells, L words.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _visual_projection(channels: int) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, channels, kernel_size=1)
+    return nn.Sequential(convolution, nn.InstanceNorm2d(channels, affine=True), nn.ReLU())
+
+
+def _textual_projection(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(channels, channels), nn.ReLU())
+
+
+class BilateralAttention(nn.Module):
+    """Cells attend to expressions and expressions to cells; gives what each adds to the other."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = channels**-0.5
+        self.v_proj1 = _visual_projection(channels)  # query
+        self.v_proj2 = _visual_projection(channels)  # key
+        self.v_proj3 = _visual_projection(channels)  # value
+        self.t_proj1 = _textual_projection(channels)
+        self.t_proj2 = _textual_projection(channels)
+        self.t_proj3 = _textual_projection(channels)
+        self.v_output = nn.Sequential(
+            nn.Conv2d(channels, channels, kernel_size=1), nn.InstanceNorm2d(channels, affine=True)
+        )
+        self.t_output = nn.Sequential(nn.Linear(channels, channels))
+
+    def forward(self, cells: Tensor, expressions: Tensor) -> tuple[Tensor, Tensor]:
+        """All expressions (T, C) with every image (B, C, h, w): (B, C, h, w) and (B, T, C)."""
+        query = self.v_proj1(cells).flatten(2).transpose(1, 2)  # (B, N, C)
+        weights = (query @ self.t_proj2(expressions).T * self.scale).softmax(dim=2)  # (B, N, T)
+        visual = weights @ self.t_proj3(expressions)  # (B, N, C)
+        visual = self.v_output(visual.transpose(1, 2).reshape(cells.shape))
+        key, value = self.keys_and_values(cells)
+        return visual, self._read(expressions, key, value)
+
+    def keys_and_values(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """What expressions read of images (B, C, h, w): keys (B, C, N) and values (B, N, C)."""
+        return self.v_proj2(cells).flatten(2), self.v_proj3(cells).flatten(2).transpose(1, 2)
+
+    def alone(self, expressions: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """One expression (P, C) with each image's keys and values: (C, 1, 1) and (P, C).
+
+        Cells that can attend to one expression only all receive the same, which the instance norm
+        turns into its bias: exact here, amplified rounding in the official code.
+        """
+        textual = self._read(expressions[:, None], key, value)[:, 0]
+        norm: nn.Module = self.v_output[1]
+        return norm.get_parameter("bias")[:, None, None], textual
+
+    def _read(self, expressions: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        weights = (self.t_proj1(expressions) @ key * self.scale).softmax(dim=2)  # (B, T, N)
+        return self.t_output(weights @ value)
+
+
+class PixelAttention(nn.Module):
+    """Cells attend to the words of an expression, and gate themselves by what they read (LAVT)."""
+
+    def __init__(self, visual: int, textual: int, channels: int | None = None) -> None:
+        """`channels` of the attention; None: those of the image features, as published."""
+        super().__init__()
+        inner = channels or visual
+        self.scale = inner**-0.5
+        self.Wk = nn.Conv1d(textual, inner, kernel_size=1)
+        self.Wv = nn.Conv1d(textual, inner, kernel_size=1)
+        self.Wq = nn.Conv2d(visual, inner, kernel_size=1)
+        self.Wm = nn.Conv2d(visual, visual, kernel_size=1)
+        self.Ww = nn.Conv2d(inner, visual, kernel_size=1)
+        self.Wo = nn.Conv2d(visual, visual, kernel_size=1)
+        self.ins_q = nn.InstanceNorm2d(inner, affine=True)
+        self.ins_w = nn.InstanceNorm2d(visual, affine=True)
+
+    def forward(self, features: Tensor, words: Tensor, image_index: Tensor) -> Tensor:
+        """Features (I, C, h, w) of images and words (T, L, D) of expressions: (T, C, h, w)."""
+        height, width = features.shape[2:]
+        query = self.ins_q(self.Wq(features)).flatten(2).transpose(1, 2)  # (I, N, A)
+        gates = F.relu(self.Wm(features))  # (I, C, h, w)
+        words = words.transpose(1, 2)  # (T, D, L)
+        weights = torch.bmm(query[image_index], self.Wk(words)) * self.scale  # (T, N, L)
+        read = torch.bmm(self.Wv(words), weights.softmax(dim=2).transpose(1, 2))  # (T, A, N)
+        read = self.ins_w(self.Ww(read.unflatten(2, (height, width))))  # (T, C, h, w)
+        return F.relu(self.Wo(gates[image_index] * read))

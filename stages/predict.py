@@ -1,0 +1,79 @@
+"""Masks of all expressions of a split by a trained model, or by CLIP as it is (one shard)."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stages.backbones.clip import frozen, load_clip
+from stages.core import response
+from stages.core.command import main
+from stages.core.config import ClipSource, Evaluation
+from stages.core.device import autocast, choose_device
+from stages.core.errors import InputError
+from stages.core.masks import encode
+from stages.core.tables import read_samples, write_table
+from stages.data.dataset import ReferringDataset, inference_batches
+from stages.data.text import load_tokenizer
+from stages.models.saved import Saved, load_model
+from stages.models.zero_shot import ZeroShot
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    samples: Path,
+    predictions: Path,
+    split: str,
+    config: Evaluation,
+    model: Path | None = None,
+    clip: ClipSource | None = None,
+    image_size: int = 320,
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    """`model` is what a training step wrote; without it, `clip` is used as it is."""
+    if model is not None:
+        saved = load_model(model)
+    elif clip is not None:
+        saved = Saved[nn.Module](ZeroShot(load_clip(clip)), clip, image_size)
+    else:
+        raise InputError("predict: neither --model nor --clip is given; needed one of them")
+    device = choose_device()
+    predictor: Any = frozen(saved.model).to(device)
+    part = read_samples(samples).split(split).shard(shard, shards)
+    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size)
+    objects = part.expressions.set_index("expression").object
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for batch in inference_batches(data, config.batch_size):
+            on_device = {name: value.to(device) for name, value in batch.items()}
+            with torch.inference_mode(), autocast(device):
+                maps = predictor.predict(on_device).float()  # (T, S, S)
+            images = batch["image"][batch["image_index"]].tolist()
+            for expression, image, small in zip(
+                batch["expression"].tolist(), images, maps, strict=True
+            ):
+                shape = int(data.images.height[image]), int(data.images.width[image])
+                full = response.resize(small[None], shape)[0].cpu()  # (H, W)
+                row, column = divmod(int(full.argmax()), shape[1])
+                yield {
+                    "expression": expression,
+                    "object": int(objects[expression]),
+                    "height": shape[0],
+                    "width": shape[1],
+                    "mask": encode((full > 0).numpy()),
+                    "row": row,
+                    "column": column,
+                    "score": float(full[row, column]),
+                }
+
+    write_table(predictions, "predictions", rows())
+    log.info("masks of %d expressions", len(part.expressions))
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,170 @@
+"""Train the small CLIP of RefShapes from nothing, on generated scenes of its own.
+
+Its random streams are not those of the data set. What it knows of these scenes beyond pictures and
+texts is where the items are (stages/data/shapes/pretraining.py): point supervision of the judge,
+and the reason why results on RefShapes are a demonstration, not a benchmark.
+
+Writes the weights in half precision, the description that `ClipSource` reads (architecture and
+vocabulary), and a log of how they were made and how well they judge.
+"""
+
+import logging
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stages.backbones.clip import Clip, frozen
+from stages.core.command import main
+from stages.core.config import PretrainClip, Training
+from stages.core.files import write_json
+from stages.data.images import normalize
+from stages.data.shapes.pretraining import STREAM, ContrastivePairs, draw_mask, draw_scene
+from stages.data.shapes.words import vocabulary
+from stages.data.text import SPECIAL, Tokenizer, WordTokenizer
+from stages.training.checkpoint import fingerprint, load_weights, save_weights
+from stages.training.engine import fit
+
+IMAGE_SIZE = 96
+OUTPUT_STRIDE = 8  # a map of 12 x 12 cells
+CONTEXT_LENGTH = 20
+MAX_LOGIT_SCALE = float(np.log(100.0))
+NUM_TEST_SCENES = 200
+TEST_STREAM = STREAM + 1
+
+log = logging.getLogger(__name__)
+
+
+class ContrastiveTrainer(nn.Module):
+    """InfoNCE both ways (Radford et al., ICML 2021); pairs that fit by chance do not contrast."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__()
+        # On a CPU this layout is a third faster.
+        self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of images (B, 3, S, S), tokens (B, L) and rivals (B, B)."""
+        with torch.no_grad():
+            self.clip.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        images, texts, scale = self.clip(batch["images"], batch["tokens"])
+        logits = (scale * images @ texts.T).float()  # (B, B)
+        logits = logits.masked_fill(~batch["rivals"], float("-inf"))
+        own = torch.arange(len(logits), device=logits.device)
+        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        right = (logits.argmax(dim=1) == own).float().mean()
+        return {"loss": loss, "right_text": right}
+
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
+        """Weight decay for matrices only, as in CLIP."""
+        matrices = [p for p in self.clip.parameters() if p.ndim > 1]
+        others = [p for p in self.clip.parameters() if p.ndim <= 1]
+        return [
+            {"params": matrices, "lr": config.learning_rate},
+            {"params": others, "lr": config.learning_rate, "weight_decay": 0.0},
+        ]
+
+    def kept(self) -> nn.Module:
+        return self.clip
+
+
+def describe_clip(config: PretrainClip) -> dict[str, Any]:
+    """The description of the small CLIP, in open_clip's terms, and its vocabulary."""
+    words = vocabulary()
+    return {
+        "embed_dim": config.embedding,
+        "vision_cfg": {
+            "image_size": IMAGE_SIZE,
+            "layers": [1, 1, 1, 1],
+            "width": config.width,
+            "head_width": 32,
+        },
+        "text_cfg": {
+            "context_length": CONTEXT_LENGTH,
+            "vocab_size": len(words) + SPECIAL,
+            "width": config.text_width,
+            "heads": 4,
+            "layers": 2,
+        },
+        "vocabulary": words,
+    }
+
+
+def run(weights: Path, model: Path, record: Path, work: Path, config: PretrainClip) -> None:
+    """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
+
+    `work` is the folder of the resume state and of the curves.
+    """
+    started = time.process_time()
+    torch.manual_seed(config.seed)
+    description = describe_clip(config)
+    tokenizer = WordTokenizer(description["vocabulary"], CONTEXT_LENGTH)
+    clip = Clip(description, OUTPUT_STRIDE)
+    trained = work / "model.safetensors"
+    fit(
+        ContrastiveTrainer(clip),
+        ContrastivePairs(config, tokenizer, IMAGE_SIZE),
+        config,
+        output=trained,
+        fingerprint=fingerprint(config, []),
+        about={"what": "small CLIP in training"},
+    )
+    state = {name: tensor.half() for name, tensor in load_weights(trained)[0].items()}
+    clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    accuracy = judge_accuracy(frozen(clip).cpu(), tokenizer, config.seed)
+    save_weights(weights, state, {"what": "small CLIP of RefShapes", "model": model.name})
+    write_json(model, description)
+    write_json(
+        record,
+        {
+            "command": shlex.join(["python", "-m", "stages.pretrain_clip", *sys.argv[1:]]),
+            "config": config.model_dump(mode="json"),
+            "parameters": sum(p.numel() for p in clip.parameters()),
+            "cpu_seconds": round(time.process_time() - started),
+            "test_scenes": NUM_TEST_SCENES,
+            "accuracy": {name: round(value, 4) for name, value in accuracy.items()},
+        },
+    )
+    log.info("%s: %s", weights, accuracy)
+
+
+@torch.inference_mode()
+def judge_accuracy(clip: Clip, tokenizer: Tokenizer, seed: int) -> dict[str, float]:
+    """How often the judge tells the items of new scenes apart, in 0..1.
+
+    Each item of a scene is seen through a soft mask; an expression is right if its own item scores
+    highest (by kind, and all), an item if all its expressions together score highest on it (PRMS).
+    """
+    right: dict[str, list[float]] = {"attribute": [], "place": [], "relation": []}
+    objects, chances = [], []
+    for number in range(NUM_TEST_SCENES):
+        key = (seed, TEST_STREAM, number)
+        scene, rng = draw_scene(key, IMAGE_SIZE), np.random.default_rng([*key, 1])
+        image = normalize(torch.from_numpy(scene.picture).permute(2, 0, 1)[None])
+        masks = np.stack([draw_mask(rng, scene, target) for target in range(len(scene.items))])
+        views = F.normalize(clip.encode_image(image * torch.from_numpy(masks)[:, None]), dim=1)
+        for target, expressions in enumerate(scene.expressions):
+            if not expressions:
+                continue
+            tokens = tokenizer([expression.text for expression in expressions])
+            texts = F.normalize(clip.encode_text(tokens)[1], dim=1)
+            scores = views @ texts.T  # (items, expressions)
+            for expression, chosen in zip(expressions, scores.argmax(dim=0), strict=True):
+                right[expression.kind].append(float(chosen == target))
+            objects.append(float(scores.sum(dim=1).argmax() == target))
+            chances.append(1 / len(scene.items))
+    accuracy = {kind: float(np.mean(values)) for kind, values in right.items()}
+    accuracy["expression"] = float(np.mean([x for values in right.values() for x in values]))
+    accuracy["object"] = float(np.mean(objects))
+    accuracy["chance"] = float(np.mean(chances))
+    return accuracy
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,1 @@
+"""Parts of the report: score table, curves, pictures."""

@@ -1,0 +1,29 @@
+"""Loss curves as SVG, to be put into the page."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot as plt
+
+NOT_LOSSES = ("step", "epoch", "learning_rate")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+
+
+def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
+    """An SVG of all losses of one training over its epochs."""
+    figure, axes = plt.subplots(figsize=(4.2, 2.8), layout="constrained")
+    names = [name for name in history[0] if name not in NOT_LOSSES]
+    epochs = [row["epoch"] for row in history]
+    for name, color in zip(names, COLORS * len(names), strict=False):
+        values = [row[name] for row in history]
+        axes.plot(epochs, values, color=color, label=name, linewidth=2 if name == "loss" else 1)
+    axes.set(title=title, xlabel="epoch", ylabel="loss")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize="small")
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,60 @@
+"""Small pictures of masks and response maps over their image, as data that a page can hold."""
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.core.masks import Mask
+
+SIDE = 144  # pixels of the longer side
+PREDICTED = (0, 114, 178)  # blue
+TRUE = (0, 158, 115)  # green
+IGNORED = (150, 150, 150)
+
+
+def plain(image: Image.Image) -> str:
+    """The image itself."""
+    return _data(image)
+
+
+def over(
+    image: Image.Image, mask: Mask, color: tuple[int, int, int], ignore: Mask | None = None
+) -> str:
+    """The image in gray, with a mask in color, and what is neither in or out in light gray."""
+    pixels = _gray(image)
+    pixels = _blend(pixels, mask, color)
+    if ignore is not None:
+        pixels = _blend(pixels, ignore, IGNORED)
+    return _data(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def heat(image: Image.Image, response: NDArray[np.float32]) -> str:
+    """The image in gray, warmer where a response (H, W) is stronger."""
+    strength = (response / max(float(response.max()), 1e-9))[..., None]
+    warm = np.concatenate([strength * 255, strength**2 * 200, np.zeros_like(strength)], axis=2)
+    pixels = _gray(image) * (1 - 0.7 * strength) + 0.7 * strength * warm
+    return _data(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def _gray(image: Image.Image) -> NDArray[np.float64]:
+    values = np.asarray(image.convert("L"), dtype=np.float64)
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def _blend(
+    pixels: NDArray[np.float64], mask: Mask, color: tuple[int, int, int]
+) -> NDArray[np.float64]:
+    result = pixels.copy()
+    result[mask] = 0.35 * pixels[mask] + 0.65 * np.array(color)
+    return result
+
+
+def _data(image: Image.Image) -> str:
+    factor = SIDE / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    text = io.BytesIO()
+    image.resize(size, Image.Resampling.BICUBIC).save(text, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(text.getvalue()).decode()

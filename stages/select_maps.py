@@ -1,0 +1,80 @@
+"""PRMS: the response map of each object that fits all its expressions best (one shard of a split).
+
+An image is encoded once for all its objects and expressions.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.backbones.clip import frozen, load_clip
+from stages.core.command import main
+from stages.core.config import ClipSource, Prms
+from stages.core.device import autocast, choose_device
+from stages.core.tables import ResponseMap, map_row, read_samples, write_table
+from stages.data.dataset import ReferringDataset, inference_batches
+from stages.data.text import load_tokenizer
+from stages.models.prms import choose_maps
+from stages.models.saved import load_stage1
+from stages.training.checkpoint import load_weights
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    samples: Path,
+    features: Path,
+    model: Path,
+    maps: Path,
+    judge: ClipSource,
+    config: Prms,
+    split: str = "train",
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    device = choose_device()
+    saved = load_stage1(model)
+    stage1 = frozen(saved.model).to(device)
+    critic = frozen(load_clip(judge)).to(device)
+    texts = load_weights(features)[0]["text"].to(device)
+    part = read_samples(samples).split(split).shard(shard, shards)
+    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size)
+    objects = part.expressions.set_index("expression").object
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for batch in inference_batches(data, config.batch_size):
+            ids = batch["expression"].tolist()
+            targets, counts = np.unique(objects.loc[ids].to_numpy(), return_counts=True)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            with torch.inference_mode(), autocast(device):
+                grids = stage1(batch["images"], batch["tokens"], batch["image_index"])
+                choices = choose_maps(
+                    critic,
+                    batch["images"],
+                    grids,
+                    texts[batch["expression"]],
+                    batch["image_index"],
+                    counts.tolist(),
+                    config.batch_size,
+                )
+            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            for target, start, choice in zip(targets, starts, choices, strict=True):
+                row = int(start) + choice.index
+                response = ResponseMap(ids[row], _array(grids[row]), saved.image_size)
+                yield map_row(int(target), response, choice.totals.tolist())
+
+    write_table(maps, "maps", rows())
+    log.info("maps of %d objects", len(part.objects))
+
+
+def _array(grid: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return grid.float().cpu().numpy()
+
+
+if __name__ == "__main__":
+    main(run)

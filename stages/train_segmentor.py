@@ -1,0 +1,51 @@
+"""Train a segmentor on pseudo masks, or on the true masks of its data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.core.command import main
+from stages.core.config import ClipSource, TrisSegmentor
+from stages.core.tables import Samples, read_samples, read_table, sample_files
+from stages.data.dataset import ReferringDataset
+from stages.data.text import load_tokenizer
+from stages.models.saved import build_segmentor, describe
+from stages.training.checkpoint import fingerprint
+from stages.training.engine import fit
+
+
+def run(
+    samples: Path, model: Path, config: TrisSegmentor, clip: ClipSource, masks: Sequence[Path] = ()
+) -> None:
+    """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned."""
+    clip = clip.model_copy(update={"output_stride": config.output_stride})
+    train = read_samples(samples).split("train")
+    data = ReferringDataset(
+        train,
+        load_tokenizer(clip),
+        config.image_size,
+        seed=config.seed,
+        expressions_per_object=config.expressions_per_object,
+        masks=_pseudo_masks(masks) if masks else _true_masks(train),
+    )
+    fit(
+        build_segmentor(config, clip),
+        data,
+        config,
+        output=model,
+        fingerprint=fingerprint(config, [*sample_files(samples), *masks, *clip.files], clip),
+        about=describe(config.model, config, clip),
+    )
+
+
+def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:
+    rows = read_table("masks", shards)
+    return dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
+
+
+def _true_masks(samples: Samples) -> dict[int, str]:
+    rows = samples.objects[samples.objects["mask"].notna()]
+    return dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,42 @@
+"""Train TRIS stage 1: response maps from images and their expressions, without any mask."""
+
+from pathlib import Path
+
+from stages.backbones.clip import load_clip
+from stages.core.command import main
+from stages.core.config import ClipSource, Stage1
+from stages.core.tables import read_samples, sample_files
+from stages.data.dataset import ReferringDataset
+from stages.data.text import load_tokenizer
+from stages.models.saved import STAGE1, describe
+from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.training.checkpoint import fingerprint, load_weights
+from stages.training.engine import fit
+
+
+def run(
+    samples: Path, features: Path, model: Path, config: Stage1, clip: ClipSource, judge: ClipSource
+) -> None:
+    texts = load_weights(features)[0]["text"]
+    data = ReferringDataset(
+        read_samples(samples).split("train"),
+        load_tokenizer(clip),
+        config.image_size,
+        seed=config.seed,
+        negatives=config.negatives if config.weight_negatives else 0,
+        share_images=False,
+    )
+    trainable = Stage1Trainer(config, TrisStage1(config, load_clip(clip)), load_clip(judge), texts)
+    files = [*sample_files(samples), features, *clip.files, *judge.files]
+    fit(
+        trainable,
+        data,
+        config,
+        output=model,
+        fingerprint=fingerprint(config, files, clip, judge),
+        about=describe(STAGE1, config, clip),
+    )
+
+
+if __name__ == "__main__":
+    main(run)

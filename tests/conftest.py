@@ -1,0 +1,94 @@
+"""Fixtures that several tests share: a finished toy run of the whole workflow."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = ("refshapes_tris", "refshapes_tris_masks")
+
+# One thread for each test process: the same numbers on every machine, and room for `-n 2`.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A small copy of configs/ and the results of its demo."""
+
+    folder: Path
+
+    @property
+    def configs(self) -> Path:
+        return self.folder / "configs"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow on the toy configuration."""
+        command = [
+            str(Path(sys.executable).parent / "snakemake"),
+            *("--cores", "2", "--directory", str(ROOT), "--nolock"),
+            *("--config", f"configs={self.configs}", f"results={self.results}", "--"),
+        ]
+        options = [a for a in arguments if a.startswith("-")]
+        targets = [a for a in arguments if not a.startswith("-")]
+        return subprocess.run(
+            [command[0], *options, *command[1:], *targets],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def planned(self) -> set[str]:
+        """The rules that a run of the demo would execute now."""
+        done = self.snakemake("--dry-run", "demo")
+        assert done.returncode == 0, done.stderr[-3000:]
+        return planned_rules(done.stdout + done.stderr)
+
+    def edit(self, file: str, **options: object) -> None:
+        """Set options of a YAML file of the configs, sections merged one level deep."""
+        path = self.configs / file
+        content = yaml.safe_load(path.read_text())
+        for key, value in options.items():
+            merged = isinstance(value, dict) and isinstance(content.get(key), dict)
+            content[key] = {**content[key], **value} if merged else value
+        path.write_text(yaml.safe_dump(content))
+
+
+def planned_rules(text: str) -> set[str]:
+    """The rules of Snakemake's table of jobs, without targets."""
+    lines = text.splitlines()
+    if not any(line.startswith("Job stats:") for line in lines):
+        return set()
+    start = next(i for i, line in enumerate(lines) if line.startswith("Job stats:")) + 3
+    rules = set()
+    for line in lines[start:]:
+        if not line.strip() or line.startswith("total"):
+            break
+        rules.add(line.split()[0])
+    return rules - {"demo", *EXPERIMENTS}
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The whole demo on 24 + 8 pictures, one epoch for each training."""
+    run = Toy(tmp_path_factory.mktemp("toy run"))
+    shutil.copytree(ROOT / "configs", run.configs)
+    run.edit(
+        "datasets/refshapes.yaml",
+        refshapes={"train_images": 24, "val_images": 8, "test_images": 2},
+    )
+    brief = {"epochs": 2, "save_every": 1}
+    run.edit("experiments/refshapes_tris.yaml", stage1=brief, affinity=brief, segmentor=brief)
+    run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief)
+    done = run.snakemake("demo")
+    assert done.returncode == 0, done.stderr[-5000:]
+    return run

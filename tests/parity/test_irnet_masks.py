@@ -1,0 +1,131 @@
+"""Labels, random walk, instances and pseudo masks against the official code."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from irnet.affinity.crf import DenseCrf, confident_labels
+from irnet.affinity.images import network_input
+from irnet.affinity.instances import group_centers, refine_centers
+from irnet.affinity.network import CELL
+from irnet.affinity.pairs import directions, path_affinity
+from irnet.affinity.pseudo_masks import (
+    assign,
+    find_relations,
+    pseudo_masks,
+    split_fragments,
+    strongest,
+)
+from irnet.affinity.walk import random_walk, transition
+from stages.core.config import Labels, Propagation
+from tests.parity import golden
+from tests.parity.test_irnet_network import OUTPUT, network
+
+# Both walks are float32. Against a float64 walk, as a share of the largest score: the official
+# powers of a dense matrix 1e-4, ours 5e-5, so up to 1.5e-4 from each other (measured: 9e-5).
+WALK = 2e-4
+# Pixels whose score is that close to the threshold may fall on either side (measured: none).
+FLIPPED = 5e-4
+# Displacements from the network differ by 1e-6, which can round a center to the next cell
+# (measured: none).
+MOVED = 2e-3
+
+
+def tensor(values):
+    return torch.from_numpy(np.asarray(values))
+
+
+@pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)
+def test_pairs_paths_and_walk_are_the_official_ones(path):
+    case = golden.load(path)
+    edge, x = tensor(case.arrays["edge"]), tensor(case.arrays["x"])
+    for radius in (5, 10):
+        ends = [(pair.down, pair.right) for pair in directions(radius)]
+        golden.assert_close(f"search_dst_r{radius}", ends, case, 0)
+    paths = [cell for pair in directions(5) for cell in pair.path]
+    groups = [name for name in case.arrays if name.startswith("search_paths_r5_")]
+    official = [case.arrays[f"search_paths_r5_{i}"].reshape(-1, 2) for i in range(len(groups))]
+    np.testing.assert_array_equal(paths, np.concatenate(official))
+
+    for radius in (5, 10):
+        padded = F.pad(edge, (radius, radius, 0, radius), value=1.0)
+        affinity = path_affinity(padded, radius).flatten(2)
+        # Zero but for the statistics, which were summed in another order.
+        golden.assert_close(f"aff_r{radius}", affinity, case, 0 if radius == 5 else 1e-6)
+
+    walked = random_walk(x, edge[0], radius=5, beta=10, steps=256)
+    golden.assert_close("rw", walked[:, None], case, WALK * np.abs(case.arrays["rw"]).max())
+
+
+@pytest.mark.parametrize("path", golden.cases("tris", "irn_irlabel_*"), ids=lambda path: path.stem)
+def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
+    case = golden.load(path)
+    for number in range(len(case.meta["cases"])):
+        crf = DenseCrf(case.arrays[f"image_{number}"], Labels())
+        response = case.arrays[f"cam_{number}"]
+        golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
+        golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
+        golden.assert_close(f"label_{number}", confident_labels(response, crf), case, 0)
+
+
+@pytest.mark.parametrize("path", golden.cases("tris", "irn_multi_*"), ids=lambda path: path.stem)
+def test_instances_and_fragments_are_the_official_ones(path):
+    """From stored edges and displacements; a case without any response gives no numbers."""
+    case = golden.load(path)
+    edge, displacement = tensor(case.arrays["edge"])[0], tensor(case.arrays["dp"])
+    centers = refine_centers(displacement, 300)
+    golden.assert_close("centroids", centers, case, 0)
+    instances = group_centers(centers.numpy(), displacement.numpy(), 2.5)
+    golden.assert_close("instance_label", instances, case, 0)
+
+    response = tensor(case.arrays["cam_image"])[None]
+    grid = F.interpolate(response[None], edge.shape, mode="bilinear", align_corners=True)[0]
+    members = F.one_hot(torch.from_numpy(instances)).permute(2, 0, 1)
+    rows = random_walk(grid * members, edge, radius=5, beta=10, steps=256)
+    expected = case.arrays["rw"]
+    golden.assert_close("rw", rows, case, WALK * np.abs(expected).max())
+
+    relative, owner = assign(*strongest(rows, CELL, response.shape[1:]), 0.25)
+    fragments = split_fragments(relative.numpy(), owner.numpy())
+    flipped = (fragments.label > 0) != (case.arrays["pseudo"] > 0)
+    assert flipped.mean() <= FLIPPED
+    np.testing.assert_allclose(fragments.scores, case.arrays["score"], atol=WALK)
+    areas = np.bincount(fragments.label.ravel())[1:]
+    np.testing.assert_allclose(areas, case.arrays["segment_area"], atol=FLIPPED * flipped.size)
+
+
+@pytest.mark.parametrize("path", golden.cases("tris", "irn_insseg_*"), ids=lambda path: path.stem)
+def test_pseudo_masks_of_photographs_are_the_official_ones(path):
+    """From the image to the mask, through the network."""
+    case = golden.load(path)
+    net = network(case.meta["seed"]).eval()
+    inputs = golden.load(path.with_name(path.name.replace("insseg", "irlabel")))
+    config = Propagation()
+    for number in range(len(case.meta["cases"])):
+        image = inputs.arrays[f"image_{number}"]
+        edge, displacement = net.predict(network_input(image, 1))
+        scale = np.abs(case.arrays[f"dp_{number}"]).max()
+        golden.assert_close(f"edge_{number}", edge, case, OUTPUT)
+        golden.assert_close(f"dp_{number}", displacement, case, OUTPUT * scale)
+        centers = refine_centers(displacement, config.refinement_steps).numpy()
+        assert np.mean(centers != case.arrays[f"centroids_{number}"]) <= MOVED
+        relations = find_relations(edge, displacement, config)
+        instances = relations.instances.numpy()
+        assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
+        response = tensor(inputs.arrays[f"cam_{number}"])[None]
+        (found,) = pseudo_masks(response, relations, CELL, config)
+        flipped = found.mask != (case.arrays[f"pseudo_{number}"] > 0)
+        assert flipped.mean() <= FLIPPED
+        assert found.score == pytest.approx(case.arrays[f"score_{number}"].max(), abs=WALK)
+
+
+@pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)
+def test_powers_of_the_transition_matrix_are_the_official_ones(path):
+    case = golden.load(path)
+    matrix = transition(tensor(case.arrays["edge"])[0], radius=5, beta=10)
+    power = torch.eye(len(case.arrays["trans_diag"]))
+    for _ in range(256):
+        power = matrix @ power
+    golden.assert_close("trans_diag", power.diagonal(), case, WALK)
+    golden.assert_close("trans_row0", power[:, 0], case, WALK * case.arrays["trans_row0"].max())

@@ -1,0 +1,81 @@
+"""The official TRIS networks with the weights of the golden cases, built once each."""
+
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from stages.backbones.clip import Clip, frozen, load_clip
+from stages.core import config as options
+from stages.models.tris import TrisSegmentor, TrisStage1
+from tests.parity import recipes
+
+BATCH = 3
+
+
+def filled_state(module: nn.Module, seed: int, prefix: str = "") -> dict[str, Tensor]:
+    """The module's state with every float entry from the recipe; `prefix` is part of its name."""
+    state = module.state_dict()
+    entries = {
+        prefix + name: (tuple(value.shape), str(value.dtype)) for name, value in state.items()
+    }
+    filled = recipes.state_dict(entries, seed)
+    return {name: filled.get(prefix + name, value.clone()) for name, value in state.items()}
+
+
+@cache
+def _network(kind: str) -> nn.Module:
+    if kind == "judge":
+        return frozen(load_clip(options.ClipSource(model="ViT-B-32")))
+    clip = load_clip(options.ClipSource(model="RN50"))
+    if kind == "stage1":
+        return TrisStage1(options.Stage1(), clip)
+    return TrisSegmentor(options.TrisSegmentor(), clip)
+
+
+_states: dict[str, tuple[int, dict[str, Tensor]]] = {}  # the latest seed only: they are large
+
+
+def _filled(kind: str, seed: int, prefix: str = "") -> nn.Module:
+    module = _network(kind)
+    if kind not in _states or _states[kind][0] != seed:
+        _states[kind] = (seed, filled_state(module, seed, prefix))
+    module.load_state_dict(_states[kind][1])
+    module.zero_grad()
+    return module
+
+
+def stage1(seed: int) -> TrisStage1:
+    model = _filled("stage1", seed)
+    assert isinstance(model, TrisStage1)
+    return model
+
+
+def stage2(seed: int) -> TrisSegmentor:
+    model = _filled("stage2", seed)
+    assert isinstance(model, TrisSegmentor)
+    return model
+
+
+def judge(seed: int) -> Clip:
+    model = _filled("judge", seed, "aux_clip.")
+    assert isinstance(model, Clip)
+    return model
+
+
+def release() -> None:
+    """Forget the networks: they hold gigabytes."""
+    _network.cache_clear()
+    _states.clear()
+
+
+def inputs(height: int, width: int, seed: int) -> dict[str, Tensor]:
+    """Images, tokens and masks of the golden cases: expression i belongs to image i."""
+    blocks = recipes.parameter("pseudo_low", (BATCH, 1, height // 16, width // 16), seed) > 0
+    masks = torch.from_numpy(blocks[:, 0]).float()
+    return {
+        "images": recipes.image((BATCH, 3, height, width), seed),
+        "tokens": recipes.tokens(BATCH, 8, 20, seed),
+        "image_index": torch.arange(BATCH),
+        "masks": masks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2),
+    }

@@ -1,0 +1,179 @@
+"""The training loop: its order of items, its losses, and being killed."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from stages.core.config import Training
+from stages.core.errors import InputError
+from stages.training import engine
+
+CONFIG = Training(
+    epochs=3,
+    batch_size=4,
+    learning_rate=0.1,
+    backbone_learning_rate=0.1,
+    save_every=1,
+)
+
+
+class Points:
+    """y = 2x + 1, with noise that differs from epoch to epoch."""
+
+    def __init__(self, fatal_step: int | None = None) -> None:
+        self.groups = np.arange(10) // 2
+        self.seen: list[tuple[int, int]] = []
+        self.fatal_step = fatal_step
+        self.collated = 0
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[float, float]:
+        self.seen.append(draw)
+        noise = np.random.default_rng(draw).normal() / 10
+        return draw[1] / 10, 2 * draw[1] / 10 + 1 + noise
+
+    def collate(self, items: list[Any]) -> dict[str, Tensor]:
+        self.collated += 1
+        if self.collated == self.fatal_step:
+            signal.raise_signal(signal.SIGKILL)
+        x, y = torch.tensor(items, dtype=torch.float32).T
+        return {"x": x[:, None], "y": y[:, None]}
+
+
+class Line(nn.Module):
+    """A line with dropout, so that the state of torch's random numbers matters too."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.line = nn.Linear(1, 1)
+        self.dropout = nn.Dropout(0.1)
+        self.scale = scale
+        nn.init.zeros_(self.line.weight)
+        nn.init.zeros_(self.line.bias)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        error = (self.line(self.dropout(batch["x"])) - batch["y"]).square().mean() * self.scale
+        return {"loss": error, "error": error}
+
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), "lr": config.learning_rate}]
+
+    def kept(self) -> nn.Module:
+        return self
+
+
+def train(folder: Path, config: Training = CONFIG, data: Points | None = None, **line: Any) -> Path:
+    output = folder / "model.safetensors"
+    points = data or Points()
+    engine.fit(Line(**line), points, config, output=output, fingerprint="a", about={"kind": "line"})
+    return output
+
+
+def test_a_training_lowers_its_loss_and_leaves_no_state(tmp_path: Path) -> None:
+    output = train(tmp_path, CONFIG.model_copy(update={"epochs": 60}))
+    history = json.loads((tmp_path / "losses.json").read_text())
+    assert history[-1]["loss"] < history[0]["loss"] / 5
+    assert history[-1]["step"] == 60 * 3
+    assert {path.name for path in output.parent.iterdir()} == {
+        "model.safetensors",
+        "losses.json",
+        "tensorboard",
+    }
+
+
+def test_an_epoch_sees_every_item_once_in_an_order_of_its_own(tmp_path: Path) -> None:
+    data = Points()
+    train(tmp_path, data=data)
+    epochs = [[index for epoch, index in data.seen if epoch == number] for number in range(3)]
+    assert all(sorted(order) == list(range(10)) for order in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_grouped_batches_keep_the_items_of_an_image_together(tmp_path: Path) -> None:
+    data = Points()
+    train(tmp_path, CONFIG.model_copy(update={"group_by_image": True}), data)
+    groups = [data.groups[index] for epoch, index in data.seen if epoch == 1]
+    assert groups[::2] == groups[1::2]
+
+
+@pytest.mark.parametrize(("fatal_step", "ema"), [(1, None), (2, 0.9), (5, None), (9, 0.9)])
+def test_a_killed_training_continues_to_the_same_weights_bit_for_bit(
+    tmp_path: Path, fatal_step: int, ema: float | None
+) -> None:
+    config = CONFIG.model_copy(update={"ema": ema})
+    unbroken = train(tmp_path / "unbroken", config)
+    broken = tmp_path / "broken"
+    command = (
+        "from pathlib import Path; from tests import test_engine as t; import sys;"
+        "t.train(Path(sys.argv[1]), t.Training.model_validate_json(sys.argv[2]),"
+        " t.Points(int(sys.argv[3])))"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", command, str(broken), config.model_dump_json(), str(fatal_step)],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (broken / "model.safetensors").exists()
+    assert (broken / "model.state.pt").exists() == (fatal_step > 1)
+    resumed = train(broken, config)
+    assert resumed.read_bytes() == unbroken.read_bytes()
+    first, second = ((p.parent / "losses.json").read_text() for p in (resumed, unbroken))
+    assert first == second
+
+
+def test_a_state_of_other_options_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"fingerprint": "b", "step": 2}, tmp_path / "model.state.pt")
+    train(tmp_path)
+    assert "of other options or data" in caplog.text
+
+
+def test_a_state_that_is_not_whole_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "model.state.pt").write_bytes(b"half")
+    train(tmp_path)
+    assert "not readable" in caplog.text
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    class NoDropout(Line):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = nn.Dropout(0.0)
+
+    results = []
+    for parts in (1, 4):
+        output = tmp_path / str(parts) / "model.safetensors"
+        config = CONFIG.model_copy(update={"accumulate": parts, "optimizer": "sgd"})
+        engine.fit(NoDropout(), Points(), config, output=output, fingerprint="", about={})
+        results.append(load_file(output))
+    assert torch.allclose(results[0]["line.weight"], results[1]["line.weight"], atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"epoch 0, step 0: loss is not finite \(loss inf"):
+        train(tmp_path, scale=float("inf"))
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1.0)]
+)
+def test_schedules_start_at_one_and_have_their_published_middle(schedule: str, half: float) -> None:
+    config = CONFIG.model_copy(update={"schedule": schedule})
+    assert engine.schedule(config, 0, 100) == 1
+    assert engine.schedule(config, 50, 100) == pytest.approx(half)

@@ -1,0 +1,246 @@
+"""The three steps from response maps to pseudo masks, on a few tiny pictures."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from irnet import make_labels, propagate, train_affinity
+from irnet.affinity.dataset import LabeledObjects
+from irnet.affinity.network import RelationTraining, load_affinity
+from stages.core.config import Affinity, Labels, Propagation
+from stages.core.errors import InputError
+from stages.core.masks import decode, encode
+from stages.core.tables import (
+    ResponseMap,
+    Samples,
+    map_row,
+    read_table,
+    write_samples,
+    write_table,
+)
+
+SIZE, CELLS = 48, 12
+LABELS = Labels(bilateral_sxy=10)
+AFFINITY = Affinity(
+    backbone="small",
+    optimizer="adamw",
+    learning_rate=4e-3,
+    backbone_learning_rate=4e-3,
+    displacement_factor=1,
+    epochs=12,
+    batch_size=4,
+    crop_size=96,
+    input_scale=2,
+    radius=5,
+    precision="float32",
+)
+PROPAGATION = Propagation(steps=32, background_threshold=0.4)
+
+
+def scene(number: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A noisy picture with two discs, and their masks."""
+    draw = np.random.default_rng(number)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    centers = [(14 + draw.integers(20), 12), (14 + draw.integers(20), 36)]
+    masks = [(rows - y) ** 2 + (columns - x) ** 2 < 8**2 for y, x in centers]
+    image = np.full((SIZE, SIZE, 3), 70.0)
+    for mask, color in zip(masks, [(220, 60, 50), (60, 90, 230)], strict=True):
+        image[mask] = color
+    return (image + draw.normal(0, 5, image.shape)).clip(0, 255).astype(np.uint8), masks
+
+
+def response(mask: np.ndarray, seed: int) -> ResponseMap:
+    """A blurred, noisy response to an object, one cell for four pixels."""
+    share = torch.from_numpy(mask).float()[None, None]
+    blurred = torch.nn.functional.avg_pool2d(share, 12, stride=4, padding=4)[0, 0].numpy()
+    noise = np.random.default_rng(seed).normal(0, 0.05, (CELLS, CELLS))
+    return ResponseMap(0, (blurred - 0.1 + noise).astype(np.float32), SIZE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Samples and maps of four pictures with two objects each; the last object has no response."""
+    here = tmp_path_factory.mktemp("irnet")
+    images, objects, expressions, maps = [], [], [], []
+    for number in range(4):
+        picture, masks = scene(number)
+        file = here / f"{number}.png"
+        Image.fromarray(picture).save(file)
+        images.append({"image": number, "file": str(file), "width": SIZE, "height": SIZE})
+        for mask in masks:
+            target = len(objects)
+            known = {"object": target, "image": number, "split": "train", "name": str(target)}
+            objects.append({**known, "mask": encode(mask), "no_target": False})
+            expressions.append({"expression": target, "object": target, "text": "the disc"})
+            found = response(mask, target)
+            if target == 7:
+                found = ResponseMap(0, np.full((CELLS, CELLS), -1, np.float32), SIZE)
+            maps.append(map_row(target, found, [0.5]))
+    write_table(here / "images.parquet", "images", images)
+    write_table(here / "objects.parquet", "objects", objects)
+    write_table(here / "expressions.parquet", "expressions", expressions)
+    write_table(here / "maps-0.parquet", "maps", maps[:3])
+    write_table(here / "maps-1.parquet", "maps", maps[3:])
+    shards = [here / "maps-0.parquet", here / "maps-1.parquet"]
+    make_labels.run(here, shards, here / "labels.parquet", LABELS)
+    train_affinity.run(here, [here / "labels.parquet"], here / "net/model.safetensors", AFFINITY)
+    return here
+
+
+def shards(folder: Path) -> list[Path]:
+    return [folder / "maps-0.parquet", folder / "maps-1.parquet"]
+
+
+def overlaps(folder: Path, found: pd.DataFrame, column: str) -> dict[int, float]:
+    """IoU with the true mask of each object."""
+    truth = read_table("objects", folder / "objects.parquet")["mask"]
+    scores = {}
+    for row in found.to_dict("records"):
+        ours = decode(row[column], SIZE, SIZE)
+        theirs = decode(truth[row["object"]], SIZE, SIZE)
+        scores[row["object"]] = (ours & theirs).sum() / (ours | theirs).sum()
+    return scores
+
+
+def test_labels_cover_every_object_in_order_and_fit_the_objects(folder):
+    labels = read_table("labels", folder / "labels.parquet")
+    assert labels.object.tolist() == list(range(8))
+    scores = overlaps(folder, labels, "foreground")
+    assert scores.pop(7) == 0
+    assert min(scores.values()) > 0.8
+
+
+def test_labels_of_two_processes_equal_those_of_one(folder):
+    make_labels.run(folder, shards(folder), folder / "two.parquet", LABELS, workers=2)
+    assert (folder / "two.parquet").read_bytes() == (folder / "labels.parquet").read_bytes()
+
+
+def test_a_failure_in_a_worker_names_its_image(folder):
+    broken = LABELS.model_copy(update={"bilateral_sxy": "wide"})
+    with pytest.raises(RuntimeError, match=r"0\.png"):
+        make_labels.run(folder, shards(folder), folder / "no.parquet", broken, workers=2)
+    assert not (folder / "no.parquet").exists()
+
+
+def test_pseudo_masks_fit_the_objects_and_a_dead_response_is_empty_and_counted(folder, caplog):
+    masks = folder / "masks.parquet"
+    with caplog.at_level(logging.WARNING):
+        propagate.run(folder, shards(folder), folder / "net/model.safetensors", masks, PROPAGATION)
+    assert "1 of 8 objects have no response at all" in caplog.text
+    found = read_table("masks", masks)
+    assert found.object.tolist() == list(range(8))
+    scores = overlaps(folder, found, "mask")
+    assert scores.pop(7) == 0
+    assert not decode(found["mask"][7], SIZE, SIZE).any()
+    assert np.mean(list(scores.values())) > 0.6
+    assert found.score.tolist() == [1] * 7 + [0]
+
+
+def test_shards_together_equal_the_whole(folder):
+    model, parts = folder / "net/model.safetensors", []
+    for number, shard in enumerate(shards(folder)):
+        masks = folder / f"part-{number}.parquet"
+        propagate.run(folder, [shard], model, masks, PROPAGATION)
+        parts.append(masks)
+    propagate.run(folder, shards(folder), model, folder / "whole.parquet", PROPAGATION)
+    pd.testing.assert_frame_equal(
+        read_table("masks", parts), read_table("masks", folder / "whole.parquet")
+    )
+
+
+def test_the_trained_network_carries_its_options_and_mean_displacement(folder):
+    network, config = load_affinity(folder / "net/model.safetensors")
+    assert config == AFFINITY
+    assert (network.displacement.mean != 0).all()
+    assert not list((folder / "net").glob("*without-mean*"))
+
+
+def test_an_item_is_a_function_of_epoch_and_index(folder):
+    rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
+    first, second = LabeledObjects(rows, AFFINITY), LabeledObjects(rows, AFFINITY)
+    assert second[1, 5].image.shape == (3, 96, 96)
+    np.testing.assert_array_equal(first[0, 2].image, second[0, 2].image)
+    np.testing.assert_array_equal(first[0, 2].labels, second[0, 2].labels)
+    assert (first[0, 2].image != first[1, 2].image).any()
+
+
+def test_objects_that_share_an_image_train_as_if_each_had_its_own(folder):
+    """Same crops: the losses of a batch by images equal those of a batch by objects."""
+    rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
+    config = AFFINITY.model_copy(update={"group_by_image": True})
+    data = LabeledObjects(rows, config)
+    items = [data[0, index] for index in (0, 3, 1, 2)]
+    shared = data.collate(items)
+    assert shared["images"].shape[0] == 2
+    assert shared["image_index"].tolist() == [0, 1, 0, 1]
+    alone = LabeledObjects(rows, AFFINITY).collate(items)
+    assert alone["images"].shape[0] == 4
+    training = RelationTraining(config).eval()
+    with torch.no_grad():
+        together, apart = training(shared), training(alone)
+    for name, value in apart.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_every_weight_that_learns_gets_a_gradient(folder):
+    rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
+    data = LabeledObjects(rows, AFFINITY)
+    training = RelationTraining(AFFINITY).train()
+    training(data.collate([data[0, index] for index in range(4)]))["loss"].backward()
+    learned = [w for group in training.parameter_groups(AFFINITY) for w in group["params"]]
+    assert len(learned) == len(list(training.network.parameters()))
+    assert all(weight.grad is not None and weight.grad.any() for weight in learned)
+
+
+def test_maps_of_an_object_that_is_not_in_the_samples_are_refused(folder):
+    write_table(folder / "alien.parquet", "maps", [map_row(99, response(scene(0)[1][0], 0), [])])
+    for step in (
+        lambda: make_labels.run(folder, [folder / "alien.parquet"], folder / "x", LABELS),
+        lambda: propagate.run(
+            folder,
+            [folder / "alien.parquet"],
+            folder / "net/model.safetensors",
+            folder / "x",
+            PROPAGATION,
+        ),
+    ):
+        with pytest.raises(InputError, match=r"alien\.parquet: object 99"):
+            step()
+
+
+def test_labels_of_an_object_that_is_not_in_the_samples_are_refused(folder):
+    labels = read_table("labels", folder / "labels.parquet").assign(object=range(8, 16))
+    write_table(folder / "alien-labels.parquet", "labels", labels)
+    with pytest.raises(InputError, match="object 8 is not in"):
+        train_affinity.labeled_objects(folder, [folder / "alien-labels.parquet"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_is_missing_is_named(folder, tmp_path, workers):
+    images = read_table("images", folder / "images.parquet")
+    images.loc[2, "file"] = "gone/2.png"
+    objects = read_table("objects", folder / "objects.parquet")
+    expressions = read_table("expressions", folder / "expressions.parquet")
+    write_samples(tmp_path, Samples(images, objects, expressions))
+    with pytest.raises(InputError, match=r"gone/2\.png"):
+        make_labels.run(tmp_path, shards(folder), tmp_path / "x", LABELS, workers=workers)
+
+
+def test_an_image_of_another_size_than_the_samples_say_is_named(folder, tmp_path):
+    images = read_table("images", folder / "images.parquet").assign(width=50)
+    objects = read_table("objects", folder / "objects.parquet")
+    expressions = read_table("expressions", folder / "expressions.parquet")
+    write_samples(tmp_path, Samples(images, objects, expressions))
+    with pytest.raises(InputError, match="48 x 48 pixels; the samples say 50 x 48"):
+        make_labels.run(tmp_path, shards(folder), tmp_path / "x", LABELS)
+
+
+def test_a_radius_that_does_not_fit_the_crop_is_refused(folder, tmp_path):
+    config = AFFINITY.model_copy(update={"crop_size": 32})
+    with pytest.raises(InputError, match="needed: at least 36"):
+        train_affinity.run(folder, [folder / "labels.parquet"], tmp_path / "m", config)

@@ -1,0 +1,193 @@
+"""The whole workflow on a toy: it runs, nothing twice, and reruns what an option changes."""
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.core.tables import read_table
+from tests.conftest import ROOT, Toy
+
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+
+TRIS = "experiments/refshapes_tris.yaml"
+MASKS = "experiments/refshapes_tris_masks.yaml"
+DATA = "datasets/refshapes.yaml"
+
+SCORED = {"evaluate", "make_report"}
+SEGMENT = {"train_segmentor", "predict"} | SCORED
+PSEUDO = {"propagate"} | SEGMENT
+AFFINITY = {"train_affinity"} | PSEUDO
+LABELS = {"make_labels"} | AFFINITY
+PRMS = {"select_maps"} | LABELS
+STAGE1 = {"train_stage1"} | PRMS
+ALL = {"make_refshapes", "prepare", "encode_text"} | STAGE1
+
+SMALL = {"model": "data/small_clip.json", "weights": "data/small_clip.safetensors"}
+
+
+def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
+    experiment = toy.results / "refshapes_tris"
+    table = (experiment / "scores.txt").read_text()
+    for row in (
+        "whole image",
+        "CLIP as it is",
+        "TRIS stage 1",
+        "PRMS",
+        "CRF labels",
+        "pseudo masks",
+    ):
+        assert row in table
+    page = (experiment / "report.html").read_text()
+    assert page.count("<img src=") >= 8 * 7
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def test_every_stage_has_masks_of_every_object_or_expression(toy: Toy) -> None:
+    experiment = toy.results / "refshapes_tris"
+    objects = read_table("objects", toy.results / "datasets/refshapes/objects.parquet")
+    val = objects[objects.split == "val"]
+    pseudo = read_table("masks", experiment / "pseudo/masks-val-0-of-1.parquet")
+    assert sorted(pseudo.object) == sorted(val.object)
+    metrics = json.loads((experiment / "metrics/segmentor-val.json").read_text())
+    predictions = experiment / "predictions/segmentor-val-0-of-1.parquet"
+    assert metrics["scores"]["num_samples"] == len(read_table("predictions", predictions))
+
+
+def test_response_maps_take_less_than_a_kilobyte_each(toy: Toy) -> None:
+    maps = toy.results / "refshapes_tris/prms/maps-train-0-of-1.parquet"
+    assert maps.stat().st_size / len(read_table("maps", maps)) < 1024
+
+
+def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
+    assert toy.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "rules"),
+    [
+        (DATA, {"refshapes": {"seed": 7}}, ALL),
+        (TRIS, {"stage1": {"learning_rate": 0.01}}, STAGE1),
+        (TRIS, {"clip": {**SMALL, "output_stride": 16}}, STAGE1),
+        (TRIS, {"judge": {**SMALL, "output_stride": 16}}, {"encode_text"} | STAGE1),
+        (TRIS, {"prms": {"batch_size": 3}}, PRMS),
+        (TRIS, {"labels": {"iterations": 3}}, LABELS),
+        (TRIS, {"affinity": {"epochs": 4}}, AFFINITY),
+        (TRIS, {"propagation": {"steps": 3}}, PSEUDO),
+        (TRIS, {"segmentor": {"dice": 0.5}}, SEGMENT),
+        (TRIS, {"evaluation": {"batch_size": 3}}, {"predict"} | SCORED),
+        (TRIS, {"report": {"examples": 3}}, {"make_report"}),
+        (TRIS, {"resources": {"threads": 2}}, set()),
+        (MASKS, {"segmentor": {"dice": 0.5}}, SEGMENT),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_an_option_reruns_its_step_and_what_follows(
+    toy: Toy, file: str, options: dict[str, object], rules: set[str]
+) -> None:
+    before = (toy.configs / file).read_text()
+    toy.edit(file, **options)
+    try:
+        assert toy.planned() == rules
+    finally:
+        (toy.configs / file).write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "options", "message"),
+    [
+        (TRIS, {"stage1": {"epoch": 3}}, "stage1.epoch: no such option; did you mean epochs?"),
+        (TRIS, {"segmentor": {"batch_size": -1}}, "segmentor.batch_size: Input should be greater"),
+        (
+            TRIS,
+            {"dataset": "refshape"},
+            "dataset: 'refshape' is not known; did you mean refshapes?",
+        ),
+    ],
+)
+def test_a_wrong_option_stops_the_workflow_at_once(
+    toy: Toy, file: str, options: dict[str, object], message: str
+) -> None:
+    before = (toy.configs / file).read_text()
+    toy.edit(file, **options)
+    try:
+        done = toy.snakemake("--dry-run", "demo")
+    finally:
+        (toy.configs / file).write_text(before)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "output",
+    ["stage1/model.safetensors", "irnet/model.safetensors", "segmentor/model.safetensors"],
+)
+def test_a_step_that_is_killed_continues_to_the_same_weights(
+    toy: Toy, output: str, tmp_path: Path
+) -> None:
+    finished = toy.results / "refshapes_tris" / output
+    command = _command(toy, finished)
+    again = tmp_path / "model.safetensors"
+    command[command.index("--model") + 1] = str(again)
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 120
+        while (
+            not list(tmp_path.glob("*.state.pt"))
+            and running.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+    assert list(tmp_path.glob("*.state.pt")), "killed before the first state or after the end"
+    assert not again.exists()
+    resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "continues at step" in resumed.stderr
+    assert again.read_bytes() == finished.read_bytes()
+
+
+def _command(toy: Toy, output: Path) -> list[str]:
+    """The command line by which the workflow makes a file, with this Python."""
+    planned = toy.snakemake("--dry-run", "--printshellcmds", "--force", str(output))
+    rows = [row.strip() for row in planned.stdout.splitlines() if row.strip().startswith("python")]
+    rows = [row for row in rows if str(output) in row]
+    assert len(rows) == 1, planned.stderr
+    return [sys.executable, *shlex.split(rows[0].partition(" > ")[0])[1:]]
+
+
+def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: Path) -> None:
+    broken = tmp_path / "model.safetensors"
+    broken.write_bytes((toy.results / "refshapes_tris/stage1/model.safetensors").read_bytes()[:999])
+    samples = toy.results / "datasets/refshapes/samples.json"
+    command = [
+        *(sys.executable, "-m", "stages.predict", "--samples", str(samples), "--split", "val"),
+        *("--model", str(broken), "--config", "{}", "--predictions", str(tmp_path / "p.parquet")),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not a whole safetensors file" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "p.parquet").exists()
+
+
+def test_shards_give_the_same_rows_as_one_job(toy: Toy, tmp_path: Path) -> None:
+    samples = toy.results / "datasets/refshapes/samples.json"
+    model = toy.results / "refshapes_tris/segmentor/model.safetensors"
+    parts = []
+    for shard in range(3):
+        parts.append(tmp_path / f"{shard}.parquet")
+        arguments = ["--shard", str(shard), "--shards", "3", "--predictions", str(parts[-1])]
+        command = [sys.executable, "-m", "stages.predict", "--samples", str(samples)]
+        command += ["--split", "val", "--model", str(model), "--config", "{}", *arguments]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    whole = toy.results / "refshapes_tris/predictions/segmentor-val-0-of-1.parquet"
+    ours, theirs = read_table("predictions", parts), read_table("predictions", whole)
+    assert ours["mask"].tolist() == theirs["mask"].tolist()
+    assert ours.expression.tolist() == theirs.expression.tolist()

@@ -1,0 +1,78 @@
+# The configuration, checked when the workflow is parsed, and how rules ask for parts of it.
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from stages.core.errors import InputError
+from stages.core.experiments import load_configs
+
+try:
+    configs = load_configs(Path(config.get("configs", "configs")))
+except InputError as error:
+    raise WorkflowError(f"the configuration is wrong:\n{error}")
+
+# Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
+os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+RESULTS = config.get("results", str(configs.settings.results))
+RUN = f"{RESULTS}/{{experiment}}"
+DATA = f"{RESULTS}/datasets/{{dataset}}"
+
+
+wildcard_constraints:
+    experiment="|".join(configs.experiments) or "none",
+    dataset="|".join(configs.datasets) or "none",
+    split=r"\w+",
+    shard=r"\d+",
+    shards=r"\d+",
+
+
+def experiment_of(wildcards):
+    return configs.experiments[wildcards.experiment]
+
+
+def options(section):
+    """The option text of a section: what a rule's job depends on."""
+    return lambda wildcards: getattr(experiment_of(wildcards), section).model_dump_json()
+
+
+def resource(name):
+    return lambda wildcards: getattr(experiment_of(wildcards).resources, name)
+
+
+def samples(wildcards):
+    return f"{RESULTS}/datasets/{experiment_of(wildcards).dataset}/samples.json"
+
+
+def weights_of(*sections):
+    """The files that the CLIPs of these sections are read from."""
+    return lambda wildcards: [
+        str(path)
+        for section in sections
+        for path in getattr(experiment_of(wildcards), section).files
+    ]
+
+
+def text_name(judge):
+    """A file name for what depends on this CLIP: its own name, and a digest of all its options."""
+    digest = hashlib.sha256(judge.model_dump_json().encode()).hexdigest()[:8]
+    return f"{Path(judge.model).stem}-{digest}"
+
+
+def text_features(wildcards):
+    experiment = experiment_of(wildcards)
+    name = text_name(experiment.judge)
+    return f"{RESULTS}/datasets/{experiment.dataset}/text-{name}.safetensors"
+
+
+def shard_files(pattern, experiment, **names):
+    """All shards of a file name that has {shard} and {shards}."""
+    count = configs.experiments[experiment].shards
+    return [
+        pattern.format(experiment=experiment, shard=shard, shards=count, **names)
+        for shard in range(count)
+    ]

@@ -1,0 +1,101 @@
+# Data sets: generated or read, checked, and their expressions encoded.
+
+from stages.core.config import PretrainClip
+
+
+JUDGES = {
+    text_name(experiment.judge): experiment.judge for experiment in configs.experiments.values()
+}
+
+
+def annotations(wildcards):
+    dataset = configs.datasets[wildcards.dataset]
+    if dataset.source == "refshapes":
+        return [f"{DATA}/source/instances.json".format(dataset=wildcards.dataset)]
+    return [str(dataset.annotations)]
+
+
+def dataset_options(wildcards):
+    """Of a generated data set: where the generator puts it."""
+    dataset = configs.datasets[wildcards.dataset]
+    if dataset.source != "refshapes":
+        return dataset.model_dump_json()
+    folder = Path(DATA.format(dataset=wildcards.dataset)) / "source"
+    return dataset.model_copy(
+        update={"annotations": folder, "images": folder / "images"}
+    ).model_dump_json()
+
+
+rule make_refshapes:
+    output:
+        instances=f"{DATA}/source/instances.json",
+    log:
+        f"{DATA}/source/make_refshapes.log",
+    benchmark:
+        f"{DATA}/source/make_refshapes.tsv"
+    params:
+        config=lambda w: configs.datasets[w.dataset].refshapes.model_dump_json(),
+        folder=lambda w, output: Path(output.instances).parent,
+    shell:
+        "python -m stages.make_refshapes --output {params.folder:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
+
+
+rule prepare:
+    input:
+        annotations=annotations,
+    output:
+        images=f"{DATA}/images.parquet",
+        objects=f"{DATA}/objects.parquet",
+        expressions=f"{DATA}/expressions.parquet",
+        samples=f"{DATA}/samples.json",
+    log:
+        f"{DATA}/prepare.log",
+    benchmark:
+        f"{DATA}/prepare.tsv"
+    params:
+        config=dataset_options,
+    shell:
+        "python -m stages.prepare --samples {output.samples:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
+
+
+rule encode_text:
+    input:
+        samples=f"{DATA}/samples.json",
+        expressions=f"{DATA}/expressions.parquet",
+        weights=lambda w: [str(path) for path in JUDGES[w.clip].files],
+    output:
+        features=f"{DATA}/text-{{clip}}.safetensors",
+    log:
+        f"{DATA}/text-{{clip}}.log",
+    benchmark:
+        f"{DATA}/text-{{clip}}.tsv"
+    params:
+        clip=lambda w: JUDGES[w.clip].model_dump_json(),
+    threads: 2
+    shell:
+        "python -m stages.encode_text --samples {input.samples:q} --features {output.features:q}"
+        " --clip {params.clip:q} > {log:q} 2>&1"
+
+
+# Made once and kept in data/: nothing depends on this rule. Copy its results there to use them.
+rule pretrain_clip:
+    output:
+        weights=f"{RESULTS}/small_clip/small_clip.safetensors",
+        model=f"{RESULTS}/small_clip/small_clip.json",
+        record=f"{RESULTS}/small_clip/small_clip.log.json",
+    log:
+        f"{RESULTS}/small_clip/pretrain_clip.log",
+    benchmark:
+        f"{RESULTS}/small_clip/pretrain_clip.tsv"
+    params:
+        config=PretrainClip().model_dump_json(),
+        work=f"{RESULTS}/small_clip/work",
+    threads: 2
+    resources:
+        gpu=1,
+    shell:
+        "python -m stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
+        " --record {output.record:q} --work {params.work:q} --config {params.config:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,80 @@
+# Training a segmentor on true or pseudo masks, and the predictions of every model.
+
+import shlex
+
+PREDICTIONS = f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.parquet"
+
+
+def masks_to_learn(wildcards):
+    """The pseudo masks of the experiment that they are taken from; none: the true masks."""
+    if experiment_of(wildcards).supervision == "masks":
+        return []
+    source = configs.source(wildcards.experiment)
+    return shard_files(PSEUDO_MASKS, source, split="train")
+
+
+def model_to_predict_with(wildcards):
+    if wildcards.what == "zero_shot":
+        return experiment_of(wildcards).clip.files
+    return f"{RUN}/{wildcards.what}/model.safetensors".format(experiment=wildcards.experiment)
+
+
+def model_arguments(wildcards, input):
+    if wildcards.what != "zero_shot":
+        return shlex.join(["--model", str(input.model)])
+    experiment = experiment_of(wildcards)
+    size = str(experiment.stage1.image_size)
+    return shlex.join(["--clip", experiment.clip.model_dump_json(), "--image-size", size])
+
+
+rule train_segmentor:
+    input:
+        samples=samples,
+        masks=masks_to_learn,
+        weights=weights_of("clip"),
+    output:
+        model=f"{RUN}/segmentor/model.safetensors",
+        losses=f"{RUN}/segmentor/losses.json",
+    log:
+        f"{RUN}/segmentor/train_segmentor.log",
+    benchmark:
+        f"{RUN}/segmentor/train_segmentor.tsv"
+    params:
+        config=options("segmentor"),
+        clip=options("clip"),
+    threads: resource("threads")
+    resources:
+        gpu=resource("gpu"),
+        mem_mb=resource("mem_mb"),
+        runtime=resource("runtime"),
+    shell:
+        "python -m stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
+        " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
+        " > {log:q} 2>&1"
+
+
+rule predict:
+    input:
+        samples=samples,
+        model=model_to_predict_with,
+    output:
+        predictions=PREDICTIONS,
+    log:
+        f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    params:
+        config=options("evaluation"),
+        model=model_arguments,
+    wildcard_constraints:
+        what="zero_shot|stage1|segmentor",
+    threads: resource("threads")
+    resources:
+        gpu=resource("gpu"),
+        mem_mb=resource("mem_mb"),
+        runtime=resource("runtime"),
+    shell:
+        "python -m stages.predict --samples {input.samples:q} --split {wildcards.split}"
+        " --shard {wildcards.shard} --shards {wildcards.shards}"
+        " --predictions {output.predictions:q} {params.model} --config {params.config:q}"
+        " > {log:q} 2>&1"

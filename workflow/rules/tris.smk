@@ -1,0 +1,55 @@
+# TRIS stage 1, and the choice of each object's response map.
+
+
+rule train_stage1:
+    input:
+        samples=samples,
+        features=text_features,
+        weights=weights_of("clip", "judge"),
+    output:
+        model=f"{RUN}/stage1/model.safetensors",
+        losses=f"{RUN}/stage1/losses.json",
+    log:
+        f"{RUN}/stage1/train_stage1.log",
+    benchmark:
+        f"{RUN}/stage1/train_stage1.tsv"
+    params:
+        config=options("stage1"),
+        clip=options("clip"),
+        judge=options("judge"),
+    threads: resource("threads")
+    resources:
+        gpu=resource("gpu"),
+        mem_mb=resource("mem_mb"),
+        runtime=resource("runtime"),
+    shell:
+        "python -m stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
+        " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
+        " --judge {params.judge:q} > {log:q} 2>&1"
+
+
+rule select_maps:
+    input:
+        samples=samples,
+        features=text_features,
+        model=f"{RUN}/stage1/model.safetensors",
+        weights=weights_of("judge"),
+    output:
+        maps=f"{RUN}/prms/maps-{{split}}-{{shard}}-of-{{shards}}.parquet",
+    log:
+        f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    params:
+        config=options("prms"),
+        judge=options("judge"),
+    threads: resource("threads")
+    resources:
+        gpu=resource("gpu"),
+        mem_mb=resource("mem_mb"),
+        runtime=resource("runtime"),
+    shell:
+        "python -m stages.select_maps --samples {input.samples:q} --features {input.features:q}"
+        " --model {input.model:q} --maps {output.maps:q} --split {wildcards.split}"
+        " --shard {wildcards.shard} --shards {wildcards.shards}"
+        " --judge {params.judge:q} --config {params.config:q} > {log:q} 2>&1"
