@@ -5,15 +5,18 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-all lint bench seeds clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --cores all --quiet rules demo
 	@cat results/refshapes_tris/scores.txt
 	@echo "report: $(CURDIR)/results/refshapes_tris/report.html"
 
-test: $(READY)  ## all tests
-	$(BIN)/pytest $(PYTEST_OPTIONS)
+test: $(READY)  ## the tests, two at a time
+	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
+
+test-all: $(READY)  ## those too that show more cases of the same
+	$(BIN)/pytest -n 2 --dist loadgroup --slow $(PYTEST_OPTIONS)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,8 +24,11 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed, as ratios
+bench: $(READY)  ## speed, as ratios in one run
 	$(BIN)/python -m benchmarks.walk
+
+seeds: $(READY)  ## the demo on three seeds, as a table
+	$(BIN)/python -m benchmarks.seeds
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

@@ -3,6 +3,7 @@
 #   snakemake --cores 32 --resources gpu=4 demo
 #
 # A target for every experiment and every data set of configs/ (snakemake --list-rules shows them).
+# Rules with a priority are the longest chain: they go before what waits for nothing.
 # Elsewhere: --config configs=my/configs results=my/results
 
 

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> None:
     _require_room(config)
+    torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
     # Named apart: without the mean displacement it is not the result yet.
     trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")

@@ -5,6 +5,7 @@ An image is encoded once for all its objects and expressions.
 
 import logging
 from collections.abc import Iterator
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,9 @@ def run(
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
             ids = batch["expression"].tolist()
-            targets, counts = np.unique(objects.loc[ids].to_numpy(), return_counts=True)
+            # The expressions of an object follow each other.
+            runs = [(t, len(list(run))) for t, run in groupby(objects.loc[ids].tolist())]
+            targets, counts = zip(*runs, strict=True)
             batch = {name: value.to(device) for name, value in batch.items()}
             with torch.inference_mode(), autocast(device):
                 grids = stage1(batch["images"], batch["tokens"], batch["image_index"])
@@ -59,14 +62,14 @@ def run(
                     grids,
                     texts[batch["expression"]],
                     batch["image_index"],
-                    counts.tolist(),
+                    list(counts),
                     config.batch_size,
                 )
-            starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+            starts = accumulate(counts[:-1], initial=0)
             for target, start, choice in zip(targets, starts, choices, strict=True):
-                row = int(start) + choice.index
+                row = start + choice.index
                 response = ResponseMap(ids[row], _array(grids[row]), saved.image_size)
-                yield map_row(int(target), response, choice.totals.tolist())
+                yield map_row(target, response, choice.totals.tolist())
 
     write_table(maps, "maps", rows())
     log.info("maps of %d objects", len(part.objects))

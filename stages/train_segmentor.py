@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from stages.core.command import main
 from stages.core.config import ClipSource, TrisSegmentor
 from stages.core.tables import Samples, read_samples, read_table, sample_files
@@ -17,6 +19,7 @@ def run(
     samples: Path, model: Path, config: TrisSegmentor, clip: ClipSource, masks: Sequence[Path] = ()
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned."""
+    torch.manual_seed(config.seed)  # of the new layers
     clip = clip.model_copy(update={"output_stride": config.output_stride})
     train = read_samples(samples).split("train")
     data = ReferringDataset(

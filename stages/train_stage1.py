@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from stages.backbones.clip import load_clip
 from stages.core.command import main
 from stages.core.config import ClipSource, Stage1
@@ -17,6 +19,7 @@ from stages.training.engine import fit
 def run(
     samples: Path, features: Path, model: Path, config: Stage1, clip: ClipSource, judge: ClipSource
 ) -> None:
+    torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
     data = ReferringDataset(
         read_samples(samples).split("train"),

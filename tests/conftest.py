@@ -11,10 +11,22 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-EXPERIMENTS = ("refshapes_tris", "refshapes_tris_masks")
 
 # One thread for each test process: the same numbers on every machine, and room for `-n 2`.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves slow tests out, unless asked for, or unless RISFLOW_PARITY names cases to be run."""
+    if config.getoption("--slow") or "RISFLOW_PARITY" in os.environ:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
 
 
 @dataclass(frozen=True)
@@ -47,9 +59,9 @@ class Toy:
             cwd=ROOT,
         )
 
-    def planned(self) -> set[str]:
-        """The rules that a run of the demo would execute now."""
-        done = self.snakemake("--dry-run", "demo")
+    def planned(self, target: str = "demo") -> set[str]:
+        """The rules that a run of the target would execute now."""
+        done = self.snakemake("--dry-run", target)
         assert done.returncode == 0, done.stderr[-3000:]
         return planned_rules(done.stdout + done.stderr)
 
@@ -74,7 +86,7 @@ def planned_rules(text: str) -> set[str]:
         if not line.strip() or line.startswith("total"):
             break
         rules.add(line.split()[0])
-    return rules - {"demo", *EXPERIMENTS}
+    return rules - {"demo"}
 
 
 @pytest.fixture(scope="session")

@@ -43,6 +43,16 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
         ),
         (
             "experiments/new.yaml",
+            "dataset: refshapes\nresources: {default: {memory: 3}}\n",
+            r"new.yaml: resources.default.memory: no such option; options here: threads, gpu, mem",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nresources: {train_stage: {gpu: 3}}\n",
+            r"new.yaml: resources.train_stage.*: Input should be 'default', 'train_stage1'",
+        ),
+        (
+            "experiments/new.yaml",
             "dataset: refshape\n",
             r"experiments/new.yaml: dataset: 'refshape' is not known; did you mean refshapes\?",
         ),

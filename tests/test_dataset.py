@@ -1,16 +1,21 @@
 """Batches: every expression is with the image, the mask and the text of its own object."""
 
+import logging
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from stages import make_refshapes, prepare
 from stages.core.config import DatasetConfig, RefShapes
-from stages.core.masks import decode
+from stages.core.errors import InputError
+from stages.core.masks import decode, encode
 from stages.core.tables import Samples, read_samples
 from stages.data.dataset import ReferringDataset, inference_batches
-from stages.data.images import normalize, read_image, square
+from stages.data.images import MEAN, normalize, read_image, square
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer
 
@@ -85,3 +90,70 @@ def test_negatives_are_never_of_the_same_object(samples: Samples) -> None:
         item = data[0, index]
         assert item.negatives.shape == (1, 3)
         assert owner[item.expressions[0]] not in set(owner[item.negatives.ravel()])
+
+
+FEW_WORDS = WordTokenizer(["the", "red", "cup", "left"], context_length=6)
+TEXTS = ["the cup", "red cup", "left cup", "the red cup", "the left", "red"]
+
+
+@pytest.fixture
+def cups(tmp_path: Path) -> Samples:
+    """Two images; the objects of the first are not neighbors in the table."""
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 6), "red").save(tmp_path / name)
+    files = [str(tmp_path / name) for name in ("a.png", "b.png")]
+    mask = np.zeros((6, 8), dtype=bool)
+    mask[:3] = True
+    return Samples(
+        pd.DataFrame({"image": [0, 1], "file": files, "width": 8, "height": 6}),
+        pd.DataFrame(
+            {"object": [0, 1, 2], "image": [0, 1, 0], "split": "train", "mask": encode(mask)}
+        ),
+        pd.DataFrame({"expression": range(6), "object": [0, 0, 1, 1, 2, 2], "text": TEXTS}),
+    )
+
+
+def test_a_batch_holds_each_image_once_and_says_whose_the_expressions_are(
+    cups: Samples,
+) -> None:
+    mask = cups.objects.set_index("object")["mask"].to_dict()
+    data = ReferringDataset(cups, FEW_WORDS, 4, expressions_per_object=2, masks=mask)
+    batch = data.collate([data[(0, index)] for index in range(3)])
+    assert batch["images"].shape == (2, 3, 4, 4)
+    assert batch["image_index"].tolist() == [0, 0, 1, 1, 0, 0]
+    assert sorted(batch["expression"].tolist()) == list(range(6))
+    assert batch["masks"].shape == (6, 4, 4)
+    assert batch["masks"][0].tolist() == [[1.0] * 4] * 2 + [[0.0] * 4] * 2
+
+
+def test_a_pass_keeps_an_image_and_the_expressions_of_each_object_together(
+    cups: Samples,
+) -> None:
+    data = ReferringDataset(cups, FEW_WORDS, 4)
+    batches = list(inference_batches(data, expressions_per_batch=4))
+    assert [batch["expression"].tolist() for batch in batches] == [[0, 1, 4, 5], [2, 3]]
+    assert [batch["image"].tolist() for batch in batches] == [[0], [1]]
+
+
+def test_expressions_that_are_too_long_are_named(
+    cups: Samples, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = cups.expressions.copy()
+    long.loc[3, "text"] = "the red cup left the red cup"
+    with caplog.at_level(logging.WARNING):
+        data = ReferringDataset(Samples(cups.images, cups.objects, long), FEW_WORDS, image_size=4)
+    assert "1 of 6 expressions are longer than 6 tokens" in caplog.text
+    assert caplog.text.rstrip().endswith(": 3")
+    assert data.tokens[3, -1] == FEW_WORDS.end
+
+
+def test_objects_without_mask_are_named(cups: Samples) -> None:
+    with pytest.raises(InputError, match=r"1 of 3 objects have no mask \(objects 1"):
+        ReferringDataset(cups, FEW_WORDS, 4, masks={0: "", 2: ""})
+
+
+def test_images_are_resized_and_normalized_as_officially() -> None:
+    picture = Image.new("RGB", (5, 7), (255, 0, 0))
+    pixels = normalize(square(picture, 4)[None])
+    assert pixels.shape == (1, 3, 4, 4)
+    assert torch.allclose(pixels[0, 0], torch.tensor((1 - MEAN[0]) / 0.229))

@@ -84,7 +84,7 @@ def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
         (TRIS, {"segmentor": {"dice": 0.5}}, SEGMENT),
         (TRIS, {"evaluation": {"batch_size": 3}}, {"predict"} | SCORED),
         (TRIS, {"report": {"examples": 3}}, {"make_report"}),
-        (TRIS, {"resources": {"threads": 2}}, set()),
+        (TRIS, {"resources": {"default": {"threads": 2}}}, set()),
         (MASKS, {"segmentor": {"dice": 0.5}}, SEGMENT),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
@@ -98,6 +98,29 @@ def test_an_option_reruns_its_step_and_what_follows(
         assert toy.planned() == rules
     finally:
         (toy.configs / file).write_text(before)
+
+
+def test_an_experiment_that_reuses_another_trains_only_its_segmentor(toy: Toy) -> None:
+    other = toy.configs / "experiments/other.yaml"
+    other.write_text((toy.configs / TRIS).read_text() + "reuse: refshapes_tris\n")
+    try:
+        assert toy.planned("other") == SEGMENT | {"other"}
+    finally:
+        other.unlink()
+
+
+def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
+    rules = toy.snakemake("--list-rules").stdout.split()
+    assert {"demo", "refshapes", "refshapes_tris", "refshapes_tris_masks", "small_clip"} <= set(
+        rules
+    )
+
+
+def test_the_page_is_part_of_the_report_of_snakemake(toy: Toy, tmp_path: Path) -> None:
+    page = tmp_path / "workflow.html"
+    done = toy.snakemake(f"--report={page}", "demo")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "report.html" in page.read_text()
 
 
 @pytest.mark.parametrize(

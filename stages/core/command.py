@@ -21,8 +21,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from stages.core.config import Section
 from stages.core.errors import InputError
+from stages.core.section import Section
 
 USER_ERROR = 1
 INTERRUPTED = 130

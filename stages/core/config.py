@@ -7,21 +7,13 @@ as JSON is the option text of its rule, so changing an option reruns its step an
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
+from stages.core.section import Count, Fraction, Positive, Rate, Section, Weight
+
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
-
-
-class Section(BaseModel):
-    """Options of one step: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 # ---------------------------------------------------------------------------------------- data
@@ -106,8 +98,8 @@ class PretrainClip(Training):
     backbone_learning_rate: Weight = 2e-3
     schedule: Schedule = "cosine"
     warmup_steps: Count = 30
-    scenes: Positive = 4000
-    crop_epochs: Count = 3  # the first of the epochs, on crops of single objects
+    scenes: Positive = 12000
+    crop_epochs: Count = 4  # the first of the epochs, on crops of single objects
     masked_fraction: Fraction = 0.5  # of the scenes: seen through a soft mask
     width: Positive = 12  # channels of the stem; the last feature map has 32 times as many
     text_width: Positive = 96
@@ -350,15 +342,6 @@ class Report(Section):
     examples: Annotated[int, Field(ge=1, le=200)] = 24  # rows of the picture grid
 
 
-class Resources(Section):
-    """What a job of this experiment asks for."""
-
-    threads: Positive = 8
-    gpu: Count = 1
-    mem_mb: Positive = 16000
-    runtime: Positive = 1440  # minutes
-
-
 class Experiment(Section):
     """One experiment (configs/experiments/): only what differs from the published values."""
 
@@ -377,7 +360,13 @@ class Experiment(Section):
     segmentor: TrisSegmentor = TrisSegmentor()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
-    resources: Resources = Resources()
+    resources: dict[Step, Resources] = Field(default_factory=dict)
+
+    def resource(self, step: Step, name: str) -> int:
+        """What the jobs of a step ask for: threads, gpu, mem_mb or runtime."""
+        known = [self.resources.get(step), self.resources.get("default"), DEFAULT_RESOURCES]
+        values = [getattr(resources, name) for resources in known if resources is not None]
+        return next(value for value in values if value is not None)
 
 
 class Settings(Section):

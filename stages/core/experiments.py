@@ -1,6 +1,7 @@
 """The YAML files of configs/, loaded and checked when the workflow is parsed."""
 
 import difflib
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -9,8 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from stages.core.command import describe
-from stages.core.config import DatasetConfig, Experiment, Section, Settings
+from stages.core.config import DatasetConfig, Experiment, Settings
 from stages.core.errors import InputError
+from stages.core.resources import Resources
+from stages.core.section import Section
 
 S = TypeVar("S", bound=Section)
 KINDS = ("datasets", "experiments")
@@ -92,8 +95,11 @@ def _with_suggestion(line: str, section: type[Section]) -> str:
 
 
 def _options(section: type[Section], path: list[str]) -> list[str]:
+    """The options that there are at a path of names; resources are named by step first."""
     for part in path:
-        inner = section.model_fields[part].annotation
+        inner = section.model_fields[part].annotation if part in section.model_fields else None
+        if typing.get_origin(inner) is dict:
+            return list(Resources.model_fields)
         if not (isinstance(inner, type) and issubclass(inner, Section)):
             return []
         section = inner

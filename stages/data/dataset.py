@@ -3,11 +3,13 @@
 Every random draw is a function of (seed, epoch, item): see stages/training/engine.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,8 +20,10 @@ from stages.core.masks import decode
 from stages.core.tables import Samples
 from stages.data.images import normalize, read_image, square, square_mask
 from stages.data.negatives import Negatives
+from stages.data.text import Tokenizer
 
-Tokenizer = Callable[[list[str]], Tensor]
+log = logging.getLogger(__name__)
+
 CACHE_BYTES = 1_000_000_000  # decoded images kept in memory, a process
 
 
@@ -65,7 +69,10 @@ class ReferringDataset:
         self.of_object: dict[int, NDArray[np.int64]] = {
             int(key): group.to_numpy() for key, group in rows.groupby("object").expression
         }
-        self.tokens = tokenizer(rows.text.tolist())  # (T, L)
+        self.of_images: dict[int, list[int]] = {
+            int(key): group.tolist() for key, group in samples.objects.groupby("image").object
+        }
+        self.tokens = _tokenize(rows, tokenizer)  # (T, L)
         self.token_row = dict(zip(rows.expression.tolist(), range(len(rows)), strict=True))
         self.cache: dict[int, Tensor] = {}
 
@@ -95,8 +102,7 @@ class ReferringDataset:
 
     def of_image(self, image: int) -> Item:
         """An image with all expressions about it."""
-        targets = self.samples.objects.object[self.samples.objects.image == image]
-        ids = [int(e) for target in targets for e in self.of_object[int(target)]]
+        ids = [int(e) for target in self.of_images[image] for e in self.of_object[target]]
         return Item(image, self.pixels(image), ids, np.zeros((len(ids), 0), np.int64), None)
 
     def pixels(self, image: int) -> Tensor:
@@ -140,6 +146,21 @@ class ReferringDataset:
         return square_mask(decode(self.masks[target], height, width), self.size)
 
 
+def _tokenize(expressions: pd.DataFrame, tokenizer: Tokenizer) -> Tensor:
+    """Tokens (T, L); a warning names the expressions of which words had to be cut off."""
+    texts, ids = expressions.text.tolist(), expressions.expression.tolist()
+    tokens = tokenizer(texts)
+    full = tokens[:, -1].nonzero()[:, 0].tolist()  # only these can have been longer
+    cut = [ids[full[place]] for place in tokenizer.too_long([texts[row] for row in full])]
+    if cut:
+        shown = ", ".join(map(str, cut[:20])) + (", ..." if len(cut) > 20 else "")
+        log.warning(
+            "%d of %d expressions are longer than %d tokens, the rest of them is cut off: %s",
+            *(len(cut), len(texts), tokens.shape[1], shown),
+        )
+    return tokens
+
+
 def _require_masks(objects: NDArray[np.int64], masks: Mapping[int, str]) -> None:
     missing = [int(target) for target in objects if masks.get(int(target)) is None]
     if missing:
@@ -159,13 +180,12 @@ def inference_batches(
     """
     parts: list[list[int]] = [[]]
     filled = 0
-    per_image = data.samples.objects.groupby("image").object
-    for image, targets in per_image:
-        count = sum(len(data.of_object[int(target)]) for target in targets)
+    for image, targets in data.of_images.items():
+        count = sum(len(data.of_object[target]) for target in targets)
         if parts[-1] and filled + count > expressions_per_batch:
             parts.append([])
             filled = 0
-        parts[-1].append(int(image))
+        parts[-1].append(image)
         filled += count
     yield from DataLoader(
         _ByImage(data),  # type: ignore[arg-type]  # addressed by image

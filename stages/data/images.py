@@ -40,8 +40,10 @@ def square_mask(mask: Mask, size: int) -> Tensor:
     return torch.from_numpy(np.array(resized))
 
 
-def normalize(images: Tensor) -> Tensor:
-    """uint8 images (B, 3, H, W) to float32 with ImageNet's mean and standard deviation."""
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    deviation = torch.tensor(DEVIATION, device=images.device).view(3, 1, 1)
-    return (images.float() / 255 - mean) / deviation
+def normalize(
+    images: Tensor, mean: tuple[float, ...] = MEAN, deviation: tuple[float, ...] = DEVIATION
+) -> Tensor:
+    """uint8 images (B, 3, H, W) to float32 with a mean and standard deviation (ImageNet's)."""
+    center = torch.tensor(mean, device=images.device).view(3, 1, 1)
+    spread = torch.tensor(deviation, device=images.device).view(3, 1, 1)
+    return (images.float() / 255 - center) / spread

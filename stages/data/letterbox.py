@@ -61,7 +61,8 @@ def letterbox(image: Image.Image, size: int) -> Tensor:
 
 def letterbox_mask(mask: Mask, size: int) -> Tensor:
     """A mask (H, W) in its square, soft at its edge as the official ones are: float32 (S, S)."""
-    rows, columns = _axes(matrices(*mask.shape, size)[0], (size, size), cubic=False)
+    height, width = mask.shape
+    rows, columns = _axes(matrices(height, width, size)[0], (size, size), cubic=False)
     pixels = mask.astype(np.int32)[:, :, None] * 255
     warped = _warp_integers(pixels, rows, columns, np.zeros(1, np.int32))
     return torch.from_numpy(warped[:, :, 0].astype(np.float32) / 255)
@@ -80,9 +81,7 @@ def restore(maps: Tensor, shape: tuple[int, int], outside: float) -> Tensor:
     return torch.einsum("hr,trc,wc->thw", vertical, moved, horizontal) + outside
 
 
-def _axes(
-    matrix: NDArray[np.float64], shape: tuple[int, int], cubic: bool
-) -> tuple[Axis, Axis]:
+def _axes(matrix: NDArray[np.float64], shape: tuple[int, int], cubic: bool) -> tuple[Axis, Axis]:
     """How rows and columns of an output of `shape` are read, for the map from input to output."""
     (a, b, move_x), (c, d, move_y) = matrix
     inverse = 1 / (a * d - b * c)
@@ -101,7 +100,7 @@ def _axis(fixed: NDArray[np.float64], cubic: bool) -> Axis:
     half = 1 << (COORDINATE_BITS - FRACTION_BITS - 1)
     fine = (fixed.astype(np.int64) + half) >> (COORDINATE_BITS - FRACTION_BITS)
     start = fine >> FRACTION_BITS
-    fraction = (fine & ((1 << FRACTION_BITS) - 1)).astype(np.float32) / (1 << FRACTION_BITS)
+    fraction = ((fine & ((1 << FRACTION_BITS) - 1)) / (1 << FRACTION_BITS)).astype(np.float32)
     taps = np.arange(-1, 3) if cubic else np.arange(2)
     weights = _cubic(fraction) if cubic else np.stack([1 - fraction, fraction], axis=1)
     return Axis(start[:, None] + taps, weights.astype(np.float32))
@@ -135,7 +134,7 @@ def _warp_integers(
     padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)))
     for edge in (np.s_[:1], np.s_[-1:], np.s_[:, :1], np.s_[:, -1:]):
         padded[edge] = border
-    down = np.clip(rows.places + 1, 0, padded.shape[0] - 1)       # outside reads the border
+    down = np.clip(rows.places + 1, 0, padded.shape[0] - 1)  # outside reads the border
     across = np.clip(columns.places + 1, 0, padded.shape[1] - 1)
     table, row_kind, column_kind = _integer_weights(rows.weights, columns.weights)
     total = np.zeros((len(down), len(across), pixels.shape[2]), np.int32)

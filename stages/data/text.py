@@ -20,6 +20,7 @@ from stages.core.errors import InputError
 from stages.core.files import read_json
 
 WORD = re.compile(r"[^\W_]+")
+START_MARK, END_MARK = "<start_of_text>", "<end_of_text>"
 SPECIAL = 4  # ids beside the words: padding 0, start 1, and unknown and end after the words
 
 
@@ -40,11 +41,18 @@ class BytePairTokenizer:
         self.tokenizer = open_clip.tokenizer.SimpleTokenizer()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        return self.tokenizer(list(texts), context_length=self.context_length)
+        renamed = [_with_open_clip_names(text) for text in texts]
+        return self.tokenizer(renamed, context_length=self.context_length)
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
         most = self.context_length - 2
-        return [n for n, text in enumerate(texts) if len(self.tokenizer.encode(text)) > most]
+        lengths = [len(self.tokenizer.encode(_with_open_clip_names(text))) for text in texts]
+        return [number for number, length in enumerate(lengths) if length > most]
+
+
+def _with_open_clip_names(text: str) -> str:
+    # OpenAI's tokenizer reads its own marks in a text as marks; open_clip gave them other names.
+    return text.replace("<|startoftext|>", START_MARK).replace("<|endoftext|>", END_MARK)
 
 
 class WordTokenizer:

@@ -66,9 +66,11 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
         raise InputError(f"{path}: no text ({error}); needed one piece of a word a line") from None
     ids = {piece: number for number, piece in enumerate(pieces)}
     missing = [token for token in SPECIAL if token not in ids]
-    if missing or ids["[PAD]"] != 0:
+    if missing:
+        raise InputError(f"{path}: {missing[0]} is missing; needed BERT's vocabulary")
+    if ids["[PAD]"] != 0:
+        line = ids["[PAD]"] + 1
         raise InputError(
-            f"{path}: {missing[0] if missing else '[PAD] on a later line'}"
-            f" {'is missing' if missing else ''}; needed a BERT vocabulary that begins with [PAD]"
+            f"{path}: [PAD] on line {line}; needed BERT's vocabulary, where it is first"
         )
     return ids

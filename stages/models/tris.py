@@ -9,7 +9,6 @@ masked image once and its text features are given; an image's features serve all
 Shapes: B images, T expressions, P pairs of both, C channels, h x w cells, S x S pixels.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from stages.backbones.clip import Clip, frozen
 from stages.core import config as options
 from stages.core import response
 from stages.models import losses
+from stages.models.groups import optimizer_group
 from stages.models.judge import encode_kept, resize_images
 from stages.models.tris_attention import BilateralAttention, PixelAttention
 
@@ -91,8 +91,8 @@ class TrisStage1(nn.Module):
         """The backbone and the new layers, with their learning rates."""
         head = [self.vis_project, self.lan_project, self.attn_fusion]
         return [
-            _group(self.backbone.parameters(), config.backbone_learning_rate, config),
-            _group(nn.ModuleList(head).parameters(), config.learning_rate, config),
+            optimizer_group(self.backbone.parameters(), config.backbone_learning_rate, config),
+            optimizer_group(nn.ModuleList(head).parameters(), config.learning_rate, config),
         ]
 
 
@@ -240,8 +240,8 @@ class TrisSegmentor(nn.Module):
             of_backbone = name.startswith("backbone.") and "positional_embedding" not in name
             (backbone if of_backbone else head).append(parameter)
         return [
-            _group(backbone, config.backbone_learning_rate, config),
-            _group(head, config.learning_rate, config),
+            optimizer_group(backbone, config.backbone_learning_rate, config),
+            optimizer_group(head, config.learning_rate, config),
         ]
 
 
@@ -265,13 +265,3 @@ def _mask_head(inputs: int, hidden: int) -> nn.Sequential:
 
 def _resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(features, size, mode="bilinear", align_corners=False)
-
-
-def _group(
-    parameters: Iterable[nn.Parameter], learning_rate: float, config: options.Training
-) -> dict[str, Any]:
-    return {
-        "params": [parameter for parameter in parameters if parameter.requires_grad],
-        "lr": learning_rate,
-        "weight_decay": config.weight_decay,
-    }

@@ -14,15 +14,17 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # O
 
 def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
     """An SVG of all losses of one training over its epochs."""
-    figure, axes = plt.subplots(figsize=(4.2, 2.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
     names = [name for name in history[0] if name not in NOT_LOSSES]
     epochs = [row["epoch"] for row in history]
-    for name, color in zip(names, COLORS * len(names), strict=False):
-        values = [row[name] for row in history]
-        axes.plot(epochs, values, color=color, label=name, linewidth=2 if name == "loss" else 1)
+    parts = [name for name in names if name != "loss"]
+    axes.plot(epochs, [row["loss"] for row in history], color="black", label="loss", linewidth=2)
+    for name, color in zip(parts, COLORS * len(parts), strict=False):
+        label = name.replace("_", " ")
+        axes.plot(epochs, [row[name] for row in history], color=color, label=label, linewidth=1.2)
     axes.set(title=title, xlabel="epoch", ylabel="loss")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)

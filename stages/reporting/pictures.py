@@ -3,6 +3,7 @@
 import base64
 import io
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -32,11 +33,11 @@ def over(
 
 
 def heat(image: Image.Image, response: NDArray[np.float32]) -> str:
-    """The image in gray, warmer where a response (H, W) is stronger."""
+    """The image in gray, from dark to bright yellow where a response (H, W) is stronger."""
     strength = (response / max(float(response.max()), 1e-9))[..., None]
-    warm = np.concatenate([strength * 255, strength**2 * 200, np.zeros_like(strength)], axis=2)
-    pixels = _gray(image) * (1 - 0.7 * strength) + 0.7 * strength * warm
-    return _data(Image.fromarray(pixels.astype(np.uint8)))
+    warm = matplotlib.colormaps["inferno"](0.2 + 0.75 * strength[..., 0])[..., :3] * 255
+    weight = 0.85 * np.sqrt(strength)
+    return _data(Image.fromarray((_gray(image) * (1 - weight) + weight * warm).astype(np.uint8)))
 
 
 def _gray(image: Image.Image) -> NDArray[np.float64]:

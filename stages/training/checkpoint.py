@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.core.config import Section
+from stages.core.section import Section
 from stages.core.errors import InputError
 from stages.core.files import replacing
 

@@ -7,6 +7,7 @@ equals the unbroken one bit for bit on the same device.
 import logging
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -107,7 +108,10 @@ def fit(
     run.resume()
     batches = _loader(data, config, first_step=run.step)
     progress = Progress(output.parent.name, run.step, run.total)
-    with SummaryWriter(str(output.parent / "tensorboard"), purge_step=run.step) as board:
+    curves = output.parent / "tensorboard"
+    if run.step == 0:
+        shutil.rmtree(curves, ignore_errors=True)  # of an earlier training
+    with SummaryWriter(str(curves), purge_step=run.step) as board:
         for micro_batches in batches:
             run.advance(micro_batches, device)
             if run.step % LOG_EVERY == 0 or run.step == run.total:

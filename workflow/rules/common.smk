@@ -40,8 +40,9 @@ def options(section):
     return lambda wildcards: getattr(experiment_of(wildcards), section).model_dump_json()
 
 
-def resource(name):
-    return lambda wildcards: getattr(experiment_of(wildcards).resources, name)
+def resource(step, name):
+    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime."""
+    return lambda wildcards: experiment_of(wildcards).resource(step, name)
 
 
 def samples(wildcards):

@@ -2,7 +2,6 @@
 
 from stages.core.config import PretrainClip
 
-
 JUDGES = {
     text_name(experiment.judge): experiment.judge for experiment in configs.experiments.values()
 }
@@ -71,9 +70,9 @@ rule encode_text:
         f"{DATA}/text-{{clip}}.log",
     benchmark:
         f"{DATA}/text-{{clip}}.tsv"
+    priority: 1
     params:
         clip=lambda w: JUDGES[w.clip].model_dump_json(),
-    threads: 2
     shell:
         "python -m stages.encode_text --samples {input.samples:q} --features {output.features:q}"
         " --clip {params.clip:q} > {log:q} 2>&1"
@@ -89,12 +88,12 @@ rule pretrain_clip:
         f"{RESULTS}/small_clip/pretrain_clip.log",
     benchmark:
         f"{RESULTS}/small_clip/pretrain_clip.tsv"
-    params:
-        config=PretrainClip().model_dump_json(),
-        work=f"{RESULTS}/small_clip/work",
     threads: 2
     resources:
         gpu=1,
+    params:
+        config=PretrainClip().model_dump_json(),
+        work=f"{RESULTS}/small_clip/work",
     shell:
         "python -m stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
         " --record {output.record:q} --work {params.work:q} --config {params.config:q}"

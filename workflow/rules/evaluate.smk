@@ -77,8 +77,8 @@ rule evaluate:
     wildcard_constraints:
         what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
     resources:
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
+        mem_mb=resource("evaluate", "mem_mb"),
+        runtime=resource("evaluate", "runtime"),
     shell:
         "python -m stages.evaluate --name {wildcards.experiment} --samples {input.samples:q}"
         " --what {wildcards.what} --split {wildcards.split} --masks {input.masks:q} --metrics {output.metrics:q}"

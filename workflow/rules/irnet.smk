@@ -16,12 +16,13 @@ rule make_labels:
         f"{RUN}/irnet/make_labels-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RUN}/irnet/make_labels-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    priority: 1
+    threads: resource("make_labels", "threads")
+    resources:
+        mem_mb=resource("make_labels", "mem_mb"),
+        runtime=resource("make_labels", "runtime"),
     params:
         config=options("labels"),
-    threads: workflow.cores or 1
-    resources:
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m irnet.make_labels --samples {input.samples:q} --maps {input.maps:q}"
         " --labels {output.labels:q} --config {params.config:q} --workers {threads}"
@@ -39,13 +40,14 @@ rule train_affinity:
         f"{RUN}/irnet/train_affinity.log",
     benchmark:
         f"{RUN}/irnet/train_affinity.tsv"
+    priority: 1
+    threads: resource("train_affinity", "threads")
+    resources:
+        gpu=resource("train_affinity", "gpu"),
+        mem_mb=resource("train_affinity", "mem_mb"),
+        runtime=resource("train_affinity", "runtime"),
     params:
         config=options("affinity"),
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m irnet.train_affinity --samples {input.samples:q} --labels {input.labels:q}"
         " --model {output.model:q} --config {params.config:q} > {log:q} 2>&1"
@@ -62,13 +64,14 @@ rule propagate:
         f"{RUN}/pseudo/propagate-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RUN}/pseudo/propagate-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    priority: 1
+    threads: resource("propagate", "threads")
+    resources:
+        gpu=resource("propagate", "gpu"),
+        mem_mb=resource("propagate", "mem_mb"),
+        runtime=resource("propagate", "runtime"),
     params:
         config=options("propagation"),
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m irnet.propagate --samples {input.samples:q} --maps {input.maps:q}"
         " --model {input.model:q} --masks {output.masks:q} --config {params.config:q}"

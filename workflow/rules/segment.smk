@@ -39,14 +39,14 @@ rule train_segmentor:
         f"{RUN}/segmentor/train_segmentor.log",
     benchmark:
         f"{RUN}/segmentor/train_segmentor.tsv"
+    threads: resource("train_segmentor", "threads")
+    resources:
+        gpu=resource("train_segmentor", "gpu"),
+        mem_mb=resource("train_segmentor", "mem_mb"),
+        runtime=resource("train_segmentor", "runtime"),
     params:
         config=options("segmentor"),
         clip=options("clip"),
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
         " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
@@ -63,16 +63,16 @@ rule predict:
         f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    wildcard_constraints:
+        what="zero_shot|stage1|segmentor",
+    threads: resource("predict", "threads")
+    resources:
+        gpu=resource("predict", "gpu"),
+        mem_mb=resource("predict", "mem_mb"),
+        runtime=resource("predict", "runtime"),
     params:
         config=options("evaluation"),
         model=model_arguments,
-    wildcard_constraints:
-        what="zero_shot|stage1|segmentor",
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m stages.predict --samples {input.samples:q} --split {wildcards.split}"
         " --shard {wildcards.shard} --shards {wildcards.shards}"

@@ -16,9 +16,9 @@ for name in configs.experiments:
     rule:
         name:
             name
-        localrule: True
         input:
             f"{RESULTS}/{name}/report.html",
+        localrule: True
 
 
 for name in configs.datasets:
@@ -26,12 +26,12 @@ for name in configs.datasets:
     rule:
         name:
             name
-        localrule: True
         input:
             f"{RESULTS}/datasets/{name}/samples.json",
+        localrule: True
 
 
 rule small_clip:
-    localrule: True
     input:
         rules.pretrain_clip.output.weights,
+    localrule: True

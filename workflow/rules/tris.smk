@@ -13,15 +13,16 @@ rule train_stage1:
         f"{RUN}/stage1/train_stage1.log",
     benchmark:
         f"{RUN}/stage1/train_stage1.tsv"
+    priority: 1
+    threads: resource("train_stage1", "threads")
+    resources:
+        gpu=resource("train_stage1", "gpu"),
+        mem_mb=resource("train_stage1", "mem_mb"),
+        runtime=resource("train_stage1", "runtime"),
     params:
         config=options("stage1"),
         clip=options("clip"),
         judge=options("judge"),
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
         " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
@@ -40,14 +41,15 @@ rule select_maps:
         f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    priority: 1
+    threads: resource("select_maps", "threads")
+    resources:
+        gpu=resource("select_maps", "gpu"),
+        mem_mb=resource("select_maps", "mem_mb"),
+        runtime=resource("select_maps", "runtime"),
     params:
         config=options("prms"),
         judge=options("judge"),
-    threads: resource("threads")
-    resources:
-        gpu=resource("gpu"),
-        mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
     shell:
         "python -m stages.select_maps --samples {input.samples:q} --features {input.features:q}"
         " --model {input.model:q} --maps {output.maps:q} --split {wildcards.split}"
