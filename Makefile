@@ -8,7 +8,7 @@ PYTEST_OPTIONS ?=
 .PHONY: demo test test-all lint bench seeds clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
-	$(BIN)/snakemake --cores all --quiet rules demo
+	$(BIN)/snakemake --quiet rules --cores all demo
 	@cat results/refshapes_tris/scores.txt
 	@echo "report: $(CURDIR)/results/refshapes_tris/report.html"
 
