@@ -13,10 +13,10 @@ demo: $(READY)  ## the whole pipeline on the embedded data set, then its table a
 	@echo "report: $(CURDIR)/results/refshapes_tris/report.html"
 
 test: $(READY)  ## the tests, two at a time
-	$(BIN)/pytest -n 2 --dist loadgroup $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
 
 test-all: $(READY)  ## those too that show more cases of the same
-	$(BIN)/pytest -n 2 --dist loadgroup --slow $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

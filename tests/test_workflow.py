@@ -13,7 +13,7 @@ import pytest
 from stages.core.tables import read_table
 from tests.conftest import ROOT, Toy
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
 
 TRIS = "experiments/refshapes_tris.yaml"
 MASKS = "experiments/refshapes_tris_masks.yaml"

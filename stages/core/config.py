@@ -208,6 +208,7 @@ class QuerySegmentor(Training):
     heads: Positive = 8
     hidden: Positive = 512  # channels between the decoder's two linear layers
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dice: Weight = 0.0  # weight of a Dice term beside the published BCE
     expressions_per_object: Positive = 1  # expressions of an object in one step
 
 

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.core.section import Section
 from stages.core.errors import InputError
 from stages.core.files import replacing
+from stages.core.section import Section
 
 log = logging.getLogger(__name__)
 
