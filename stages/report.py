@@ -8,7 +8,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 
 from stages.core import response
@@ -19,6 +18,7 @@ from stages.core.masks import decode
 from stages.core.tables import ResponseMap, Samples, read_maps, read_samples, read_table
 from stages.data.images import read_image
 from stages.reporting import curves, pictures, table
+from stages.reporting.departures import departures
 
 TEMPLATE = Path(__file__).parent / "reporting" / "page.html"
 
@@ -46,7 +46,7 @@ def run(
     page = jinja2.Template(TEMPLATE.read_text(), autoescape=True).render(
         name=name,
         experiment=experiment,
-        options=yaml.safe_dump(experiment.model_dump(mode="json", exclude_unset=True)),
+        departures=departures(experiment),
         columns=list(table.COLUMNS.values()),
         table=table.rows(entries, name),
         curves=[curves.loss_curve(_title(path), read_json(path)) for path in losses],

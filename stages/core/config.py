@@ -362,6 +362,7 @@ class Experiment(Section):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)
+    reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
 
     def resource(self, step: Step, name: str) -> int:
         """What the jobs of a step ask for: threads, gpu, mem_mb or runtime."""
