@@ -1,6 +1,7 @@
 """The whole workflow on a toy: it runs, nothing twice, and reruns what an option changes."""
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -46,8 +47,7 @@ def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
     page = (experiment / "report.html").read_text()
     assert page.count("<img src=") >= 8 * 7
     assert "<svg" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
+    assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:""", page)
 
 
 def test_every_stage_has_masks_of_every_object_or_expression(toy: Toy) -> None:
@@ -144,9 +144,10 @@ def test_a_wrong_option_stops_the_workflow_at_once(
         done = toy.snakemake("--dry-run", "demo")
     finally:
         (toy.configs / file).write_text(before)
+    told = done.stdout + done.stderr
     assert done.returncode != 0
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert message in told
+    assert "Traceback" not in told
 
 
 @pytest.mark.parametrize(
@@ -179,10 +180,10 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
 def _command(toy: Toy, output: Path) -> list[str]:
     """The command line by which the workflow makes a file, with this Python."""
     planned = toy.snakemake("--dry-run", "--printshellcmds", "--force", str(output))
-    rows = [row.strip() for row in planned.stdout.splitlines() if row.strip().startswith("python")]
+    rows = [row.partition("python -m ")[2] for row in planned.stdout.splitlines()]
     rows = [row for row in rows if str(output) in row]
-    assert len(rows) == 1, planned.stderr
-    return [sys.executable, *shlex.split(rows[0].partition(" > ")[0])[1:]]
+    assert len(rows) == 1, planned.stdout
+    return [sys.executable, "-m", *shlex.split(rows[0].partition(" > ")[0])]
 
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: Path) -> None:

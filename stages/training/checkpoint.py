@@ -1,6 +1,7 @@
 """Weights (safetensors, with what they are in the header) and the resume state of a training."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, st
     """Write tensors; `about` says what they are and is given back by `load_weights`."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=dict(about))
+        # One entry: the order of several is not the same from one writing to the next.
+        save_file(tensors, temporary, metadata={"about": json.dumps(dict(about))})
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -30,7 +32,8 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return tensors, opened.metadata() or {}
+            about = (opened.metadata() or {}).get("about", "{}")
+            return tensors, json.loads(about)
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); make it anew") from None
 
