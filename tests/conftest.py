@@ -1,5 +1,6 @@
 """Fixtures that several tests share: a finished toy run of the whole workflow."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -99,8 +100,17 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         refshapes={"train_images": 24, "val_images": 8, "test_images": 2},
     )
     brief = {"epochs": 2, "save_every": 1}
-    run.edit("experiments/refshapes_tris.yaml", stage1=brief, affinity=brief, segmentor=brief)
+    one = {"train_segmentor": {"threads": 1}}
+    run.edit(
+        "experiments/refshapes_tris.yaml",
+        **{"stage1": brief, "affinity": brief, "segmentor": brief, "resources": one},
+    )
     run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief)
     done = run.snakemake("demo")
     assert done.returncode == 0, done.stderr[-5000:]
     return run
+
+
+def file_hash(path: Path) -> str:
+    """The hash of a file's bytes: a difference of two is short to print."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,6 +23,7 @@ from stages.core.tables import (
     write_samples,
     write_table,
 )
+from tests.conftest import file_hash
 
 SIZE, CELLS = 48, 12
 LABELS = Labels(bilateral_sxy=10)
@@ -117,7 +118,7 @@ def test_labels_cover_every_object_in_order_and_fit_the_objects(folder):
 
 def test_labels_of_two_processes_equal_those_of_one(folder):
     make_labels.run(folder, shards(folder), folder / "two.parquet", LABELS, workers=2)
-    assert (folder / "two.parquet").read_bytes() == (folder / "labels.parquet").read_bytes()
+    assert file_hash(folder / "two.parquet") == file_hash(folder / "labels.parquet")
 
 
 def test_a_failure_in_a_worker_names_its_image(folder):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stages.core.tables import read_table
-from tests.conftest import ROOT, Toy
+from tests.conftest import ROOT, Toy, file_hash
 
 pytestmark = pytest.mark.workflow
 
@@ -174,7 +174,7 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
     assert not again.exists()
     resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "continues at step" in resumed.stderr
-    assert again.read_bytes() == finished.read_bytes()
+    assert file_hash(again) == file_hash(finished)
 
 
 def _command(toy: Toy, output: Path) -> list[str]:

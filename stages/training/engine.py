@@ -1,7 +1,7 @@
 """The one training loop: whatever is trained here, is trained by `fit`.
 
 Each random draw is a function of (seed, epoch, item), so that a run continued from its saved state
-equals the unbroken one bit for bit on the same device.
+equals the unbroken one bit for bit on the same device with the same number of threads.
 """
 
 import logging
