@@ -1,7 +1,9 @@
 """Score anything that has masks against the truth: metrics, and one row for each expression.
 
 What belongs to an object (its response map, label, pseudo mask) counts once for each of its
-expressions, as in the official evaluation of PRMS.
+expressions, as in the official evaluation of PRMS. A split in which expressions without a target
+are is scored by gRefCOCO's rules too, as `generalized`; a prediction that says so, or is empty,
+denies the target.
 """
 
 import logging
@@ -19,6 +21,7 @@ from stages.core.boxes import find_boxes, score_boxes
 from stages.core.command import main
 from stages.core.errors import InputError
 from stages.core.files import replacing, write_json
+from stages.core.generalized import Outcome, outcome, summarize_generalized
 from stages.core.masks import Mask, decode
 from stages.core.metrics import (
     foreground,
@@ -51,6 +54,7 @@ class Predicted:
 
     mask: Mask  # (H, W)
     point: tuple[int, int] | None = None  # row and column of the strongest response
+    no_target: bool | None = None  # whether there is said to be none; None: if the mask is empty
 
 
 Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at height and width
@@ -70,11 +74,14 @@ def run(
     if part.objects["mask"].isna().any():
         missing = int(part.objects["mask"].isna().sum())
         raise InputError(f"{samples}: {missing} objects of {split} have no mask to score against")
-    table = pd.DataFrame(_score(part, _source(what, masks), with_boxes=what == "stage1"))
+    table, outcomes = _score(part, _source(what, masks), with_boxes=what == "stage1")
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
     scores = _summary(table)
-    write_json(metrics, {"experiment": name, "what": what, "split": split, "scores": scores})
+    if part.objects.no_target.any():
+        scores["generalized"] = _flat(asdict(summarize_generalized(outcomes)))
+    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
+    write_json(metrics, {**about, "scores": scores})
     log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
 
 
@@ -98,7 +105,8 @@ def _source(what: What, shards: Sequence[Path]) -> Source:
     def predicted(row: Any, height: int, width: int) -> Predicted:
         found = predictions.loc[row.expression]
         mask = decode(found["mask"], height, width)
-        return Predicted(mask, (int(found["row"]), int(found["column"])))
+        point = (int(found["row"]), int(found["column"]))
+        return Predicted(mask, point, bool(found["no_target"]))
 
     return predicted
 
@@ -121,22 +129,28 @@ def _of_map(found: Any, height: int, width: int) -> Predicted:
     return Predicted(foreground(full), peak(full))
 
 
-def _score(part: Samples, source: Source, with_boxes: bool) -> list[dict[str, Any]]:
-    """A row for each expression of a split."""
-    rows = []
+def _score(part: Samples, source: Source, with_boxes: bool) -> tuple[pd.DataFrame, list[Outcome]]:
+    """A row for each expression of a split, and what it is by gRefCOCO's rules."""
+    rows, outcomes = [], []
     expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
     for row in expressions.itertuples():
         truth = decode(row.mask, row.height, row.width)
         predicted = source(row, row.height, row.width)
-        intersection, union = intersection_union(predicted.mask, truth)
+        said = predicted.no_target
+        denied = not predicted.mask.any() if said is None else said
+        mask = predicted.mask & (not denied)
+        intersection, union = intersection_union(mask, truth)
         scored = {
             "expression": row.expression,
             "object": row.object,
             "intersection": intersection,
             "union": union,
             "iou": float(iou(intersection, union)),
+            "no_target": row.no_target,
+            "predicted_no_target": denied,
         }
-        if predicted.point is not None:
+        outcomes.append(outcome(predicted.mask, truth, row.no_target, denied))
+        if predicted.point is not None and not row.no_target:
             boxes = [_corners(box) for box in row.boxes]
             scored["hit"] = hits_box(predicted.point, boxes)
             scored["hit_mask"] = hits_mask(predicted.point, truth)
@@ -144,7 +158,7 @@ def _score(part: Samples, source: Source, with_boxes: bool) -> list[dict[str, An
                 found = find_boxes(predicted.mask)
                 scored["box_iou"], scored["box_hit"] = score_boxes(found, predicted.point, boxes[0])
         rows.append(scored)
-    return rows
+    return pd.DataFrame(rows), outcomes
 
 
 def _corners(box: Any) -> list[int]:
@@ -154,20 +168,23 @@ def _corners(box: Any) -> list[int]:
 
 
 def _summary(table: pd.DataFrame) -> dict[str, Any]:
-    pointed = "hit" in table
+    hits = table.dropna(subset=["hit"]) if "hit" in table else None  # those that have a target
     scores = summarize(
         table["intersection"],
         table["union"],
-        table["hit"] if pointed else None,
-        table["hit_mask"] if pointed else None,
+        None if hits is None else hits["hit"],
+        None if hits is None else hits["hit_mask"],
     )
-    flat = asdict(scores)
-    precision = flat.pop("precision")
-    flat |= {f"precision_{round(100 * at)}": value for at, value in precision.items()}
+    flat = _flat(asdict(scores))
     for column in ("box_iou", "box_hit"):
         if column in table:
             flat[column] = float(table[column].mean())
     return flat
+
+
+def _flat(scores: dict[str, Any]) -> dict[str, Any]:
+    precision = scores.pop("precision") or {}
+    return scores | {f"precision_{round(100 * at)}": value for at, value in precision.items()}
 
 
 if __name__ == "__main__":

@@ -41,14 +41,15 @@ def run(
 ) -> None:
     """The shards of `predictions` to `upper_bound` are the columns of the picture grid."""
     entries = [read_json(path) for path in metrics]
-    text = table.text_table(entries, name)
+    label = table.label_in_report(name)
+    text = table.text_table(entries, label)
     grid = _Grid(read_samples(samples), predictions, prms, labels, pseudo, upper_bound)
     page = jinja2.Template(TEMPLATE.read_text(), autoescape=True).render(
         name=name,
         experiment=experiment,
         departures=departures(experiment),
-        columns=list(table.COLUMNS.values()),
-        table=table.rows(entries, name),
+        columns=table.columns(entries),
+        table=table.rows(entries, label),
         curves=[curves.loss_curve(_title(path), read_json(path)) for path in losses],
         heads=grid.heads,
         examples=grid.examples(experiment.report.examples),

@@ -2,40 +2,45 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from stages.core.command import main
-from stages.core.config import ClipSource, TrisSegmentor
+from stages.core.config import ClipSource
+from stages.core.segmentors import AnySegmentor
 from stages.core.tables import Samples, read_samples, read_table, sample_files
 from stages.data.dataset import ReferringDataset
-from stages.data.text import load_tokenizer
-from stages.models.saved import build_segmentor, describe
+from stages.data.wordpiece import load_model_tokenizer
+from stages.models.saved import Predictor, build_segmentor, describe
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 
 
 def run(
-    samples: Path, model: Path, config: TrisSegmentor, clip: ClipSource, masks: Sequence[Path] = ()
+    samples: Path, model: Path, config: AnySegmentor, clip: ClipSource, masks: Sequence[Path] = ()
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned."""
     torch.manual_seed(config.seed)  # of the new layers
-    clip = clip.model_copy(update={"output_stride": config.output_stride})
+    segmentor = build_segmentor(config, clip)
     train = read_samples(samples).split("train")
     data = ReferringDataset(
         train,
-        load_tokenizer(clip),
+        load_model_tokenizer(config, clip),
         config.image_size,
+        framing=cast(Predictor, segmentor).framing,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
     )
     fit(
-        build_segmentor(config, clip),
+        segmentor,
         data,
         config,
         output=model,
-        fingerprint=fingerprint(config, [*sample_files(samples), *masks, *clip.files], clip),
+        fingerprint=fingerprint(
+            config, [*sample_files(samples), *masks, *clip.files, *config.files], clip
+        ),
         about=describe(config.model, config, clip),
     )
 

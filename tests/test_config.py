@@ -58,10 +58,39 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
         ),
         (
             "experiments/new.yaml",
-            "dataset: refshapes\nreuse: nothing\n",
-            r"new.yaml: reuse: 'nothing' is not known",
+            "dataset: refshapes\nsupervision: pseudo:nothing\n",
+            r"new.yaml: supervision: 'nothing' is not known",
         ),
-        ("experiments/new.yaml", "dataset: refshapes\nreuse: new\n", r"new -> new never ends"),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsupervision: pseudo:new\n",
+            r"new -> new never ends",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsupervision: pseudo:refshapes_tris_masks\n",
+            r"refshapes_tris_masks learns from masks, and makes no pseudo masks",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsupervision: both\n",
+            r"new.yaml: supervision: needed masks, pseudo or pseudo:<experiment>, found 'both'",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsegmentor: {model: criss}\n",
+            r"new.yaml: segmentor.model: no such model; needed tris, .* found 'criss'",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsegmentor: {model: cris, chanels: 64}\n",
+            r"new.yaml: segmentor.chanels: no such option; did you mean channels\?",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsegmentor: {model: rela, backbone: clip}\n",
+            r"new.yaml: segmentor: backbone clip and text bert; needed clip for both or neither$",
+        ),
         ("experiments/new.yaml", "dataset: [", r"new.yaml: not YAML"),
         ("experiments/new.yaml", "", r"new.yaml: dataset: Field required"),
         (

@@ -15,6 +15,7 @@ from stages.core.errors import InputError
 from stages.core.masks import decode, encode
 from stages.core.tables import Samples, read_samples
 from stages.data.dataset import ReferringDataset, inference_batches
+from stages.data.framing import CLIP_DEVIATION, CLIP_MEAN
 from stages.data.images import MEAN, normalize, read_image, square
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer
@@ -107,7 +108,13 @@ def cups(tmp_path: Path) -> Samples:
     return Samples(
         pd.DataFrame({"image": [0, 1], "file": files, "width": 8, "height": 6}),
         pd.DataFrame(
-            {"object": [0, 1, 2], "image": [0, 1, 0], "split": "train", "mask": encode(mask)}
+            {
+                "object": [0, 1, 2],
+                "image": [0, 1, 0],
+                "split": "train",
+                "mask": encode(mask),
+                "no_target": [False, False, True],
+            }
         ),
         pd.DataFrame({"expression": range(6), "object": [0, 0, 1, 1, 2, 2], "text": TEXTS}),
     )
@@ -121,6 +128,7 @@ def test_a_batch_holds_each_image_once_and_says_whose_the_expressions_are(
     batch = data.collate([data[(0, index)] for index in range(3)])
     assert batch["images"].shape == (2, 3, 4, 4)
     assert batch["image_index"].tolist() == [0, 0, 1, 1, 0, 0]
+    assert batch["no_target"].tolist() == [0, 0, 0, 0, 1, 1]
     assert sorted(batch["expression"].tolist()) == list(range(6))
     assert batch["masks"].shape == (6, 4, 4)
     assert batch["masks"][0].tolist() == [[1.0] * 4] * 2 + [[0.0] * 4] * 2
@@ -157,3 +165,23 @@ def test_images_are_resized_and_normalized_as_officially() -> None:
     pixels = normalize(square(picture, 4)[None])
     assert pixels.shape == (1, 3, 4, 4)
     assert torch.allclose(pixels[0, 0], torch.tensor((1 - MEAN[0]) / 0.229))
+
+
+def test_each_expression_can_be_an_item_of_its_own(cups: Samples) -> None:
+    mask = cups.objects.set_index("object")["mask"].to_dict()
+    data = ReferringDataset(cups, FEW_WORDS, 4, expressions_per_object=None, masks=mask)
+    batch = data.collate([data[(0, index)] for index in range(len(data))])
+    assert batch["expression"].tolist() == list(range(6))
+    assert batch["image_index"].tolist() == [0, 0, 1, 1, 0, 0]
+
+
+def test_letterboxed_images_have_the_normalization_of_clip(cups: Samples) -> None:
+    mask = cups.objects.set_index("object")["mask"].to_dict()
+    data = ReferringDataset(cups, FEW_WORDS, 8, framing="letterbox", masks=mask)
+    batch = data.collate([data[(0, 0)]])
+    around = (torch.tensor([123, 117, 104]) / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(
+        CLIP_DEVIATION
+    )
+    torch.testing.assert_close(batch["images"][0, :, 0, 0], around)
+    # 6 rows of 8 lie in the middle of 8 x 8: the mask is the upper half of them.
+    assert (batch["masks"][0] > 0.5).any(dim=1).tolist() == [False] + 3 * [True] + 4 * [False]

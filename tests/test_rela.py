@@ -15,7 +15,7 @@ from stages.backbones.swin import SIZES, Swin
 from stages.core import config as options
 from stages.core.errors import InputError
 from stages.core.generalized import outcome, summarize_generalized
-from stages.data.wordpiece import WordPieceTokenizer, load_rela_tokenizer
+from stages.data.wordpiece import WordPieceTokenizer, load_model_tokenizer
 from stages.models.rela import RelaSegmentor, build_rela
 from tests.small_clip import CONTEXT, small_tokens, write_description
 
@@ -237,8 +237,8 @@ def test_a_file_that_is_no_vocabulary_is_refused(
 
 def test_each_text_encoder_has_its_tokenizer(source: options.ClipSource) -> None:
     with pytest.raises(InputError, match=r"vocab\.txt"):
-        load_rela_tokenizer(options.RelaSegmentor(), source)
-    words = load_rela_tokenizer(options.RelaSegmentor(backbone="clip", text="clip"), source)
+        load_model_tokenizer(options.RelaSegmentor(), source)
+    words = load_model_tokenizer(options.RelaSegmentor(backbone="clip", text="clip"), source)
     assert words(["red square"])[0, :4].tolist() == [1, 2, 3, 5]
 
 

@@ -100,9 +100,9 @@ def test_an_option_reruns_its_step_and_what_follows(
         (toy.configs / file).write_text(before)
 
 
-def test_an_experiment_that_reuses_another_trains_only_its_segmentor(toy: Toy) -> None:
+def test_an_experiment_on_pseudo_masks_of_another_trains_only_its_segmentor(toy: Toy) -> None:
     other = toy.configs / "experiments/other.yaml"
-    other.write_text((toy.configs / TRIS).read_text() + "reuse: refshapes_tris\n")
+    other.write_text((toy.configs / TRIS).read_text() + "supervision: pseudo:refshapes_tris\n")
     try:
         assert toy.planned("other") == SEGMENT | {"other"}
     finally:

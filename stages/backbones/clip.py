@@ -34,8 +34,6 @@ class Clip(nn.Module):
     """CLIP from an open_clip style description: embed_dim, vision_cfg, text_cfg, quick_gelu."""
 
     causal_mask: Tensor
-    mean = (0.48145466, 0.4578275, 0.40821073)  # of the images CLIP was trained on, RGB in 0..1
-    std = (0.26862954, 0.26130258, 0.27577711)
 
     def __init__(self, description: dict[str, Any], output_stride: int = 32) -> None:
         super().__init__()

@@ -16,10 +16,10 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from stages.core.errors import InputError
 from stages.core.section import Section
@@ -53,7 +53,7 @@ def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
     module = inspect.getmodule(run)
     description = (inspect.getdoc(module) or "").partition("\n\n")[0]
     result = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    hints = typing.get_type_hints(run)
+    hints = typing.get_type_hints(run, include_extras=True)
     for name, parameter in inspect.signature(run).parameters.items():
         required = parameter.default is inspect.Parameter.empty
         option: dict[str, Any] = {"required": required}
@@ -64,13 +64,13 @@ def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
     return result
 
 
-def parse_section(section: type[Section], text: str) -> Section:
-    """A section from JSON text, or from the .json or .yaml file of that path."""
+def parse_section(section: Any, text: str) -> Section:
+    """A section, or one of a union, from JSON text or from the .json or .yaml file of that path."""
     place = "options"
     if text.endswith((".json", ".yaml")):
         place, text = text, Path(text).read_text()
     try:
-        return section.model_validate(yaml.safe_load(text))
+        return TypeAdapter[Section](section).validate_python(yaml.safe_load(text))
     except ValidationError as error:
         raise InputError("\n".join(describe(place, error))) from None
 
@@ -79,19 +79,25 @@ def describe(place: str, error: ValidationError) -> list[str]:
     """A line for each finding of a validation: place, field, finding, remedy."""
     lines = []
     for finding in error.errors():
-        field = ".".join(str(part) for part in finding["loc"])
-        message = finding["msg"]
+        names = [str(part) for part in finding["loc"]]
+        message = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":
             message = "no such option"
-        elif finding["type"] != "missing":
+        elif finding["type"] == "unknown_model":
+            names.append("model")
+            message += f", found {finding['input'].get('model')!r}"
+        elif not isinstance(finding["input"], dict):
             message += f", found {finding['input']!r}"
-        lines.append(f"{place}: {field}: {message}")
+        field = ".".join(name for name in names if not name.startswith("<"))  # no tags of unions
+        lines.append(": ".join(part for part in (place, field, message) if part))
     return lines
 
 
 def _kind(hint: Any) -> dict[str, Any]:
     """What argparse needs to know of a type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return {"type": lambda text: _section_argument(hint, text), "metavar": "JSON"}
     if origin in (typing.Union, types.UnionType):
         return _kind(next(kind for kind in arguments if kind is not type(None)))
     if origin in (list, Sequence):
@@ -103,7 +109,7 @@ def _kind(hint: Any) -> dict[str, Any]:
     return {"type": hint, "metavar": hint.__name__.upper()}
 
 
-def _section_argument(section: type[Section], text: str) -> Section:
+def _section_argument(section: Any, text: str) -> Section:
     try:
         return parse_section(section, text)
     except (InputError, OSError) as error:

@@ -1,20 +1,36 @@
 """Every option of risflow, typed once: one section per step, defaults are the published values.
 
+The options of the segmentors are in stages/core/segmentors.py.
+
 Nothing here imports torch: the workflow loads this module whenever it is parsed. A section given
 as JSON is the option text of its rule, so changing an option reruns its step and what follows.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
-from stages.core.section import Count, Fraction, Positive, Rate, Section, Weight
-
-Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["poly", "cosine", "constant", "multistep"]
-
+from stages.core.section import (
+    Count,
+    Fraction,
+    Optimizer,
+    Positive,
+    Rate,
+    Schedule,
+    Section,
+    Training,
+    Weight,
+)
+from stages.core.segmentors import AnySegmentor, TrisSegmentor
+from stages.core.segmentors import CrisSegmentor as CrisSegmentor
+from stages.core.segmentors import DetrisSegmentor as DetrisSegmentor
+from stages.core.segmentors import DinoSource as DinoSource
+from stages.core.segmentors import EtrisSegmentor as EtrisSegmentor
+from stages.core.segmentors import QuerySegmentor as QuerySegmentor
+from stages.core.segmentors import RelaSegmentor as RelaSegmentor
 
 # ---------------------------------------------------------------------------------------- data
 
@@ -59,34 +75,12 @@ class ClipSource(Section):
         described = [Path(self.model)] if self.model.endswith(".json") else []
         return described + ([self.weights] if self.weights is not None else [])
 
+    def without_weights(self) -> "ClipSource":
+        """The same with random weights."""
+        return self.model_copy(update={"weights": None})
+
 
 # ------------------------------------------------------------------------------------ training
-
-
-class Training(Section):
-    """What the training loop needs to know, whatever it trains."""
-
-    epochs: Positive
-    batch_size: Positive  # items a step, over all devices and accumulation steps
-    accumulate: Positive = 1  # forward passes a step
-    learning_rate: Rate
-    backbone_learning_rate: Weight
-    optimizer: Optimizer = "adamw"
-    weight_decay: Weight = 0.01
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of sgd
-    schedule: Schedule = "poly"
-    power: Rate = 0.9  # of the poly schedule
-    milestones: tuple[Positive, ...] = ()  # of multistep: epochs after which the rates fall
-    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of multistep: to this share
-    one_rate_first_epoch: bool = False  # learning_rate for all groups in the first epoch
-    warmup_steps: Count = 0
-    clip_norm: Rate | None = None
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU
-    save_every: Positive = 500  # steps between two resume states
-    workers: Count = 0  # processes that read images, beside the one that trains
-    group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
-    seed: Count = 0
 
 
 class PretrainClip(Training):
@@ -161,6 +155,11 @@ class Affinity(Training):
     input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
     radius: Annotated[int, Field(ge=2)] = 10
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is read from."""
+        return [self.weights] if self.weights is not None else []
+
 
 class Propagation(Section):
     """Random walk from response maps to pseudo masks: official make_ins_seg_labels.py."""
@@ -172,159 +171,6 @@ class Propagation(Section):
     instances: bool = True
     cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
     refinement_steps: Positive = 300
-
-
-class TrisSegmentor(Training):
-    """TRIS stage 2: official args.py and scripts/train_stage2.sh."""
-
-    model: Literal["tris"] = "tris"
-    epochs: Positive = 15
-    batch_size: Positive = 48
-    learning_rate: Rate = 5e-5
-    backbone_learning_rate: Weight = 5e-6
-    image_size: Positive = 320
-    attention: Positive | None = None  # channels of the pixel attention; None: the stage's own
-    output_stride: Literal[8, 16, 32] = 32  # of the backbone here; that of `clip` is for stage 1
-    decoder: Annotated[int, Field(ge=2)] = 64  # channels at the finest scale; doubled at each next
-    dice: Weight = 0.0  # weight of a Dice term beside the published BCE
-    expressions_per_object: Positive = 1  # expressions of an object in one step
-
-
-class QuerySegmentor(Training):
-    """What CRIS, ETRIS and DETRIS have in common.
-
-    The official code trains the first epoch at one rate for all parameters, since its groups have
-    no rate of their own until the schedule's first step; `one_rate_first_epoch` does the same.
-    """
-
-    optimizer: Optimizer = "adam"
-    learning_rate: Rate = 1e-4
-    weight_decay: Weight = 0.0
-    schedule: Schedule = "multistep"
-    milestones: tuple[Positive, ...] = (35,)
-    epochs: Positive = 50
-    channels: Annotated[int, Field(gt=0, multiple_of=16)] = 512  # of queries; 4 parts of positions
-    layers: Positive = 3  # of the decoder
-    heads: Positive = 8
-    hidden: Positive = 512  # channels between the decoder's two linear layers
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    dice: Weight = 0.0  # weight of a Dice term beside the published BCE
-    expressions_per_object: Positive = 1  # expressions of an object in one step
-
-
-class CrisSegmentor(QuerySegmentor):
-    """CRIS (Wang et al., CVPR 2022): official config/*/cris_r50.yaml; CLIP RN50 or RN101.
-
-    Expressions have 17 tokens (clip.context_length), 22 on RefCOCOg.
-    """
-
-    model: Literal["cris"] = "cris"
-    batch_size: Positive = 64
-    backbone_learning_rate: Weight = 1e-5  # of CLIP
-    image_size: Positive = 416
-    hidden: Positive = 2048
-
-
-class EtrisSegmentor(QuerySegmentor):
-    """ETRIS (Xu et al., ICCV 2023): official config/*/bridge_*.yaml; CLIP RN50, RN101, ViT-B-16.
-
-    Expressions have 17 tokens (clip.context_length), 22 on RefCOCOg.
-    """
-
-    model: Literal["etris"] = "etris"
-    batch_size: Positive = 32
-    backbone_learning_rate: Weight = 1e-4  # of the bridge; CLIP itself is frozen
-    image_size: Positive = 416
-    bridge_channels: Positive = 64
-    bridge_heads: Positive | None = None  # None: as published, 4 for residual CLIPs, 8 for others
-
-
-class DinoSource(Section):
-    """A DINOv2 with registers: timm's name of it, or a tiny one of no published weights."""
-
-    model: Literal[
-        "vit_base_patch14_reg4_dinov2",
-        "vit_large_patch14_reg4_dinov2",
-        "tiny",
-    ] = "vit_base_patch14_reg4_dinov2"
-    weights: Path | None = None  # Meta's dinov2_vit*14_reg4_pretrain.pth; None: random weights
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that it is read from."""
-        return [self.weights] if self.weights is not None else []
-
-
-class DetrisSegmentor(QuerySegmentor):
-    """DETRIS (Huang et al., AAAI 2025): official config/*/DETRIS_base.yaml; CLIP ViT-B-16 text.
-
-    DETRIS_large: milestones (35,), 50 epochs, visual_layers (2, 6, 10, 14, 18, 22), outputs
-    (8, 16). Mixed: besides, visual_layers 1..23, text_layers 1..11, both channels 384.
-    """
-
-    model: Literal["detris"] = "detris"
-    epochs: Positive = 65
-    milestones: tuple[Positive, ...] = (35, 55)
-    batch_size: Positive = 32
-    backbone_learning_rate: Weight = 1e-4  # of the adapters
-    image_size: Positive = 448
-    dino: DinoSource = DinoSource()
-    outputs: tuple[Count, Count] = (4, 8)  # image blocks whose output is used beside the last
-    visual_layers: tuple[Count, ...] = (1, 3, 5, 7, 9, 11)  # image blocks with an adapter
-    visual_channels: Annotated[int, Field(gt=0, multiple_of=16)] = 128
-    text_layers: tuple[Count, ...] = (1, 3, 5, 7, 9, 11)  # text blocks with an adapter
-    text_channels: Annotated[int, Field(gt=0, multiple_of=16)] = 64
-    train_dino: bool = False  # also the blocks themselves: for one without published weights
-
-
-class RelaSegmentor(Training):
-    """GRES/ReLA (Liu et al., CVPR 2023): official configs/referring_*.yaml and what they extend."""
-
-    model: Literal["rela"] = "rela"
-    epochs: Positive = 34  # 150,000 steps of 48 are 34.4 passes over gRefCOCO's 209,344 sentences
-    batch_size: Positive = 48
-    learning_rate: Rate = 1e-5
-    backbone_learning_rate: Weight = 1e-5  # official BACKBONE_MULTIPLIER has no effect
-    weight_decay: Weight = 0.05
-    schedule: Schedule = "multistep"
-    milestones: tuple[Positive, ...] = (25, 32)  # steps 110,000 and 140,000
-    clip_norm: Rate | None = 0.01
-    image_size: Annotated[int, Field(gt=0, multiple_of=32)] = 480
-    backbone: Literal["resnet50", "swin_tiny", "swin_base", "swin_mini", "clip"] = "swin_base"
-    backbone_weights: Path | None = None  # ImageNet weights; None: random (clip: the CLIP's own)
-    text: Literal["bert", "bert_mini", "clip"] = "bert"
-    text_weights: Path | None = None  # of bert-base-uncased; None: random (clip: the CLIP's own)
-    text_layers: Positive | None = 10  # layers of BERT that learn; None: all, and its embeddings
-    vocabulary: Path | None = None  # of bert-base-uncased; the other texts have the CLIP's words
-    context_length: Annotated[int, Field(ge=4, le=512)] = 20  # tokens of BERT
-    channels: Annotated[int, Field(gt=0, multiple_of=32)] = 256
-    heads: Positive = 8
-    pixel_layers: Positive = 6
-    pixel_hidden: Positive = 1024
-    regions: Positive = 10  # an expression's image is seen as regions x regions regions
-    layers: Positive = 9  # official DEC_LAYERS counts one more
-    hidden: Positive = 2048
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.3  # of Swin
-    dice: Weight = 0.0  # weight of a Dice term beside the published cross-entropies
-    expressions_per_object: Positive = 1  # expressions of an object in one step
-
-    @model_validator(mode="after")
-    def _require_a_whole_clip(self) -> "RelaSegmentor":
-        if (self.backbone == "clip") != (self.text == "clip"):
-            raise ValueError(
-                f"backbone {self.backbone} and text {self.text}; needed clip for both or neither"
-            )
-        if self.channels % (2 * self.heads):
-            raise ValueError(
-                f"channels {self.channels}, heads {self.heads}; needed an even number each head"
-            )
-        return self
-
-    @property
-    def files(self) -> list[Path]:
-        """The files that it is read from, beside the CLIP's."""
-        found = (self.backbone_weights, self.text_weights, self.vocabulary)
-        return [path for path in found if path is not None]
 
 
 # ------------------------------------------------------------------------------------- results
@@ -344,13 +190,16 @@ class Report(Section):
 
 
 class Experiment(Section):
-    """One experiment (configs/experiments/): only what differs from the published values."""
+    """One experiment (configs/experiments/): only what differs from the published values.
+
+    `supervision` is what the segmentor learns from: true `masks`, the `pseudo` masks made here from
+    text alone, or those of another experiment (`pseudo:<experiment>`).
+    """
 
     dataset: str
     clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
     judge: ClipSource = ClipSource(model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt"))
-    supervision: Literal["pseudo", "masks"] = "pseudo"
-    reuse: str | None = None  # the experiment that stage 1 and the pseudo masks are taken from
+    supervision: str = "pseudo"
     upper_bound: str | None = None  # the experiment on true masks that the report compares with
     shards: Positive = 1  # jobs over which passes over the train split are spread
     stage1: Stage1 = Stage1()
@@ -358,11 +207,28 @@ class Experiment(Section):
     labels: Labels = Labels()
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
-    segmentor: TrisSegmentor = TrisSegmentor()
+    segmentor: AnySegmentor = TrisSegmentor()
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)
     reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
+
+    @field_validator("supervision")
+    @classmethod
+    def _check_supervision(cls, value: str) -> str:
+        if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
+            raise ValueError("needed masks, pseudo or pseudo:<experiment>")
+        return value
+
+    @property
+    def from_text(self) -> bool:
+        """Whether no true mask is learned from."""
+        return self.supervision != "masks"
+
+    @property
+    def pseudo_masks_of(self) -> str | None:
+        """The other experiment that the pseudo masks are taken from, if there is one."""
+        return self.supervision.partition(":")[2] or None
 
     def resource(self, step: Step, name: str) -> int:
         """What the jobs of a step ask for: threads, gpu, mem_mb or runtime."""
@@ -376,3 +242,4 @@ class Settings(Section):
 
     results: Path = Path("results")
     demo: str = "refshapes_tris"
+    comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -29,8 +29,8 @@ class Configs:
 
     def source(self, name: str) -> str:
         """The experiment that stage 1 and the pseudo masks of this one are taken from."""
-        reused = self.experiments[name].reuse
-        return self.source(reused) if reused else name
+        other = self.experiments[name].pseudo_masks_of
+        return self.source(other) if other else name
 
 
 def load_configs(folder: Path) -> Configs:
@@ -46,13 +46,19 @@ def load_configs(folder: Path) -> Configs:
     for name, experiment in experiments.items():
         place = f"{folder}/experiments/{name}.yaml"
         _known(place, "dataset", experiment.dataset, named["datasets"], findings)
-        _known(place, "reuse", experiment.reuse, named["experiments"], findings)
+        _known(place, "supervision", experiment.pseudo_masks_of, named["experiments"], findings)
         _known(place, "upper_bound", experiment.upper_bound, named["experiments"], findings)
-        findings += _reuse_findings(place, name, experiments)
+        findings += _supervision_findings(place, name, experiments)
         if name in named["datasets"]:
             findings.append(f"{place}: a data set has this name too; their targets need two names")
     if settings is not None:
-        _known(f"{folder}/config.yaml", "demo", settings.demo, named["experiments"], findings)
+        place = f"{folder}/config.yaml"
+        _known(place, "demo", settings.demo, named["experiments"], findings)
+        for target, compared in settings.comparisons.items():
+            for name in compared:
+                _known(place, f"comparisons.{target}", name, named["experiments"], findings)
+            if target in (*named["experiments"], *named["datasets"], "demo"):
+                findings.append(f"{place}: comparisons.{target}: another target has this name")
     if findings or settings is None:
         raise InputError("\n".join(findings))
     return Configs(settings, datasets, experiments)
@@ -100,10 +106,20 @@ def _options(section: type[Section], path: list[str]) -> list[str]:
         inner = section.model_fields[part].annotation if part in section.model_fields else None
         if typing.get_origin(inner) is dict:
             return list(Resources.model_fields)
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+        kinds = [kind for kind in _members(inner) if issubclass(kind, Section)]
+        if not kinds:
             return []
-        section = inner
+        if len(kinds) > 1:  # a segmentor: the options of any
+            return list(dict.fromkeys(name for kind in kinds for name in kind.model_fields))
+        section = kinds[0]
     return list(section.model_fields)
+
+
+def _members(hint: object) -> list[type]:
+    """The classes of a hint: itself, or those of a union."""
+    if isinstance(hint, type):
+        return [hint]
+    return [kind for part in typing.get_args(hint) for kind in _members(part)]
 
 
 def _known(place: str, field: str, name: str | None, known: list[str], findings: list[str]) -> None:
@@ -114,14 +130,17 @@ def _known(place: str, field: str, name: str | None, known: list[str], findings:
     findings.append(f"{place}: {field}: {name!r} is not known; {remedy}")
 
 
-def _reuse_findings(place: str, name: str, experiments: dict[str, Experiment]) -> list[str]:
-    """A chain of `reuse` must end, and stay on one data set."""
-    seen, current = [name], experiments[name].reuse
+def _supervision_findings(place: str, name: str, experiments: dict[str, Experiment]) -> list[str]:
+    """Pseudo masks of other experiments: the chain must end, at some, on the same data set."""
+    seen, current = [name], experiments[name].pseudo_masks_of
     while current is not None and current in experiments:
+        other = experiments[current]
         if current in seen:
-            return [f"{place}: reuse: {' -> '.join([*seen, current])} never ends"]
-        if experiments[current].dataset != experiments[name].dataset:
-            return [f"{place}: reuse: {current} is on data set {experiments[current].dataset}"]
+            return [f"{place}: supervision: {' -> '.join([*seen, current])} never ends"]
+        if other.dataset != experiments[name].dataset:
+            return [f"{place}: supervision: {current} is on data set {other.dataset}"]
+        if other.supervision == "masks":
+            return [f"{place}: supervision: {current} learns from masks, and makes no pseudo masks"]
         seen.append(current)
-        current = experiments[current].reuse
+        current = other.pseudo_masks_of
     return []

@@ -1,6 +1,7 @@
-"""What all options are made of: the base of every section, and numbers with a range."""
+"""What options are made of: numbers with a range, the base of all sections, and of trainings."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,9 +10,42 @@ Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 
 class Section(BaseModel):
     """Options of one step: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that what these options describe is read from."""
+        return []
+
+
+class Training(Section):
+    """What the training loop needs to know, whatever it trains."""
+
+    epochs: Positive
+    batch_size: Positive  # items a step, over all devices and accumulation steps
+    accumulate: Positive = 1  # forward passes a step
+    learning_rate: Rate
+    backbone_learning_rate: Weight
+    optimizer: Optimizer = "adamw"
+    weight_decay: Weight = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of sgd
+    schedule: Schedule = "poly"
+    power: Rate = 0.9  # of the poly schedule
+    milestones: tuple[Positive, ...] = ()  # of multistep: epochs after which the rates fall
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of multistep: to this share
+    one_rate_first_epoch: bool = False  # learning_rate for all groups in the first epoch
+    warmup_steps: Count = 0
+    clip_norm: Rate | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU
+    save_every: Positive = 500  # steps between two resume states
+    workers: Count = 0  # processes that read images, beside the one that trains
+    group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
+    seed: Count = 0

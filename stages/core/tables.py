@@ -10,7 +10,8 @@ shard. Every reader takes a list of shards and gives one table; ids are row numb
                the network saw), grid (float32 bytes), scores
 `labels`       object, height, width, foreground (RLE), ignore (RLE)
 `masks`        object, height, width, mask (RLE), score
-`predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score
+`predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score,
+               no_target (whether there is said to be none)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +76,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "row": pa.int32(),
             "column": pa.int32(),
             "score": FLOAT,
+            "no_target": pa.bool_(),
         },
     }.items()
 }

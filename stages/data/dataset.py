@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader
 from stages.core.errors import InputError
 from stages.core.masks import decode
 from stages.core.tables import Samples
-from stages.data.images import normalize, read_image, square, square_mask
+from stages.data.framing import FRAMINGS, FramingName
+from stages.data.images import read_image
 from stages.data.negatives import Negatives
 from stages.data.text import Tokenizer
 
@@ -35,11 +36,15 @@ class Item:
     pixels: Tensor  # uint8 (3, S, S)
     expressions: list[int]
     negatives: NDArray[np.int64]  # (expressions, N) expression ids
-    mask: Tensor | None  # bool (S, S)
+    mask: Tensor | None = None  # (S, S)
+    no_target: bool = False
 
 
 class ReferringDataset:
     """Items of one object each (training), or of one image each with all its expressions.
+
+    An object comes with `expressions_per_object` of its expressions; None makes each expression an
+    item of its own.
 
     `masks` gives the run lengths of each object to train on; an object that it does not know is
     refused. `text` is the text of every expression, by id.
@@ -51,20 +56,27 @@ class ReferringDataset:
         tokenizer: Tokenizer,
         image_size: int,
         *,
+        framing: FramingName = "squeezed",
         seed: int = 0,
         negatives: int = 0,
-        expressions_per_object: int = 1,
+        expressions_per_object: int | None = 1,
         masks: Mapping[int, str] | None = None,
         share_images: bool = True,
     ) -> None:
         self.samples, self.size, self.seed = samples, image_size, seed
         self.num_negatives, self.num_expressions = negatives, expressions_per_object
         self.masks, self.share_images = masks, share_images
+        self.framing = FRAMINGS[framing]
         self.images = samples.images.set_index("image")
-        self.objects = samples.objects.object.to_numpy()
-        self.groups: NDArray[np.int64] | None = samples.objects.image.to_numpy()
+        self.absent = set(samples.objects.object[samples.objects.no_target].tolist())
+        items = samples.objects[["object", "image"]]
+        if expressions_per_object is None:
+            items = samples.expressions[["expression", "object"]].merge(items, on="object")
+            self.single = items.expression.to_numpy()
+        self.objects = items.object.to_numpy()
+        self.groups: NDArray[np.int64] | None = items.image.to_numpy()
         if masks is not None:
-            _require_masks(self.objects, masks)
+            _require_masks(samples.objects.object.to_numpy(), masks)
         rows = samples.expressions
         self.of_object: dict[int, NDArray[np.int64]] = {
             int(key): group.to_numpy() for key, group in rows.groupby("object").expression
@@ -80,20 +92,24 @@ class ReferringDataset:
         return len(self.objects)
 
     def __getitem__(self, draw: tuple[int, int]) -> Item:
-        """Object `index` with expressions drawn for this epoch."""
+        """Item `index` with expressions drawn for this epoch."""
         epoch, index = draw
         random = np.random.default_rng([self.seed, epoch, index])
         target = int(self.objects[index])
-        known = self.of_object[target]
-        count = min(self.num_expressions, len(known))
-        chosen = [int(e) for e in random.choice(known, count, replace=False)]
+        if self.num_expressions is None:
+            chosen = [int(self.single[index])]
+        else:
+            known = self.of_object[target]
+            count = min(self.num_expressions, len(known))
+            chosen = [int(e) for e in random.choice(known, count, replace=False)]
         others = np.zeros((len(chosen), 0), np.int64)
         if self.num_negatives:
             others = np.stack(
                 [self.negatives.draw(target, e, self.num_negatives, random) for e in chosen]
             )
         image = int(self.groups[index])  # type: ignore[index]
-        return Item(image, self.pixels(image), chosen, others, self._mask(target, image))
+        mask = self._mask(target, image)
+        return Item(image, self.pixels(image), chosen, others, mask, target in self.absent)
 
     @cached_property
     def negatives(self) -> Negatives:
@@ -103,13 +119,13 @@ class ReferringDataset:
     def of_image(self, image: int) -> Item:
         """An image with all expressions about it."""
         ids = [int(e) for target in self.of_images[image] for e in self.of_object[target]]
-        return Item(image, self.pixels(image), ids, np.zeros((len(ids), 0), np.int64), None)
+        return Item(image, self.pixels(image), ids, np.zeros((len(ids), 0), np.int64))
 
     def pixels(self, image: int) -> Tensor:
         """The image at training size, uint8 (3, S, S); decoded once while memory lasts."""
         if image in self.cache:
             return self.cache[image]
-        pixels = square(read_image(self.images.file[image]), self.size)
+        pixels = self.framing.image(read_image(self.images.file[image]), self.size)
         if (len(self.cache) + 1) * pixels.numel() <= CACHE_BYTES:
             self.cache[image] = pixels
         return pixels
@@ -118,7 +134,7 @@ class ReferringDataset:
         """A batch: I images (each once, if images are shared), T expressions.
 
         images (I, 3, S, S), image_index (T,), tokens (T, L), expression (T,), negatives (T, N) and,
-        with masks, masks (T, S, S).
+        to train on, masks (T, S, S) and no_target (T,).
         """
         keys = [item.image if self.share_images else number for number, item in enumerate(items)]
         first: dict[int, int] = {}  # the item that shows an image first, in the order of the items
@@ -128,7 +144,9 @@ class ReferringDataset:
         counts = torch.tensor([len(item.expressions) for item in items])
         ids = [e for item in items for e in item.expressions]
         batch = {
-            "images": normalize(torch.stack([items[number].pixels for number in first.values()])),
+            "images": self.framing.normalize(
+                torch.stack([items[number].pixels for number in first.values()])
+            ),
             "image_index": torch.tensor([places[key] for key in keys]).repeat_interleave(counts),
             "tokens": self.tokens[[self.token_row[e] for e in ids]],
             "expression": torch.tensor(ids),
@@ -137,13 +155,15 @@ class ReferringDataset:
         masks = [item.mask for item in items if item.mask is not None]
         if masks:
             batch["masks"] = torch.stack(masks).repeat_interleave(counts, dim=0).float()
+            absent = torch.tensor([float(item.no_target) for item in items])
+            batch["no_target"] = absent.repeat_interleave(counts)
         return batch
 
     def _mask(self, target: int, image: int) -> Tensor | None:
         if self.masks is None:
             return None
         height, width = int(self.images.height[image]), int(self.images.width[image])
-        return square_mask(decode(self.masks[target], height, width), self.size)
+        return self.framing.mask(decode(self.masks[target], height, width), self.size)
 
 
 def _tokenize(expressions: pd.DataFrame, tokenizer: Tokenizer) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from stages.core.config import ClipSource, RelaSegmentor
 from stages.core.errors import InputError
+from stages.core.section import Section
 from stages.data.text import Tokenizer, load_tokenizer
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -48,9 +49,9 @@ class WordPieceTokenizer:
         return [[self.start, *one.ids, self.end] for one in found]
 
 
-def load_rela_tokenizer(config: RelaSegmentor, clip: ClipSource) -> Tokenizer:
-    """Word pieces for BERT; what reads the CLIP's words has the CLIP's tokenizer."""
-    if config.text != "bert":
+def load_model_tokenizer(config: Section, clip: ClipSource) -> Tokenizer:
+    """The tokenizer of a model of these options: word pieces for BERT, else the CLIP's."""
+    if not isinstance(config, RelaSegmentor) or config.text != "bert":
         return load_tokenizer(clip)
     if config.vocabulary is None:
         raise InputError("segmentor.vocabulary: none; needed bert-base-uncased's vocab.txt")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip
+from stages.backbones.clip import Clip, load_clip
 from stages.backbones.clip_dense import make_dense
 from stages.core import config as options
 from stages.models.layers import Decoder, Projector, QuerySegmentor, convolution, placed
@@ -42,6 +42,13 @@ class CrisSegmentor(QuerySegmentor):
     def is_backbone(self, name: str) -> bool:
         """CLIP but for its positions, which learn with the rest as published."""
         return name.startswith("backbone.") and "positional_embedding" not in name
+
+
+def build_cris(
+    config: options.CrisSegmentor, clip: options.ClipSource, pretrained: bool = True
+) -> CrisSegmentor:
+    """With the published weights of its encoders if `pretrained`."""
+    return CrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
 
 
 class Pyramid(nn.Module):

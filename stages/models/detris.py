@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip, frozen
+from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import require_multiple, to_map
 from stages.backbones.dino import Dino, load_dino
 from stages.core import config as options
@@ -90,6 +90,15 @@ class DetrisSegmentor(QuerySegmentor):
     def is_backbone(self, name: str) -> bool:
         """What learns of the encoders: the adapters."""
         return name.startswith(("txt_backbone.", "dinov2."))
+
+
+def build_detris(
+    config: options.DetrisSegmentor, clip: options.ClipSource, pretrained: bool = True
+) -> DetrisSegmentor:
+    """With the published weights of its encoders if `pretrained`."""
+    if not pretrained:
+        config = config.model_copy(update={"dino": config.dino.without_weights()})
+    return DetrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
 
 
 def _chosen(blocks: nn.ModuleList, numbers: tuple[int, ...], option: str) -> list[nn.Module]:

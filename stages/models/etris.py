@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip, frozen
+from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import image_steps, make_dense, thirds, to_cells
 from stages.core import config as options
 from stages.models.layers import (
@@ -76,6 +76,13 @@ class EtrisSegmentor(QuerySegmentor):
     def is_backbone(self, name: str) -> bool:
         """The bridge; CLIP's positions learn with the rest as published."""
         return name.startswith("bridger.")
+
+
+def build_etris(
+    config: options.EtrisSegmentor, clip: options.ClipSource, pretrained: bool = True
+) -> EtrisSegmentor:
+    """With the published weights of its encoders if `pretrained`."""
+    return EtrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
 
 
 def _image_maps(clip: Clip) -> tuple[Three, Three]:

@@ -10,13 +10,12 @@ S x S pixels.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip
 from stages.core import config as options
 from stages.models import losses
 from stages.models.groups import optimizer_group
@@ -25,9 +24,9 @@ from stages.models.groups import optimizer_group
 class QuerySegmentor(nn.Module):
     """A segmentor of the CRIS family; a subclass says how image and expression are fused."""
 
-    placement: Literal["letterbox"] = "letterbox"  # how images are put into their square
-    mean, std = Clip.mean, Clip.std  # of the images, whatever the image encoder
+    framing = "letterbox"
     threshold = 0.35  # of the mask's probability (official engine/engine.py)
+    certain = -threshold  # what `predict` gives where the probability is zero
     config: options.QuerySegmentor
     decoder: "Decoder"
     proj: "Projector"

@@ -105,6 +105,8 @@ class ReferringHead(nn.Module):
 class RelaSegmentor(nn.Module):
     """Which pixels an expression means, and whether it means any."""
 
+    framing, certain = "squeezed", -1.0
+
     def __init__(
         self, config: options.RelaSegmentor, backbone: ImageEncoder, text_encoder: TextEncoder
     ) -> None:
@@ -203,7 +205,7 @@ def build_rela(
     the CLIP's tokens. Raises InputError for weights of another architecture.
     """
     if config.backbone == "clip":
-        whole = load_clip(clip if pretrained else clip.model_copy(update={"weights": None}))
+        whole = load_clip(clip if pretrained else clip.without_weights())
         return RelaSegmentor(config, ClipImages(whole), ClipWords(whole))
     text = _bert(config, clip)
     backbone: ResNet50 | Swin

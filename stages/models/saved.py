@@ -1,30 +1,52 @@
 """Models from their files: the header of a file says what model it holds and how it was made."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from pkgutil import resolve_name
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel
 from torch import Tensor, nn
 
-from stages.backbones.clip import load_clip
 from stages.backbones.weights import load_exactly
 from stages.core import config as options
+from stages.core.config import ClipSource
 from stages.core.errors import InputError
-from stages.models.tris import TrisSegmentor, TrisStage1
+from stages.core.section import Section
+from stages.models.tris import TrisStage1
 from stages.training.checkpoint import load_weights
 
+# Options, the CLIP, and whether to begin with the published weights of the encoders.
+Builder = Callable[[Any, ClipSource, bool], nn.Module]
+
+
+# Of each kind of model: its options, and what builds it (module:function). Modules are imported
+# when needed, since the libraries of some encoders take seconds to import.
 STAGE1 = "tris_stage1"
-MODELS: dict[str, tuple[type[Any], type[nn.Module]]] = {
-    STAGE1: (options.Stage1, TrisStage1),
-    "tris": (options.TrisSegmentor, TrisSegmentor),
+MODELS: dict[str, tuple[type[Any], str]] = {
+    STAGE1: (options.Stage1, "stages.models.tris:build_stage1"),
+    "tris": (options.TrisSegmentor, "stages.models.tris:build_tris"),
+    "cris": (options.CrisSegmentor, "stages.models.cris:build_cris"),
+    "etris": (options.EtrisSegmentor, "stages.models.etris:build_etris"),
+    "detris": (options.DetrisSegmentor, "stages.models.detris:build_detris"),
+    "rela": (options.RelaSegmentor, "stages.models.rela:build_rela"),
 }
 
 
 class Predictor(Protocol):
     """Gives maps of expressions (T, S, S): a mask is where its map is positive."""
 
+    framing: Literal["squeezed", "letterbox"]  # see stages/data/framing.py
+    certain: float  # what a map has where it is certain that nothing is
+
     def predict(self, batch: dict[str, Tensor]) -> Tensor: ...
+
+
+@runtime_checkable
+class GeneralizedPredictor(Predictor, Protocol):
+    """Also says whether there is a target at all: scores (T,), positive where there is none."""
+
+    def predict_generalized(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]: ...
 
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -35,17 +57,22 @@ class Saved(Generic[Model]):
     """A model, and what its input must be like."""
 
     model: Model
-    clip: options.ClipSource  # says how expressions become tokens
+    clip: ClipSource  # with the options, says how expressions become tokens
+    config: Section
     image_size: int
 
 
-def build_segmentor(config: options.TrisSegmentor, clip: options.ClipSource) -> nn.Module:
-    """A segmentor with the backbone's published weights, to be trained."""
-    _, model = MODELS[config.model]
-    return model(config, load_clip(clip))
+def build_segmentor(config: options.AnySegmentor, clip: ClipSource) -> nn.Module:
+    """A segmentor with the published weights of its encoders, to be trained."""
+    return _build(config.model, config, clip, pretrained=True)
 
 
-def describe(kind: str, config: BaseModel, clip: options.ClipSource) -> dict[str, str]:
+def _build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
+    build: Builder = resolve_name(MODELS[kind][1])
+    return build(config, clip, pretrained)
+
+
+def describe(kind: str, config: Section, clip: ClipSource) -> dict[str, str]:
     """What the header of a model file says."""
     return {"kind": kind, "config": config.model_dump_json(), "clip": clip.model_dump_json()}
 
@@ -56,13 +83,12 @@ def load_model(path: Path) -> Saved[nn.Module]:
     kind = about.get("kind", "nothing")
     if kind not in MODELS:
         raise InputError(f"{path}: holds {kind}; needed one of {', '.join(MODELS)}")
-    section, architecture = MODELS[kind]
-    config = section.model_validate_json(about["config"])
-    source = options.ClipSource.model_validate_json(about["clip"])
-    # The file holds the backbone's trained weights: the published ones are not read again.
-    model = architecture(config, load_clip(source.model_copy(update={"weights": None})))
+    config = MODELS[kind][0].model_validate_json(about["config"])
+    clip = ClipSource.model_validate_json(about["clip"])
+    # The file holds the encoders' trained weights: the published ones are not read again.
+    model = _build(kind, config, clip, pretrained=False)
     load_exactly(model, state, path)
-    return Saved(model, source, config.image_size)
+    return Saved(model, clip, config, config.image_size)
 
 
 def load_stage1(path: Path) -> Saved[TrisStage1]:
@@ -70,4 +96,4 @@ def load_stage1(path: Path) -> Saved[TrisStage1]:
     saved = load_model(path)
     if not isinstance(saved.model, TrisStage1):
         raise InputError(f"{path}: holds a segmentor; needed the model of train_stage1")
-    return Saved(saved.model, saved.clip, saved.image_size)
+    return Saved(saved.model, saved.clip, saved.config, saved.image_size)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip, frozen
+from stages.backbones.clip import Clip, frozen, load_clip
 from stages.core import config as options
 from stages.core import response
 from stages.models import losses
@@ -26,6 +26,8 @@ from stages.models.tris_attention import BilateralAttention, PixelAttention
 
 class TrisStage1(nn.Module):
     """Cosine response of every image cell to every expression, after both attended to the other."""
+
+    framing, certain = "squeezed", 0.0
 
     def __init__(self, config: options.Stage1, clip: Clip) -> None:
         super().__init__()
@@ -96,6 +98,13 @@ class TrisStage1(nn.Module):
         ]
 
 
+def build_stage1(
+    config: options.Stage1, clip: options.ClipSource, pretrained: bool = True
+) -> TrisStage1:
+    """With the published weights of its encoders if `pretrained`."""
+    return TrisStage1(config, load_clip(clip if pretrained else clip.without_weights()))
+
+
 class Stage1Trainer(nn.Module):
     """Stage 1 with what trains it: a frozen CLIP that judges what a map keeps of its image.
 
@@ -163,6 +172,8 @@ class Stage1Trainer(nn.Module):
 
 class TrisSegmentor(nn.Module):
     """Stage 2: expressions gate the image features of three scales, a decoder joins all four."""
+
+    framing, certain = "squeezed", 0.0
 
     def __init__(self, config: options.TrisSegmentor, clip: Clip) -> None:
         super().__init__()
@@ -243,6 +254,14 @@ class TrisSegmentor(nn.Module):
             optimizer_group(backbone, config.backbone_learning_rate, config),
             optimizer_group(head, config.learning_rate, config),
         ]
+
+
+def build_tris(
+    config: options.TrisSegmentor, clip: options.ClipSource, pretrained: bool = True
+) -> TrisSegmentor:
+    """With the published weights of its encoders if `pretrained`."""
+    clip = clip.model_copy(update={"output_stride": config.output_stride})
+    return TrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
 
 
 class ConvolutionBlock(nn.Module):

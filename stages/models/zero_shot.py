@@ -16,6 +16,8 @@ from stages.core import response
 class ZeroShot(nn.Module):
     """Response maps of a CLIP as it is."""
 
+    framing, certain = "squeezed", 0.0
+
     def __init__(self, clip: Clip) -> None:
         super().__init__()
         self.clip = clip

@@ -18,7 +18,8 @@ MODELED = (
 
 def departures(experiment: Experiment) -> list[tuple[str, str, str, str]]:
     """Option, published value, value here, reason: of the option, or of its whole section."""
-    ours, published = experiment, Experiment(dataset=experiment.dataset)
+    ours, segmentor = experiment, type(experiment.segmentor)()
+    published = Experiment(dataset=experiment.dataset, segmentor=segmentor)
     rows = []
     for section in MODELED:
         here = _flat(getattr(ours, section).model_dump(mode="json"))

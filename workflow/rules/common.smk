@@ -26,6 +26,7 @@ DATA = f"{RESULTS}/datasets/{{dataset}}"
 wildcard_constraints:
     experiment="|".join(configs.experiments) or "none",
     dataset="|".join(configs.datasets) or "none",
+    comparison="|".join(configs.settings.comparisons) or "none",
     split=r"\w+",
     shard=r"\d+",
     shards=r"\d+",
@@ -50,7 +51,7 @@ def samples(wildcards):
 
 
 def weights_of(*sections):
-    """The files that the CLIPs of these sections are read from."""
+    """The files that what these sections describe is read from."""
     return lambda wildcards: [
         str(path)
         for section in sections

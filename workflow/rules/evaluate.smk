@@ -2,6 +2,7 @@
 
 
 METRICS = f"{RUN}/metrics/{{what}}-{{split}}.json"
+COMPARISON = f"{RESULTS}/comparisons/{{comparison}}.txt"
 STORED = {"prms": MAPS, "labels": LABELS, "pseudo": PSEUDO_MASKS}  # the others are predictions
 BASELINES = ("whole_image", "center_box")  # need no file
 
@@ -16,16 +17,15 @@ def to_score(wildcards):
 def scored(name):
     """What the report of an experiment compares: (experiment, what, split) in the order of rows."""
     experiment, source = configs.experiments[name], configs.source(name)
-    from_text = experiment.supervision == "pseudo"
     rows = []
     for split in experiment.evaluation.splits:
         rows += [(name, what, split) for what in BASELINES]
-        if from_text:
+        if experiment.from_text:
             rows += [(source, what, split) for what in ("zero_shot", "stage1", *STORED)]
         rows.append((name, "segmentor", split))
         if experiment.upper_bound:
             rows.append((experiment.upper_bound, "segmentor", split))
-    if from_text:
+    if experiment.from_text:
         rows += [(source, what, "train") for what in STORED]
     return rows
 
@@ -34,7 +34,7 @@ def trained(name):
     """The trainings behind a report: (experiment, stage)."""
     experiment, source = configs.experiments[name], configs.source(name)
     stages = [(name, "segmentor")]
-    if experiment.supervision == "pseudo":
+    if experiment.from_text:
         stages = [(source, "stage1"), (source, "irnet"), *stages]
     if experiment.upper_bound:
         stages.append((experiment.upper_bound, "segmentor"))
@@ -51,7 +51,7 @@ def pictures(name):
 
     segmentor = PREDICTIONS.replace("{what}", "segmentor")
     columns = {"predictions": files(segmentor, name)}
-    if experiment.supervision == "pseudo":
+    if experiment.from_text:
         columns |= {what: files(pattern, source) for what, pattern in STORED.items()}
     if experiment.upper_bound:
         columns["upper_bound"] = files(segmentor, experiment.upper_bound)
@@ -83,6 +83,35 @@ rule evaluate:
         "python -m stages.evaluate --name {wildcards.experiment} --samples {input.samples:q}"
         " --what {wildcards.what} --split {wildcards.split} --masks {input.masks:q} --metrics {output.metrics:q}"
         " --results {output.results:q} > {log:q} 2>&1"
+
+
+def compared(wildcards):
+    """The metrics of a comparison, data set by data set: trivial baselines, then segmentors."""
+    names = configs.settings.comparisons[wildcards.comparison]
+    of_dataset = {}
+    for name in names:
+        of_dataset.setdefault(configs.experiments[name].dataset, []).append(name)
+    return [
+        METRICS.format(experiment=name, what=what, split=split)
+        for experiments in of_dataset.values()
+        for split in configs.experiments[experiments[0]].evaluation.splits
+        for name, what in [
+            *[(experiments[0], baseline) for baseline in BASELINES],
+            *[(experiment, "segmentor") for experiment in experiments],
+        ]
+    ]
+
+
+rule compare:
+    input:
+        metrics=compared,
+    output:
+        scores=report(COMPARISON, category="Scores", labels={"comparison": "{comparison}"}),
+    log:
+        f"{RESULTS}/comparisons/{{comparison}}.log",
+    shell:
+        "python -m stages.compare --metrics {input.metrics:q} --scores {output.scores:q}"
+        " > {log:q} 2>&1"
 
 
 rule make_report:

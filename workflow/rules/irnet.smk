@@ -33,6 +33,7 @@ rule train_affinity:
     input:
         samples=samples,
         labels=lambda w: shard_files(LABELS, w.experiment, split="train"),
+        weights=weights_of("affinity"),
     output:
         model=f"{RUN}/irnet/model.safetensors",
         losses=f"{RUN}/irnet/losses.json",

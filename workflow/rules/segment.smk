@@ -7,7 +7,7 @@ PREDICTIONS = f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.par
 
 def masks_to_learn(wildcards):
     """The pseudo masks of the experiment that they are taken from; none: the true masks."""
-    if experiment_of(wildcards).supervision == "masks":
+    if not experiment_of(wildcards).from_text:
         return []
     source = configs.source(wildcards.experiment)
     return shard_files(PSEUDO_MASKS, source, split="train")
@@ -31,7 +31,7 @@ rule train_segmentor:
     input:
         samples=samples,
         masks=masks_to_learn,
-        weights=weights_of("clip"),
+        weights=weights_of("clip", "segmentor"),
     output:
         model=f"{RUN}/segmentor/model.safetensors",
         losses=f"{RUN}/segmentor/losses.json",

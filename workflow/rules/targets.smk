@@ -1,4 +1,4 @@
-# Target rules: `snakemake demo`, and one by name for every experiment and every data set.
+# Target rules: `snakemake demo`, and one by name for every experiment, data set and comparison.
 
 
 localrules:
@@ -28,6 +28,16 @@ for name in configs.datasets:
             name
         input:
             f"{RESULTS}/datasets/{name}/samples.json",
+        localrule: True
+
+
+for name in configs.settings.comparisons:
+
+    rule:
+        name:
+            name
+        input:
+            COMPARISON.format(comparison=name),
         localrule: True
 
 

@@ -1,0 +1,54 @@
+"""How an image of any shape becomes the square that a model sees, and how maps go back.
+
+TRIS and ReLA see images that are squeezed into the square, the CRIS family whole ones in its
+middle. A model names its framing (`framing`), and which value of a map says that a pixel is
+certainly not of the target (`certain`), for what lies outside of the square.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+from torch import Tensor
+
+from stages.core import response
+from stages.core.masks import Mask
+from stages.data import letterbox
+from stages.data.images import DEVIATION, MEAN, normalize, square, square_mask
+
+FramingName = Literal["squeezed", "letterbox"]
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """Images (H, W) to squares (S, S), and maps (T, S, S) to masks' sizes (T, H, W)."""
+
+    image: Callable[[Image.Image, int], Tensor]  # to uint8 (3, S, S)
+    mask: Callable[[Mask, int], Tensor]  # to (S, S), 0 to 1
+    restore: Callable[[Tensor, tuple[int, int], float], Tensor]  # maps, (H, W), certain
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 images (B, 3, S, S) as the model's numbers."""
+        return normalize(images, self.mean, self.deviation)
+
+
+def _stretch(maps: Tensor, shape: tuple[int, int], certain: float) -> Tensor:
+    return response.resize(maps, shape)
+
+
+FRAMINGS: dict[FramingName, Framing] = {
+    "squeezed": Framing(square, square_mask, _stretch, MEAN, DEVIATION),
+    "letterbox": Framing(
+        letterbox.letterbox,
+        letterbox.letterbox_mask,
+        letterbox.restore,
+        CLIP_MEAN,
+        CLIP_DEVIATION,
+    ),
+}

@@ -1,0 +1,115 @@
+"""Training, prediction and scores of every segmentor on a few pictures, step by step."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stages import evaluate, make_refshapes, predict, prepare, train_segmentor
+from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
+from stages.core.errors import InputError
+from stages.core.experiments import load_configs
+from stages.core.files import read_json
+from stages.core.masks import decode
+from stages.core.tables import read_samples, read_table, write_table
+from stages.models.saved import load_model
+from tests.conftest import ROOT
+
+EXPERIMENTS = load_configs(ROOT / "configs").experiments
+NAMES = [
+    "refshapes_tris_masks",
+    "refshapes_cris",
+    "refshapes_etris",
+    "refshapes_detris",
+    "refshapes_rela",
+]
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures in gRefCOCO's format: some expressions have no target."""
+    folder = tmp_path_factory.mktemp("generalized")
+    shapes = RefShapes(generalized=True, train_images=6, val_images=4, test_images=1)
+    make_refshapes.run(folder / "source", shapes)
+    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
+    prepare.run(folder / "samples.json", config)
+    return folder / "samples.json"
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # configs name the small CLIP from here
+
+
+def trained(samples: Path, model: Path, name: str, masks: list[Path] | None = None) -> Experiment:
+    """An experiment's segmentor after one epoch."""
+    experiment = EXPERIMENTS[name]
+    config = experiment.segmentor.model_copy(update={"epochs": 1})
+    train_segmentor.run(samples, model, config, experiment.clip, masks or [])
+    return experiment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_segmentor_is_trained_and_scored(samples: Path, tmp_path: Path, name: str) -> None:
+    model, predictions = tmp_path / "model.safetensors", tmp_path / "predictions.parquet"
+    experiment = trained(samples, model, name)
+    assert load_model(model).config.epochs == 1  # type: ignore[attr-defined]
+    predict.run(samples, predictions, "val", Evaluation(), model)
+    scores = scored(samples, tmp_path, predictions)
+
+    part = read_samples(samples).split("val")
+    assert scores["num_samples"] == len(part.expressions)
+    assert 0 <= scores["mean_iou"] <= 1
+    generalized = scores["generalized"]
+    of_nothing = part.expressions.object.isin(part.objects.object[part.objects.no_target])
+    assert generalized["num_no_target"] == of_nothing.sum() > 0
+    table = read_table("predictions", predictions)
+    if experiment.segmentor.model != "rela":  # the others say so by an empty mask
+        empty = [not decode(r.mask, r.height, r.width).any() for r in table.itertuples()]
+        assert table.no_target.tolist() == empty
+
+
+def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
+    metrics = folder / "metrics.json"
+    evaluate.run(samples, "val", "segmentor", metrics, folder / "rows.parquet", "it", [predictions])
+    scores: dict[str, Any] = read_json(metrics)["scores"]
+    return scores
+
+
+def test_what_is_said_to_be_absent_counts_as_denied(samples: Path, tmp_path: Path) -> None:
+    part = read_samples(samples).split("val")
+    rows = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
+    perfect = rows.assign(row=0, column=0, score=1.0)
+    write_table(tmp_path / "perfect.parquet", "predictions", perfect)
+    scores = scored(samples, tmp_path, tmp_path / "perfect.parquet")
+    assert scores["mean_iou"] == scores["generalized"]["g_iou"] == 1
+    assert scores["generalized"]["n_acc"] == scores["generalized"]["t_acc"] == 1
+
+    write_table(tmp_path / "denied.parquet", "predictions", perfect.assign(no_target=True))
+    scores = scored(samples, tmp_path, tmp_path / "denied.parquet")
+    share = rows.no_target.mean()
+    assert scores["generalized"]["n_acc"] == 1 and scores["generalized"]["t_acc"] == 0
+    assert scores["mean_iou"] == scores["generalized"]["g_iou"] == pytest.approx(share)
+
+    # The masks are empty where there is nothing, but nobody says that there is nothing.
+    write_table(tmp_path / "claimed.parquet", "predictions", perfect.assign(no_target=False))
+    scores = scored(samples, tmp_path, tmp_path / "claimed.parquet")
+    assert scores["generalized"]["n_acc"] == 0 and scores["mean_iou"] == 1
+    assert scores["generalized"]["g_iou"] == pytest.approx(1 - share)
+
+
+def test_pseudo_masks_that_are_missing_are_named(samples: Path, tmp_path: Path) -> None:
+    objects = read_samples(samples).split("train").objects
+    kept = objects.iloc[2:].assign(height=96, width=96, score=1.0)
+    write_table(tmp_path / "masks.parquet", "masks", pd.DataFrame(kept))
+    first = int(objects.object.iloc[0])
+    message = f"2 of {len(objects)} objects have no mask .objects {first}, "
+    with pytest.raises(InputError, match=message):
+        trained(
+            samples,
+            tmp_path / "model.safetensors",
+            "refshapes_cris",
+            [tmp_path / "masks.parquet"],
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.parquet"]
