@@ -134,7 +134,8 @@ def _draw_mask(entry: Entry, width: int, height: int, config: DatasetConfig) -> 
             has_colors = picture.mode in ("RGB", "RGBA", "LA")
             mask = np.asarray(picture.convert("RGB").convert("L") if has_colors else picture) > 0
         if mask.shape != (height, width):
-            raise ValueError(f"{entry.mask_file} has {mask.shape[1]} x {mask.shape[0]} pixels")
+            file = entry.mask_file if isinstance(entry.mask_file, Path) else "it"
+            raise ValueError(f"{file} has {mask.shape[1]} x {mask.shape[0]} pixels")
         entry.no_target = not mask.any()
         entry.boxes = [] if entry.no_target else [_box(mask)]
         return masks.encode(mask)

@@ -49,9 +49,10 @@ class RefShapes(Section):
 class DatasetConfig(Section):
     """Where the annotations of a data set are and how to read them (configs/datasets/)."""
 
-    source: Literal["refshapes", "refer", "grefcoco", "table"]
-    annotations: Path | None = None  # refer: folder of refs(...).p and instances.json; table: file
-    images: Path | None = None  # the folder that image names are relative to
+    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table"]
+    # refer, grefcoco: folder of refs(...).p and instances.json; lmdb: of <split>.lmdb; table: file
+    annotations: Path | None = None
+    images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
     on_bad_row: Literal["stop", "drop"] = "stop"
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object

@@ -47,6 +47,12 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
+def load_plain(content: bytes) -> Any:
+    """What a pickle of plain containers holds. May raise any exception if it is something else."""
+    # latin1: python 2 wrote texts as bytes.
+    return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+
+
 def read_refs(path: Path) -> list[dict[str, Any]]:
     """The refs in a file: restricted pickle (.p) or JSON. Raises InputError for anything else."""
     content = path.read_bytes()
@@ -54,8 +60,7 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
         if path.suffix == ".json":
             refs = json.loads(content)
         else:
-            # latin1: python 2 wrote texts as bytes.
-            refs = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+            refs = load_plain(content)
     except Exception as error:  # a damaged pickle can raise any exception
         raise InputError(
             f"{path}: cannot be read ({error}); needed REFER's list of refs, in plain containers"

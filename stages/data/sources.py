@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import pandas as pd
 
 from stages.core.config import DatasetConfig
 from stages.core.errors import InputError
+from stages.core.files import replacing
+from stages.data.lmdb_file import read_lmdb
 from stages.data.refer import Instances, read_instances, read_refs
 
 REQUIRED = ("image", "expression")
@@ -35,7 +38,7 @@ class Entry:
     category: str | None = None
     boxes: list[list[float]] | None = None
     segmentations: list[Any] | None = None  # COCO's; their union is the mask
-    mask_file: Path | None = None  # or a picture whose pixels above zero are the mask
+    mask_file: Path | BytesIO | None = None  # or a picture whose pixels above zero are the mask
     size: tuple[int, int] | None = None  # width and height that the source gives the image
     no_target: bool = False
 
@@ -76,6 +79,32 @@ def _read_refshapes(config: DatasetConfig, folder: Path, findings: Findings) -> 
     name = "grefs(unc).json" if config.refshapes.generalized else "refs(unc).p"
     refs = _existing(folder / name, "refshapes.generalized", config.refshapes.generalized)
     yield from _read_refs(refs, folder / "images", findings)
+
+
+def _read_lmdb(config: DatasetConfig, folder: Path, findings: Findings) -> Iterator[Entry]:
+    """The CRIS family's <split>.lmdb; pictures that `images` does not have are written there."""
+    files = sorted(folder.glob("*.lmdb"))
+    if not files:
+        raise InputError(f"{folder}: no .lmdb in it; needed train.lmdb, val.lmdb, ...")
+    if config.images is None:
+        raise InputError("images: not given; needed a folder for the pictures of the LMDB files")
+    for path in files:
+        for number, record in enumerate(read_lmdb(path)):
+            place = f"{path}: record {number}"
+            name = Path(record["img_name"]).name
+            image = config.images / name
+            if not image.exists():
+                with replacing(image) as temporary:
+                    temporary.write_bytes(record["img"])
+            yield Entry(
+                place=place,
+                name=str(record.get("seg_id", number)),
+                image=image,
+                split=path.stem,
+                expressions=[(text, None) for text in record["sents"]],
+                places=[f"{place}, sentence {n}" for n in range(len(record["sents"]))],
+                mask_file=BytesIO(record["mask"]),
+            )
 
 
 def _existing(path: Path, option: str, value: object) -> Path:
@@ -250,5 +279,6 @@ READERS: dict[str, Callable[[DatasetConfig, Path, Findings], Iterator[Entry]]] =
     "refer": _read_refer,
     "grefcoco": _read_grefcoco,
     "refshapes": _read_refshapes,
+    "lmdb": _read_lmdb,
     "table": _read_table,
 }

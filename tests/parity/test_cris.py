@@ -8,8 +8,6 @@ from tests.parity import clip_models
 from tests.parity.golden import CASES, load
 from tests.parity.query_models import chosen
 
-pytestmark = pytest.mark.slow  # full-size models: minutes
-
 KNOWN = sorted(path.stem.removeprefix("manifest_") for path in CASES.glob("cris/manifest_cris_*"))
 
 

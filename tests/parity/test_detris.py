@@ -16,8 +16,6 @@ from stages.models.detris import DetrisSegmentor
 from tests.parity import query_models, recipes
 from tests.parity.golden import CASES, Golden, assert_close, load, manifest
 
-pytestmark = pytest.mark.slow  # full-size models: minutes
-
 # float32 against float64 moves the logits, of deviation 7 to 12, by 2e-4.
 LOGITS = 1e-3
 # Between two ways to compute the convolutions: 5e-4 of the logits in training, 2e-3 of a gradient's

@@ -11,8 +11,6 @@ from tests.parity import clip_models, recipes
 from tests.parity.golden import CASES, cases, load
 from tests.parity.query_models import chosen
 
-pytestmark = pytest.mark.slow  # full-size models: minutes
-
 KNOWN = sorted(path.stem.removeprefix("manifest_") for path in CASES.glob("cris/manifest_etris_*"))
 
 

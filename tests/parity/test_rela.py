@@ -22,8 +22,6 @@ from tests.parity import recipes, rela_models
 from tests.parity.golden import Golden, assert_close, cases, load, manifest
 from tests.parity.gradients import total
 
-pytestmark = pytest.mark.slow  # full-size models: minutes
-
 # Features: the official code with and without oneDNN differs by 9e-5 with Swin; twice that. Values
 # of a ResNet, up to 16, and of BERT come out within 2e-5.
 FEATURES = {"R50": 5e-5, "swin_tiny": 2e-4, "swin_base": 2e-4}

@@ -1,0 +1,52 @@
+"""The LMDB files of the CRIS family (folder2lmdb.py of CRIS): pictures, masks and sentences.
+
+Each value is a pickle, read by the same unpickler as REFER's, which can make plain containers only.
+Those that pyarrow's `serialize` wrote (ETRIS) cannot be read by any current pyarrow.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from stages.core.errors import InputError
+from stages.data.refer import load_plain
+
+NEEDED = {"img": bytes, "mask": bytes, "img_name": str, "sents": list}
+
+
+def read_lmdb(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file, in order: img (bytes), mask (PNG bytes), img_name, seg_id, sents."""
+    try:
+        environment = lmdb.open(
+            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False
+        )
+    except lmdb.Error as error:
+        raise InputError(f"{path}: no LMDB of this version ({error})") from None
+    with environment, environment.begin() as transaction:
+        length = _value(transaction, "__len__", path)
+        if not isinstance(length, int):
+            raise InputError(f"{path}: __len__ is {length!r}; needed the number of records")
+        for number in range(length):
+            record = _value(transaction, str(number), path)
+            for name, kind in NEEDED.items():
+                if not isinstance(record, dict) or not isinstance(record.get(name), kind):
+                    raise InputError(
+                        f"{path}: record {number} has no {name} ({kind.__name__}); needed a file"
+                        " that folder2lmdb.py of CRIS wrote"
+                    )
+            yield record
+
+
+def _value(transaction: lmdb.Transaction, key: str, path: Path) -> Any:
+    content = transaction.get(key.encode())
+    if content is None:
+        raise InputError(f"{path}: nothing under {key}; needed a file of folder2lmdb.py")
+    try:
+        return load_plain(bytes(content))
+    except Exception as error:  # a damaged pickle can raise any exception
+        raise InputError(
+            f"{path}: {key} is no plain pickle ({error}). Files written with pyarrow's serialize"
+            " cannot be read any more: use the REFER files that they were made of (source: refer)"
+        ) from None
