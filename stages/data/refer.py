@@ -57,10 +57,7 @@ def read_refs(path: Path) -> list[dict[str, Any]]:
     """The refs in a file: restricted pickle (.p) or JSON. Raises InputError for anything else."""
     content = path.read_bytes()
     try:
-        if path.suffix == ".json":
-            refs = json.loads(content)
-        else:
-            refs = load_plain(content)
+        refs = json.loads(content) if path.suffix == ".json" else load_plain(content)
     except Exception as error:  # a damaged pickle can raise any exception
         raise InputError(
             f"{path}: cannot be read ({error}); needed REFER's list of refs, in plain containers"

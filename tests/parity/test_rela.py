@@ -43,12 +43,13 @@ FLOOR = 1e-4
 
 
 def _params(pattern: str, train: bool = False) -> list[Any]:
-    """Cases, an architecture's together; those that take more than half a minute are slow."""
+    """Cases, an architecture's together; `slow` unless of the ResNet-50, or Swin-T's one."""
     paths = cases("rela", pattern)
     if train:
         paths = [path for path in paths if "train_loss" in load(path).arrays]
     paths.sort(key=lambda path: path.stem.removeprefix("teacher_"))
-    slow = ["_480" in path.stem or (train and "swin_base" in path.stem) for path in paths]
+    quick = ("R50_s0_224", "teacher_swin_tiny_s0_224")
+    slow = [path.stem not in quick for path in paths]
     return [
         pytest.param(path, marks=[pytest.mark.slow] if is_slow else [], id=path.stem)
         for path, is_slow in zip(paths, slow, strict=True)
