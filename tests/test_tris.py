@@ -113,8 +113,12 @@ def test_negatives_can_be_left_out(change: dict[str, float]) -> None:
 
 
 @STRIDES
-def test_stage2_losses_are_finite_and_reach_every_trained_weight(output_stride: int) -> None:
-    model = TrisSegmentor(STAGE2, small_clip(output_stride)).train()
+@pytest.mark.parametrize("positions", [False, True])
+def test_stage2_losses_are_finite_and_reach_every_trained_weight(
+    output_stride: int, positions: bool
+) -> None:
+    config = STAGE2.model_copy(update={"positions": positions})
+    model = TrisSegmentor(config, small_clip(output_stride)).train()
     named = model(batch_of())
     assert set(named) == {"loss", "output1", "output2", "output3", "output4"}
     assert named["loss"].isfinite()
@@ -123,6 +127,15 @@ def test_stage2_losses_are_finite_and_reach_every_trained_weight(output_stride: 
     assert all(value.grad is not None for group in groups for value in group["params"])
     in_groups = {id(value) for group in groups for value in group["params"]}
     assert in_groups == {id(value) for value in model.parameters() if value.requires_grad}
+
+
+def test_positions_differ_by_row_and_column_and_are_none_as_published() -> None:
+    assert not list(TrisSegmentor(STAGE2, small_clip()).positions)
+    config = STAGE2.model_copy(update={"positions": True})
+    for positions in TrisSegmentor(config, small_clip()).positions:
+        nothing = torch.zeros_like(positions.rows + positions.columns)[None]
+        cells = positions(nothing)[0].flatten(1).T  # (cells, channels)
+        assert len(cells.unique(dim=0)) == len(cells)
 
 
 def test_positional_embeddings_learn_with_the_head() -> None:

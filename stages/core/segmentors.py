@@ -37,6 +37,7 @@ class TrisSegmentor(Segmentor):
     attention: Positive | None = None  # channels of the pixel attention; None: the stage's own
     output_stride: Literal[8, 16, 32] = 32  # of the backbone here; that of `clip` is for stage 1
     decoder: Annotated[int, Field(ge=2)] = 64  # channels at the finest scale; doubled at each next
+    positions: bool = False  # add learned ones to the three coarser maps; the published has none
 
 
 class QuerySegmentor(Segmentor):

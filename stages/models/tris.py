@@ -197,6 +197,10 @@ class TrisSegmentor(nn.Module):
         self.output3 = ConvolutionBlock(4 * width, 2 * width)
         self.output2 = ConvolutionBlock(2 * width, width)
         self.output1 = ConvolutionBlock(width, width // 2)
+        cells = [config.image_size // stride for stride in clip.strides[1:]]
+        self.positions = nn.ModuleList(
+            map(Positions, clip.channels[1:], cells) if config.positions else ()
+        )
         for part in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
             part.requires_grad_(False)
 
@@ -205,7 +209,10 @@ class TrisSegmentor(nn.Module):
 
         `image_index` (T,) names each expression's image.
         """
-        c1, c2, c3, c4 = self.backbone.stages(batch["images"])
+        c1, *coarser = self.backbone.stages(batch["images"])
+        for number, positions in enumerate(self.positions):
+            coarser[number] = positions(coarser[number])
+        c2, c3, c4 = coarser
         words, _ = self.backbone.encode_text(batch["tokens"])
         index = batch["image_index"]
         skip1 = self.reduced_c1(c1)[index]
@@ -262,6 +269,25 @@ def build_tris(
     """With the published weights of its encoders if `pretrained`."""
     clip = clip.model_copy(update={"output_stride": config.output_stride})
     return TrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
+
+
+class Positions(nn.Module):
+    """A learned vector for each row and each column of a map, added to it.
+
+    It starts as a random slope for each channel, so that cells differ by place from the first step.
+    """
+
+    SLOPE = 0.5  # standard deviation
+
+    def __init__(self, channels: int, cells: int) -> None:
+        super().__init__()
+        ramp = torch.linspace(-1, 1, cells)
+        self.rows = nn.Parameter(self.SLOPE * torch.randn(channels, 1, 1) * ramp[:, None])
+        self.columns = nn.Parameter(self.SLOPE * torch.randn(channels, 1, 1) * ramp)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(I, C, h, w) to the same."""
+        return features + self.rows + self.columns
 
 
 class ConvolutionBlock(nn.Module):
