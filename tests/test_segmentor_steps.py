@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import evaluate, make_refshapes, predict, prepare, train_segmentor
+from stages import compare, evaluate, make_refshapes, predict, prepare, train_segmentor
 from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
-from stages.core.files import read_json
+from stages.core.files import read_json, write_json
 from stages.core.masks import decode
 from stages.core.tables import read_samples, read_table, write_table
 from stages.models.saved import load_model
@@ -75,6 +75,29 @@ def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
     evaluate.run(samples, "val", "segmentor", metrics, folder / "rows.parquet", "it", [predictions])
     scores: dict[str, Any] = read_json(metrics)["scores"]
     return scores
+
+
+def test_a_comparison_has_a_table_for_each_data_set(tmp_path: Path) -> None:
+    scores = {"mean_iou": 0.5, "overall_iou": 0.25}
+    generalized = {**scores, "generalized": {"g_iou": 0.75, "n_acc": None}}
+    rows = [
+        ("a", "shapes", "center_box", scores),
+        ("a", "shapes", "segmentor", scores),
+        ("b", "generalized", "segmentor", generalized),
+    ]
+    files = [tmp_path / f"{number}.json" for number in range(len(rows))]
+    for file, (name, dataset, what, found) in zip(files, rows, strict=True):
+        about = {"experiment": name, "dataset": dataset, "what": what, "split": "val"}
+        write_json(file, {**about, "scores": found})
+    compare.run(files, tmp_path / "table.txt")
+    first, second = (tmp_path / "table.txt").read_text().split("generalized\n")
+    assert [line.split()[:4] for line in first.splitlines()[2:5]] == [
+        ["val", "mIoU", "oIoU", "P@0.5"],
+        ["center", "box", "50.0", "25.0"],
+        ["a", "50.0", "25.0", "-"],
+    ]
+    assert "gIoU" not in first
+    assert second.splitlines()[2].split() == ["b", "50.0", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
 
 
 def test_what_is_said_to_be_absent_counts_as_denied(samples: Path, tmp_path: Path) -> None:

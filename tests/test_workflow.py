@@ -109,6 +109,12 @@ def test_an_experiment_on_pseudo_masks_of_another_trains_only_its_segmentor(toy:
         other.unlink()
 
 
+def test_a_comparison_takes_up_what_the_demo_has_made(toy: Toy) -> None:
+    training = {"train_segmentor", "predict", "evaluate"}
+    data = {"make_refshapes", "prepare"}  # of refshapes_generalized
+    assert toy.planned("demo_segmentors") == training | data | {"compare", "demo_segmentors"}
+
+
 def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
     rules = toy.snakemake("--list-rules").stdout.split()
     assert {"demo", "refshapes", "refshapes_tris", "refshapes_tris_masks", "small_clip"} <= set(

@@ -30,9 +30,9 @@ EVALUATION = 1e-4
 # With batch statistics the residual networks' float32 error grows from layer to layer: the golden
 # values themselves are 1.2e-3 (RN50), 5.2e-3 (RN101), 2e-5 (ViT) from float64.
 TRAINING = {"r50": 5e-3, "r101": 2e-2, "v16": 1e-4}
-# CRIS normalizes the batch's expressions, of which train416 has two: all but degenerate. The golden
-# logits of RN50 are 1.5e-2 from float64 there (ours 3e-3).
-TWO_EXPRESSIONS = 2e-2
+# CRIS normalizes the batch's expressions, of which train416 has two: all but degenerate. Of RN50, the
+# golden logits are 1.5e-2 from float64 there (ours 3e-3), the golden gradients 10 % (ours 1.4 %).
+TWO_EXPRESSIONS, TWO_EXPRESSIONS_GRADIENT = 2e-2, 0.15
 LOSS = 1e-3  # relative
 GRADIENT = 0.05  # relative, of a norm; 1.5e-2 was seen between float32 and float64
 DOUBLE = 1e-6  # in float64
@@ -82,8 +82,9 @@ def check_training(golden: Golden) -> None:
     double = "f64" in golden.name
     backbone = golden.name.split("_")[1]
     tolerance = DOUBLE if double else TRAINING[backbone]
+    gradient = GRADIENT
     if golden.name.startswith("cris_r50_train416"):
-        tolerance = TWO_EXPRESSIONS
+        tolerance, gradient = TWO_EXPRESSIONS, TWO_EXPRESSIONS_GRADIENT
     kept: list[Tensor] = []
     with query_models.recorded(model) as seen:
         hook = model.proj.register_forward_hook(lambda *call: kept.append(call[2]))
@@ -100,7 +101,7 @@ def check_training(golden: Golden) -> None:
     norms = np.array([float(buffers[n].double().norm()) for n in facts["float_buffers"]])
     query_models.assert_norms("buffers", norms, golden.arrays["bn_buffer_norms"], tolerance, 0)
     norms = query_models.gradient_norms(model, facts["parameters"])
-    relative, floor = (DOUBLE, DOUBLE * ROUNDING) if double else (GRADIENT, ROUNDING)
+    relative, floor = (DOUBLE, DOUBLE * ROUNDING) if double else (gradient, ROUNDING)
     query_models.assert_norms("gradients", norms, golden.arrays["grad_norms"], relative, floor)
     if double:
         _same_gradient_probes(model, golden)
