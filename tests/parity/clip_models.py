@@ -30,8 +30,8 @@ EVALUATION = 1e-4
 # With batch statistics the residual networks' float32 error grows from layer to layer: the golden
 # values themselves are 1.2e-3 (RN50), 5.2e-3 (RN101), 2e-5 (ViT) from float64.
 TRAINING = {"r50": 5e-3, "r101": 2e-2, "v16": 1e-4}
-# CRIS normalizes the batch's expressions, of which train416 has two: all but degenerate. Of RN50, its
-# golden logits are 1.5e-2 from float64 (ours 3e-3), its golden gradients 10 % (ours 1.4 %).
+# CRIS normalizes the batch's expressions, of which train416 has two: all but degenerate. The golden
+# logits of RN50 are 1.5e-2 from float64 (ours 3e-3), its golden gradients 10 % (ours 1.4 %).
 TWO_EXPRESSIONS, TWO_EXPRESSIONS_GRADIENT = 2e-2, 0.15
 LOSS = 1e-3  # relative
 GRADIENT = 0.05  # relative, of a norm; 1.5e-2 was seen between float32 and float64
