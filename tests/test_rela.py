@@ -20,7 +20,9 @@ from stages.models.rela import RelaSegmentor, build_rela
 from tests.small_clip import CONTEXT, small_tokens, write_description
 
 SIZE = 96
-ROUNDING = 5e-5
+# The CLIP's coarsest map has 3 x 3 cells that read all but the same words, which its instance
+# norm magnifies with its rounding: 5e-4 was seen.
+ROUNDING = {"swin_mini": 5e-5, "clip": 2e-3}
 TINY: dict[str, Any] = {
     "image_size": SIZE,
     "text_layers": None,
@@ -106,7 +108,7 @@ def test_an_expression_gives_the_same_alone_as_among_others(
         )
         for part in ("masks", "minimap", "no_target"):
             difference = getattr(alone, part)[0] - getattr(together, part)[number]
-            assert difference.abs().max() < ROUNDING
+            assert difference.abs().max() < ROUNDING[encoders[0]]
 
 
 @torch.no_grad()

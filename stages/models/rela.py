@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from stages.backbones.bert import PADDING, Bert
 from stages.backbones.clip import Clip, load_clip, read_description
 from stages.backbones.resnet import ResNet50, torchvision_name
-from stages.backbones.swin import SIZES, Swin, without_tables
+from stages.backbones.swin import SIZES, Swin, WordReader, without_tables
 from stages.core import config as options
 from stages.core.errors import InputError
 from stages.models import losses
@@ -37,21 +37,32 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)  # not subject to weight de
 
 
 class ClipImages(nn.Module):
-    """A residual CLIP as image encoder. Its text half is here too, for `ClipWords` to use."""
+    """A residual CLIP as image encoder, whose maps read the words as those of Swin do.
 
-    reads_text = False
+    Its text half is here too, for `ClipWords` to use.
+    """
+
+    reads_text = True
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()
         self.clip = clip
         self.channels = clip.channels
+        self.fusion = nn.ModuleList(
+            WordReader(channels, clip.text_width) for channels in clip.channels
+        )
         for part in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
             part.requires_grad_(False)
 
     def forward(
         self, images: Tensor, words: Tensor, is_word: Tensor, image_index: Tensor
     ) -> list[Tensor]:
-        return self.clip.stages(images)
+        features = []
+        for one, reader in zip(self.clip.stages(images), self.fusion, strict=True):
+            cells = one[image_index].flatten(2).transpose(1, 2)  # (T, N, C)
+            cells = cells + reader(cells, words, is_word)
+            features.append(cells.transpose(1, 2).unflatten(2, one.shape[2:]))
+        return features
 
 
 class ClipWords:
