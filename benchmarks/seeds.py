@@ -56,7 +56,7 @@ def run(seed: int, split: str, cores: str) -> None:
     changes: dict[str, Any] = {"segmentor": own, "evaluation": {"splits": [split]}}
     edit(configs / f"experiments/{BOUND}.yaml", changes)
     edit(configs / f"experiments/{EXPERIMENT}.yaml", {**changes, "stage1": own, "affinity": own})
-    command = ["snakemake", "--cores", cores, "--quiet", "all", "--nolock"]
+    command = ["snakemake", "--cores", cores, "--quiet", "rules", "--nolock"]
     places = ["--config", f"configs={configs}", f"results={folder(seed)}", "--", "demo"]
     subprocess.run([Path(sys.executable).parent / command[0], *command[1:], *places], check=True)
 

@@ -44,8 +44,8 @@ class Toy:
     def results(self) -> Path:
         return self.folder / "results"
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run the workflow on the toy configuration."""
+    def command(self, *arguments: str) -> list[str]:
+        """The command that runs the workflow on the toy configuration."""
         command = [
             str(Path(sys.executable).parent / "snakemake"),
             *("--cores", "2", "--directory", str(ROOT), "--nolock"),
@@ -53,12 +53,11 @@ class Toy:
         ]
         options = [a for a in arguments if a.startswith("-")]
         targets = [a for a in arguments if not a.startswith("-")]
-        return subprocess.run(
-            [command[0], *options, *command[1:], *targets],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        return [command[0], *options, *command[1:], *targets]
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the workflow on the toy configuration."""
+        return subprocess.run(self.command(*arguments), capture_output=True, text=True, cwd=ROOT)
 
     def planned(self, target: str = "demo") -> set[str]:
         """The rules that a run of the target would execute now."""

@@ -1,6 +1,7 @@
 """The whole workflow on a toy: it runs, nothing twice, and reruns what an option changes."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -190,6 +191,31 @@ def _command(toy: Toy, output: Path) -> list[str]:
     rows = [row for row in rows if str(output) in row]
     assert len(rows) == 1, planned.stdout
     return [sys.executable, "-m", *shlex.split(rows[0].partition(" > ")[0])]
+
+
+def test_a_workflow_that_is_killed_goes_on_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
+    page = toy.results / "refshapes_tris/report.html"
+    before = page.read_bytes()
+    log = toy.results / "refshapes_tris/report.log"
+    log.unlink()
+    command = toy.command("--force", str(page))
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not log.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(running.pid, signal.SIGKILL)
+    assert log.exists(), "killed before the job began"
+    assert toy.planned(str(page)) == {"make_report"}
+    done = toy.snakemake(str(page))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert page.read_bytes() == before
+    assert toy.planned() == set()
 
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: Path) -> None:
