@@ -71,16 +71,23 @@ def run(
 ) -> None:
     """`masks` are the shards of what is scored; the baselines need none."""
     part = read_samples(samples).split(split)
-    if part.objects["mask"].isna().any():
-        missing = int(part.objects["mask"].isna().sum())
-        raise InputError(f"{samples}: {missing} objects of {split} have no mask to score against")
+    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
+    without = part.objects["mask"].isna()
+    if without.all():
+        log.warning("%s has no masks: nothing of it is scored", split)
+        write_json(metrics, {**about, "scores": {}})
+        with replacing(results) as temporary:
+            pd.DataFrame({"expression": part.expressions.expression}).to_parquet(temporary)
+        return
+    if without.any():
+        missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
+        raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
     table, outcomes = _score(part, _source(what, masks), with_boxes=what == "stage1")
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
     scores = _summary(table)
     if part.objects.no_target.any():
         scores["generalized"] = _flat(asdict(summarize_generalized(outcomes)))
-    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
     write_json(metrics, {**about, "scores": scores})
     log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
 

@@ -47,7 +47,9 @@ def run(samples: Path, config: DatasetConfig) -> None:
     if checked.objects.empty:
         raise InputError(f"{config.annotations}: no object is left; needed at least one")
     write_samples(samples.parent, checked)
-    write_json(samples, {"splits": _count(checked), "left_out": len(findings.lines)})
+    counts = _count(checked)
+    _compare(counts, config.published)
+    write_json(samples, {"splits": counts, "left_out": len(findings.lines)})
 
 
 def check_images(files: Iterable[Path]) -> dict[Path, tuple[int, int] | str]:
@@ -212,6 +214,16 @@ def _count(samples: Samples) -> dict[str, dict[str, int]]:
         }
         log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
     return counts
+
+
+def _compare(counts: dict[str, dict[str, int]], published: dict[str, int]) -> None:
+    """Say whether each split has as many objects as published."""
+    for split, expected in published.items():
+        found = counts.get(split, {}).get("objects", 0)
+        if found == expected:
+            log.info("%s: %s objects, as published", split, f"{found:,}")
+        else:
+            log.warning("%s: %s objects; published are %s", split, f"{found:,}", f"{expected:,}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -154,7 +155,7 @@ class _Grid:
 
     def _iou(self, target: int, counts: str) -> float | None:
         truth = self.objects["mask"][target]
-        if truth is None:
+        if pd.isna(truth):
             return None
         image = self.images.loc[self.objects.image[target]]
         shape = int(image["height"]), int(image["width"])

@@ -347,3 +347,13 @@ def test_refshapes_goes_through_the_real_parser(tmp_path: Path, generalized: boo
     assert samples.objects.split.unique().tolist() == ["train", "val", "testA", "testB"]
     assert samples.objects.no_target.any() == generalized
     assert {"attribute", "place"} <= set(samples.expressions.kind)
+
+
+def test_counts_are_compared_with_the_published_ones(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        prepare_table(folder, GOOD, published={"train": 1, "val": 2000, "test": 3})
+    assert "train: 1 objects, as published" in caplog.messages
+    assert "val: 1 objects; published are 2,000" in caplog.messages
+    assert "test: 0 objects; published are 3" in caplog.messages

@@ -6,13 +6,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from stages import compare, evaluate, make_refshapes, predict, prepare, train_segmentor
+from stages import (
+    compare,
+    evaluate,
+    make_refshapes,
+    predict,
+    prepare,
+    report,
+    train_segmentor,
+)
 from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
 from stages.core.files import read_json, write_json
 from stages.core.masks import decode
-from stages.core.tables import read_samples, read_table, write_table
+from stages.core.tables import Samples, read_samples, read_table, write_samples, write_table
 from stages.models.saved import load_model
 from tests.conftest import ROOT
 
@@ -98,6 +106,36 @@ def test_a_comparison_has_a_table_for_each_data_set(tmp_path: Path) -> None:
     ]
     assert "gIoU" not in first
     assert second.splitlines()[2].split() == ["b", "50.0", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
+
+
+def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
+    samples: Path, tmp_path: Path
+) -> None:
+    whole = read_samples(samples)
+    unmasked = Samples(whole.images, whole.objects.assign(mask=None), whole.expressions)
+    write_samples(tmp_path / "unmasked", unmasked)
+    rows = whole.split("val").expressions.merge(whole.objects, on="object")
+    rows = rows.merge(whole.images, on="image").assign(row=0, column=0, score=1.0)
+    write_table(tmp_path / "predictions.parquet", "predictions", rows)
+    folder = tmp_path / "unmasked"
+    metrics, page, text = (tmp_path / name for name in ("metrics.json", "page.html", "scores.txt"))
+    evaluate.run(
+        folder, "val", "segmentor", metrics, tmp_path / "r.parquet", "it", [tmp_path / "none"]
+    )
+    assert read_json(metrics)["scores"] == {}
+    experiment = EXPERIMENTS["refshapes_cris"]
+    predictions = [tmp_path / "predictions.parquet"]
+    report.run("it", experiment, folder, [metrics], [], predictions, page, text)
+    assert "nothing is scored" in text.read_text()
+    assert "truth" not in page.read_text()
+    assert page.read_text().count("<img src=") == 2 * 4  # image and prediction of each image
+
+    some = whole.objects.assign(mask=whole.objects["mask"].where(whole.objects.object > 0))
+    write_samples(tmp_path / "some", Samples(whole.images, some, whole.expressions))
+    with pytest.raises(InputError, match=r"1 of .* objects of train have no mask; needed masks of"):
+        evaluate.run(
+            tmp_path / "some", "train", "center_box", metrics, tmp_path / "r.parquet", "it"
+        )
 
 
 def test_what_is_said_to_be_absent_counts_as_denied(samples: Path, tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ class DatasetConfig(Section):
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
     on_bad_row: Literal["stop", "drop"] = "stop"
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object
+    published: dict[str, Positive] = Field(
+        default_factory=dict
+    )  # split -> objects that it should have
     refshapes: RefShapes = RefShapes()
 
 

@@ -43,11 +43,13 @@ def columns(metrics: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def rows(metrics: Sequence[dict[str, Any]], label: Label) -> list[tuple[str, str, list[str]]]:
-    """(split, what, cells) of each scored thing."""
+    """(split, what, cells) of each scored thing; what has no scores is left out."""
     generalized = GENERALIZED if _is_generalized(metrics) else {}
     table = []
     for entry in metrics:
         scores = entry["scores"]
+        if not scores:
+            continue
         cells = [_cell(scores, key) for key in COLUMNS]
         cells += [_cell(scores.get("generalized", {}), key) for key in generalized]
         table.append((entry["split"], label(entry), cells))
@@ -77,6 +79,8 @@ def _is_generalized(metrics: Sequence[dict[str, Any]]) -> bool:
 def text_table(metrics: Sequence[dict[str, Any]], label: Label) -> str:
     """The table in plain text, a block for each split."""
     table = rows(metrics, label)
+    if not table:
+        return "nothing is scored: the data set has no masks\n"
     width = max(len(what) for _, what, _ in table)
     lines: list[str] = []
     last = None
