@@ -22,6 +22,7 @@ from stages.core.config import DatasetConfig
 from stages.core.errors import InputError
 from stages.core.files import write_json
 from stages.core.tables import SCHEMAS, Samples, write_samples
+from stages.data.images import upright_size
 from stages.data.refer import segmentation_mask
 from stages.data.sources import Entry, Findings, read_source
 
@@ -65,7 +66,7 @@ def _decode(file: Path) -> tuple[int, int] | str:
     try:
         with Image.open(file) as image:
             image.load()
-            return image.size
+            return upright_size(image)
     except FileNotFoundError:
         return "no such image; names are relative to the folder given as images"
     except UnidentifiedImageError:

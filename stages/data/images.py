@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from stages.core.errors import InputError
@@ -12,17 +12,36 @@ from stages.core.masks import Mask
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which TRIS also gives to CLIP
 DEVIATION = (0.229, 0.224, 0.225)
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's entry, and those of its values that lie
 
 
 def read_image(path: Path | str) -> Image.Image:
-    """The image as RGB. Raises InputError that names a file that is missing or not whole."""
+    """The image as RGB, upright. Raises InputError that names a file that is missing or not whole.
+
+    Gray, palette, CMYK and 16-bit pictures become RGB of 8 bits; transparency is left out.
+    """
     try:
         with Image.open(path) as opened:
-            return opened.convert("RGB")
+            upright = ImageOps.exif_transpose(opened)
+            return _to_eight_bits(upright).convert("RGB")
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
+
+
+def upright_size(opened: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened picture as it is to be seen, without decoding it."""
+    width, height = opened.size
+    lies = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    return (height, width) if lies else (width, height)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Pictures of 16 bits, which Pillow would cut off at 255; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
 
 
 def square(image: Image.Image, size: int) -> Tensor:
