@@ -167,7 +167,8 @@ def _refer(
         if len(expressions) >= LEAST_EXPRESSIONS:
             records.add_ref(image, split, expressions, [number], generalized)
     if generalized:
-        for expression in speaker.refer_to_groups(rng, 2) + speaker.refer_to_nothing(rng, 1):
+        groups, nothing = speaker.refer_to_groups(rng, 2), speaker.refer_to_nothing(rng, 3)
+        for expression in groups + nothing:
             targets = [numbers[target] for target in expression.targets]
             records.add_ref(image, split, [expression], targets, generalized)
 
