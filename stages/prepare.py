@@ -21,7 +21,7 @@ from stages.core.command import main
 from stages.core.config import DatasetConfig
 from stages.core.errors import InputError
 from stages.core.files import write_json
-from stages.core.tables import SCHEMAS, Samples, write_samples
+from stages.core.tables import SCHEMAS, Samples, count_samples, write_samples
 from stages.data.images import upright_size
 from stages.data.refer import segmentation_mask
 from stages.data.sources import Entry, Findings, read_source
@@ -48,7 +48,7 @@ def run(samples: Path, config: DatasetConfig) -> None:
     if checked.objects.empty:
         raise InputError(f"{config.annotations}: no object is left; needed at least one")
     write_samples(samples.parent, checked)
-    counts = _count(checked)
+    counts = count_samples(checked)
     _compare(counts, config.published)
     write_json(samples, {"splits": counts, "left_out": len(findings.lines)})
 
@@ -199,22 +199,6 @@ def _summary(findings: Findings) -> str:
         shown.append(f"... and {more} more")
     count = f"{len(findings.lines)} bad rows; put them right, or leave them out by on_bad_row: drop"
     return "\n".join([count, *shown])
-
-
-def _count(samples: Samples) -> dict[str, dict[str, int]]:
-    """What there is in each split."""
-    counts = {}
-    for name in samples.objects["split"].unique():
-        part = samples.split(name)
-        counts[name] = {
-            "images": len(part.images),
-            "objects": len(part.objects),
-            "expressions": len(part.expressions),
-            "masks": int(part.objects["mask"].notna().sum()),
-            "no_target": int(part.objects["no_target"].sum()),
-        }
-        log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
-    return counts
 
 
 def _compare(counts: dict[str, dict[str, int]], published: dict[str, int]) -> None:

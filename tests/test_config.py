@@ -91,6 +91,16 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
             "dataset: refshapes\nsegmentor: {model: rela, backbone: clip}\n",
             r"new.yaml: segmentor: backbone clip and text bert; needed clip for both or neither$",
         ),
+        (
+            "datasets/new.yaml",
+            "source: mix\nmembers: [refshapes, refcoco_mixed]\n",
+            r"new.yaml: members: 'refcoco_mixed' is not known; did you mean refcoco",
+        ),
+        (
+            "datasets/new.yaml",
+            "source: mix\n",
+            r"new.yaml: members: \[\]; needed for source mix only",
+        ),
         ("experiments/new.yaml", "dataset: [", r"new.yaml: not YAML"),
         ("experiments/new.yaml", "", r"new.yaml: dataset: Field required"),
         (

@@ -116,6 +116,19 @@ def test_a_comparison_takes_up_what_the_demo_has_made(toy: Toy) -> None:
     assert toy.planned("demo_segmentors") == training | data | {"compare", "demo_segmentors"}
 
 
+def test_a_mixed_data_set_is_made_of_its_members(toy: Toy) -> None:
+    mixed = toy.configs / "datasets/mixed.yaml"
+    mixed.write_text("source: mix\nmembers: [refshapes]\n")
+    try:
+        assert toy.planned("mixed") == {"mix", "mixed"}
+        done = toy.snakemake("mixed")
+        assert done.returncode == 0, done.stderr[-3000:]
+        counts = json.loads((toy.results / "datasets/mixed/samples.json").read_text())["splits"]
+        assert set(counts) == {"train", "refshapes_val", "refshapes_testA", "refshapes_testB"}
+    finally:
+        mixed.unlink()
+
+
 def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
     rules = toy.snakemake("--list-rules").stdout.split()
     assert {"demo", "refshapes", "refshapes_tris", "refshapes_tris_masks", "small_clip"} <= set(

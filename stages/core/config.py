@@ -49,13 +49,15 @@ class RefShapes(Section):
 class DatasetConfig(Section):
     """Where the annotations of a data set are and how to read them (configs/datasets/)."""
 
-    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table"]
+    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table", "mix"]
     # refer, grefcoco: folder of refs(...).p and instances.json; lmdb: of <split>.lmdb; table: file
     annotations: Path | None = None
     images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
     on_bad_row: Literal["stop", "drop"] = "stop"
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object
+    members: tuple[str, ...] = ()  # mix: the data sets that it is made of
+    drop_evaluated_images: bool = True  # mix: do not train on images of the members' other splits
     published: dict[str, Positive] = Field(
         default_factory=dict
     )  # split -> objects that it should have

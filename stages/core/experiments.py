@@ -51,6 +51,15 @@ def load_configs(folder: Path) -> Configs:
         findings += _supervision_findings(place, name, experiments)
         if name in named["datasets"]:
             findings.append(f"{place}: a data set has this name too; their targets need two names")
+    for name, dataset in datasets.items():
+        place = f"{folder}/datasets/{name}.yaml"
+        plain = [n for n in named["datasets"] if n not in datasets or datasets[n].source != "mix"]
+        for member in dataset.members:
+            _known(place, "members", member, plain, findings)
+        if (dataset.source == "mix") != bool(dataset.members):
+            findings.append(
+                f"{place}: members: {list(dataset.members)}; needed for source mix only"
+            )
     if settings is not None:
         place = f"{folder}/config.yaml"
         _known(place, "demo", settings.demo, named["experiments"], findings)

@@ -14,6 +14,7 @@ shard. Every reader takes a list of shards and gives one table; ids are row numb
                no_target (whether there is said to be none)
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 
 from stages.core.errors import InputError
 from stages.core.files import replacing
+
+log = logging.getLogger(__name__)
 
 INT, TEXT, FLOAT = pa.int64(), pa.string(), pa.float32()
 SCHEMAS: dict[str, pa.Schema] = {
@@ -168,6 +171,22 @@ def write_samples(folder: Path, samples: Samples) -> None:
     write_table(folder / "images.parquet", "images", samples.images)
     write_table(folder / "objects.parquet", "objects", samples.objects)
     write_table(folder / "expressions.parquet", "expressions", samples.expressions)
+
+
+def count_samples(samples: Samples) -> dict[str, dict[str, int]]:
+    """What there is in each split; told in the log, too."""
+    counts = {}
+    for name in samples.objects["split"].unique():
+        part = samples.split(name)
+        counts[name] = {
+            "images": len(part.images),
+            "objects": len(part.objects),
+            "expressions": len(part.expressions),
+            "masks": int(part.objects["mask"].notna().sum()),
+            "no_target": int(part.objects["no_target"].sum()),
+        }
+        log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
+    return counts
 
 
 @dataclass(frozen=True)

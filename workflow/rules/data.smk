@@ -40,6 +40,12 @@ rule make_refshapes:
         " --config {params.config:q} > {log:q} 2>&1"
 
 
+def named(*, mixed):
+    """The data sets that are mixed from others, or those that are not, as a wildcard's values."""
+    found = [name for name, d in configs.datasets.items() if (d.source == "mix") == mixed]
+    return "|".join(found) or "none"
+
+
 rule prepare:
     input:
         annotations=annotations,
@@ -52,10 +58,36 @@ rule prepare:
         f"{DATA}/prepare.log",
     benchmark:
         f"{DATA}/prepare.tsv"
+    wildcard_constraints:
+        dataset=named(mixed=False),
     params:
         config=dataset_options,
     shell:
         "python -m stages.prepare --samples {output.samples:q}"
+        " --config {params.config:q} > {log:q} 2>&1"
+
+
+rule mix:
+    input:
+        members=lambda w: [
+            f"{RESULTS}/datasets/{name}/samples.json"
+            for name in configs.datasets[w.dataset].members
+        ],
+    output:
+        images=f"{DATA}/images.parquet",
+        objects=f"{DATA}/objects.parquet",
+        expressions=f"{DATA}/expressions.parquet",
+        samples=f"{DATA}/samples.json",
+    log:
+        f"{DATA}/mix.log",
+    benchmark:
+        f"{DATA}/mix.tsv"
+    wildcard_constraints:
+        dataset=named(mixed=True),
+    params:
+        config=lambda w: configs.datasets[w.dataset].model_dump_json(),
+    shell:
+        "python -m stages.mix --samples {output.samples:q} --members {input.members:q}"
         " --config {params.config:q} > {log:q} 2>&1"
 
 

@@ -1,0 +1,83 @@
+"""Samples of several data sets as one, to train on all of them at once (DETRIS's mixed data).
+
+The train splits become one; a member's other splits keep its name: `refcoco_val`. The data sets of
+COCO share images, so a train image of one can be a test image of another: objects of such images
+are left out of train, unless told otherwise (official tools/mix.py keeps them).
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from stages.core.command import main
+from stages.core.config import DatasetConfig
+from stages.core.errors import InputError
+from stages.core.files import write_json
+from stages.core.tables import Samples, count_samples, read_samples, write_samples
+
+log = logging.getLogger(__name__)
+
+
+def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
+    """`members` are the samples.json of the data sets that `config.members` names, in order."""
+    parts = [read_samples(path) for path in members]
+    mixed = mix(parts, config.members)
+    if config.drop_evaluated_images:
+        mixed, dropped = drop_evaluated(mixed)
+        log.info("left out of train: %d objects of images that are evaluated on", dropped)
+    write_samples(samples.parent, mixed)
+    write_json(samples, {"splits": count_samples(mixed), "left_out": 0})
+
+
+def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
+    """All images once (by file), all objects and expressions; ids are numbered anew."""
+    images = pd.concat([part.images for part in parts]).drop_duplicates("file", ignore_index=True)
+    sizes = pd.concat([part.images for part in parts]).groupby("file")[["width", "height"]]
+    unequal = sizes.nunique().max(axis=1)
+    if (unequal > 1).any():
+        raise InputError(f"{unequal.idxmax()}: two sizes in two data sets; needed one picture")
+    number = dict(zip(images.file, range(len(images)), strict=True))
+    images = images.assign(image=range(len(images)))
+    objects, expressions, first, said = [], [], 0, 0
+    for part, name in zip(parts, names, strict=True):
+        file = part.images.set_index("image").file
+        new = dict(zip(part.objects.object, range(first, first + len(part.objects)), strict=True))
+        objects.append(
+            part.objects.assign(
+                object=part.objects.object.map(new),
+                image=part.objects.image.map(file).map(number),
+                split=[s if s == "train" else f"{name}_{s}" for s in part.objects.split],
+                name=[f"{name}:{own}" for own in part.objects.name],
+            )
+        )
+        ids = range(said, said + len(part.expressions))
+        expressions.append(
+            part.expressions.assign(expression=ids, object=part.expressions.object.map(new))
+        )
+        first, said = first + len(part.objects), said + len(part.expressions)
+    return Samples(
+        images, pd.concat(objects, ignore_index=True), pd.concat(expressions, ignore_index=True)
+    )
+
+
+def drop_evaluated(samples: Samples) -> tuple[Samples, int]:
+    """Without the train objects of images that other splits show, and how many those were."""
+    objects = samples.objects
+    evaluated = objects.image[objects.split != "train"]
+    dropped = (objects.split == "train") & objects.image.isin(evaluated)
+    kept = objects[~dropped]
+    rest = samples.expressions[samples.expressions.object.isin(kept.object)]
+    new = dict(zip(kept.object, range(len(kept)), strict=True))
+    return Samples(
+        samples.images,
+        kept.assign(object=range(len(kept))).reset_index(drop=True),
+        rest.assign(expression=range(len(rest)), object=rest.object.map(new)).reset_index(
+            drop=True
+        ),
+    ), int(dropped.sum())
+
+
+if __name__ == "__main__":
+    main(run)
