@@ -243,6 +243,28 @@ class Experiment(Section):
         return next(value for value in values if value is not None)
 
 
+class RemoteFile(Section):
+    """A public file, and where it belongs in data/."""
+
+    path: Path
+    urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
+    checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
+    unpack: Path | None = None  # a zip file: the folder that its content goes into
+    gives: tuple[Path, ...] = ()  # what is in the archive: where all of it is, nothing is fetched
+
+
+class Download(Section):
+    """What is fetched together."""
+
+    contents: tuple[RemoteFile, ...]
+
+
+class Downloads(Section):
+    """configs/downloads.yaml: public data and weights, by the names of their targets."""
+
+    downloads: dict[str, tuple[RemoteFile, ...]] = Field(default_factory=dict)
+
+
 class Settings(Section):
     """configs/config.yaml: which experiments there are to run, and where results go."""
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from stages.core.command import describe
-from stages.core.config import DatasetConfig, Experiment, Settings
+from stages.core.config import DatasetConfig, Download, Downloads, Experiment, Settings
 from stages.core.errors import InputError
 from stages.core.resources import Resources
 from stages.core.section import Section
@@ -26,6 +26,7 @@ class Configs:
     settings: Settings
     datasets: dict[str, DatasetConfig]
     experiments: dict[str, Experiment]
+    downloads: dict[str, Download]
 
     def source(self, name: str) -> str:
         """The experiment that stage 1 and the pseudo masks of this one are taken from."""
@@ -40,6 +41,8 @@ def load_configs(folder: Path) -> Configs:
     """
     findings: list[str] = []
     settings = _load(folder / "config.yaml", Settings, findings)
+    listed = folder / "downloads.yaml"
+    downloads = _load(listed, Downloads, findings) if listed.exists() else None
     datasets = _load_all(folder / "datasets", DatasetConfig, findings)
     experiments = _load_all(folder / "experiments", Experiment, findings)
     named = {kind: [path.stem for path in _files(folder / kind)] for kind in KINDS}
@@ -70,7 +73,9 @@ def load_configs(folder: Path) -> Configs:
                 findings.append(f"{place}: comparisons.{target}: another target has this name")
     if findings or settings is None:
         raise InputError("\n".join(findings))
-    return Configs(settings, datasets, experiments)
+    named_files = downloads.downloads if downloads is not None else {}
+    fetched = {name: Download(contents=files) for name, files in named_files.items()}
+    return Configs(settings, datasets, experiments, fetched)
 
 
 def _load(path: Path, section: type[S], findings: list[str]) -> S | None:

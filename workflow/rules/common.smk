@@ -26,6 +26,7 @@ DATA = f"{RESULTS}/datasets/{{dataset}}"
 wildcard_constraints:
     experiment="|".join(configs.experiments) or "none",
     dataset="|".join(configs.datasets) or "none",
+    download="|".join(configs.downloads) or "none",
     comparison="|".join(configs.settings.comparisons) or "none",
     split=r"\w+",
     shard=r"\d+",

@@ -2,6 +2,7 @@
 
 from stages.core.config import PretrainClip
 
+FETCHED = f"{RESULTS}/downloads/{{download}}.json"
 JUDGES = {
     text_name(experiment.judge): experiment.judge for experiment in configs.experiments.values()
 }
@@ -108,6 +109,17 @@ rule encode_text:
     shell:
         "python -m stages.encode_text --samples {input.samples:q} --features {output.features:q}"
         " --clip {params.clip:q} > {log:q} 2>&1"
+
+
+# Not redirected to a log: a progress bar belongs to the terminal.
+rule fetch:
+    output:
+        record=FETCHED,
+    localrule: True
+    params:
+        config=lambda w: configs.downloads[w.download].model_dump_json(),
+    shell:
+        "python -m stages.fetch --config {params.config:q} --folder data --record {output.record:q}"
 
 
 # Made once and kept in data/: nothing depends on this rule. Copy its results there to use them.

@@ -41,6 +41,26 @@ for name in configs.settings.comparisons:
         localrule: True
 
 
+for name in configs.downloads:
+
+    rule:
+        name:
+            f"fetch_{name}"
+        input:
+            FETCHED.format(download=name),
+        localrule: True
+
+
+rule fetch_weights:
+    input:
+        [
+            FETCHED.format(download=name)
+            for name, download in configs.downloads.items()
+            if all(file.path.parts[0] == "weights" for file in download.contents)
+        ],
+    localrule: True
+
+
 rule small_clip:
     input:
         rules.pretrain_clip.output.weights,

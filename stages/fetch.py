@@ -1,0 +1,19 @@
+"""Fetch public data or weights to where the experiments look for them (configs/downloads.yaml)."""
+
+from pathlib import Path
+
+from stages.core.command import main
+from stages.core.config import Download
+from stages.core.files import write_json
+from stages.data.download import fetch
+
+
+def run(config: Download, folder: Path, record: Path) -> None:
+    """Get all files of a download into `folder`; `record` lists them. What is there is kept."""
+    for file in config.contents:
+        fetch(file, folder)
+    write_json(record, config.model_dump(mode="json"))
+
+
+if __name__ == "__main__":
+    main(run)
