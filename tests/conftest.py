@@ -99,7 +99,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         refshapes={"train_images": 24, "val_images": 8, "test_images": 2},
     )
     brief = {"epochs": 2, "save_every": 1}
-    run.edit("experiments/refshapes_tris.yaml", stage1=brief, affinity=brief, segmentor=brief)
+    one = {"train_segmentor": {"threads": 1}}  # as in the tests that run a step again
+    run.edit(
+        "experiments/refshapes_tris.yaml",
+        **{"stage1": brief, "affinity": brief, "segmentor": brief, "resources": one},
+    )
     run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief)
     done = run.snakemake("demo")
     assert done.returncode == 0, done.stderr[-5000:]
