@@ -37,14 +37,13 @@ def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> Non
     table = labeled_objects(samples, labels)
     # Named apart: without the mean displacement it is not the result yet.
     trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")
-    weights = [config.weights] if config.weights is not None else []
     about = about_affinity(config)
     fit(
         RelationTraining(config),
         LabeledObjects(table, config),
         config,
         output=trained,
-        fingerprint=fingerprint(config, [*sample_files(samples), *labels, *weights]),
+        fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about,
     )
     network, _ = load_affinity(trained)

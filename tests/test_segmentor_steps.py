@@ -5,10 +5,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from stages import (
     compare,
     evaluate,
+    import_checkpoint,
     make_refshapes,
     predict,
     prepare,
@@ -76,6 +79,30 @@ def test_a_segmentor_is_trained_and_scored(samples: Path, tmp_path: Path, name: 
     if experiment.segmentor.model != "rela":  # the others say so by an empty mask
         empty = [not decode(r.mask, r.height, r.width).any() for r in table.itertuples()]
         assert table.no_target.tolist() == empty
+
+
+@pytest.mark.parametrize("name", ["refshapes_cris", "refshapes_detris"])
+def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
+    samples: Path, tmp_path: Path, name: str
+) -> None:
+    own, official, imported = (
+        tmp_path / n for n in ("own.safetensors", "best.pth", "new.safetensors")
+    )
+    experiment = trained(samples, own, name)
+    state = load_file(own)
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}}
+    torch.save({"epoch": 1, **wrapped}, official)
+    import_checkpoint.run(official, imported, experiment.segmentor, experiment.clip)
+    tables = []
+    for model in (own, imported):
+        predict.run(samples, tmp_path / "p.parquet", "val", Evaluation(), model)
+        tables.append(read_table("predictions", tmp_path / "p.parquet"))
+    pd.testing.assert_frame_equal(*tables)
+
+    del wrapped["state_dict"][next(iter(wrapped["state_dict"]))]
+    torch.save(wrapped, official)
+    with pytest.raises(InputError, match=r"best\.pth: .* is missing; needed the weights of this"):
+        import_checkpoint.run(official, imported, experiment.segmentor, experiment.clip)
 
 
 def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:

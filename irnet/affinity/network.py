@@ -111,8 +111,8 @@ class RelationTraining(nn.Module):
         super().__init__()
         self.radius = config.radius
         self.network = AffinityNetwork(config.backbone)
-        if config.weights is not None:
-            self.network.backbone.load_imagenet(config.weights)
+        for weights in config.files:
+            self.network.backbone.load_imagenet(weights)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named losses of images (B, 3, X, Y), and labels (P, H, W) of objects of them."""

@@ -156,7 +156,7 @@ class Affinity(Training):
     weight_decay: Weight = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 1e-4  # official: also takes the weight decay
     backbone: Literal["resnet50", "small"] = "resnet50"
-    weights: Path | None = None  # ImageNet weights of the backbone (torchvision's file)
+    weights: Path | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
     crop_size: Annotated[int, Field(gt=0, multiple_of=4)] = 512  # pixels of the enlarged image
     input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
     radius: Annotated[int, Field(ge=2)] = 10
@@ -164,7 +164,7 @@ class Affinity(Training):
     @property
     def files(self) -> list[Path]:
         """The files that it is read from."""
-        return [self.weights] if self.weights is not None else []
+        return [self.weights] if self.weights is not None and self.backbone == "resnet50" else []
 
 
 class Propagation(Section):
@@ -214,6 +214,7 @@ class Experiment(Section):
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisSegmentor()
+    checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)

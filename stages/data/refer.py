@@ -74,6 +74,7 @@ def read_instances(path: Path) -> Instances:
         content = json.loads(path.read_bytes())
         parts = [content[name] for name in names]
         tables = [{entry["id"]: entry for entry in part} for part in parts]
+        categories = {entry["id"]: str(entry["name"]) for entry in parts[2]}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: cannot be read ({type(error).__name__}: {error}); "
@@ -83,8 +84,8 @@ def read_instances(path: Path) -> Instances:
         if len(table) < len(part):
             repeated = len(part) - len(table)
             raise InputError(f"{path}: {repeated} repeated ids in {name}; needed each id once")
-    images, annotations, categories = tables
-    return Instances(images, annotations, {key: str(c["name"]) for key, c in categories.items()})
+    images, annotations, _ = tables
+    return Instances(images, annotations, categories)
 
 
 def segmentation_mask(

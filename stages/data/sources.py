@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from stages.core.config import DatasetConfig
 from stages.core.errors import InputError
@@ -220,8 +221,9 @@ def _rows(path: Path, findings: Findings) -> Iterable[tuple[str, dict[str, Any]]
         raise InputError(f"{path}: ends in {path.suffix!r}; needed .csv, .jsonl or .parquet")
     try:
         return TABLES[path.suffix](path, findings)
-    except (UnicodeDecodeError, OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); needed UTF-8 text") from None
+    except (UnicodeDecodeError, OSError, csv.Error, pa.ArrowException) as error:
+        needed = "a Parquet table" if path.suffix == ".parquet" else "UTF-8 text"
+        raise InputError(f"{path}: cannot be read ({error}); needed {needed}") from None
 
 
 def _check_columns(path: Path, columns: Iterable[str]) -> None:

@@ -62,9 +62,11 @@ class Saved(Generic[Model]):
     image_size: int
 
 
-def build_segmentor(config: options.AnySegmentor, clip: ClipSource) -> nn.Module:
-    """A segmentor with the published weights of its encoders, to be trained."""
-    return _build(config.model, config, clip, pretrained=True)
+def build_segmentor(
+    config: options.AnySegmentor, clip: ClipSource, pretrained: bool = True
+) -> nn.Module:
+    """A segmentor, with the published weights of its encoders if `pretrained`: to be trained."""
+    return _build(config.model, config, clip, pretrained)
 
 
 def _build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:

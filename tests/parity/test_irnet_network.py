@@ -87,7 +87,7 @@ def test_network_gives_the_official_edges_and_displacements(path):
 def test_losses_gradients_and_step_are_the_official_ones(path):
     case = golden.load(path)
     seed, crop, radius = case.meta["seed"], case.meta["crop"], case.meta["radius"]
-    config = Affinity(radius=radius, crop_size=crop)
+    config = Affinity(radius=radius, crop_size=crop, weights=None)
     training = RelationTraining(config).train()
     load(training.network, official_weights("irn_res50_irn", seed))
     images = recipes.image((2, 3, crop, crop), seed, "irn_train_image")

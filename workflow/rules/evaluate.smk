@@ -38,7 +38,11 @@ def trained(name):
         stages = [(source, "stage1"), (source, "irnet"), *stages]
     if experiment.upper_bound:
         stages.append((experiment.upper_bound, "segmentor"))
-    return stages
+    return [
+        (e, stage)
+        for e, stage in stages
+        if stage != "segmentor" or configs.experiments[e].checkpoint is None
+    ]
 
 
 def pictures(name):

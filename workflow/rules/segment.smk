@@ -27,6 +27,12 @@ def model_arguments(wildcards, input):
     return shlex.join(["--clip", experiment.clip.model_dump_json(), "--image-size", size])
 
 
+def with_checkpoint(given):
+    """The experiments whose segmentor is given by a checkpoint, or trained, as a wildcard's values."""
+    found = [n for n, e in configs.experiments.items() if (e.checkpoint is not None) == given]
+    return "|".join(found) or "none"
+
+
 rule train_segmentor:
     input:
         samples=samples,
@@ -39,6 +45,8 @@ rule train_segmentor:
         f"{RUN}/segmentor/train_segmentor.log",
     benchmark:
         f"{RUN}/segmentor/train_segmentor.tsv"
+    wildcard_constraints:
+        experiment=with_checkpoint(False),
     threads: resource("train_segmentor", "threads")
     resources:
         gpu=resource("train_segmentor", "gpu"),
@@ -51,6 +59,25 @@ rule train_segmentor:
         "python -m stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
         " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
         " > {log:q} 2>&1"
+
+
+rule import_checkpoint:
+    input:
+        checkpoint=lambda w: str(experiment_of(w).checkpoint),
+    output:
+        model=f"{RUN}/segmentor/model.safetensors",
+    log:
+        f"{RUN}/segmentor/import_checkpoint.log",
+    benchmark:
+        f"{RUN}/segmentor/import_checkpoint.tsv"
+    wildcard_constraints:
+        experiment=with_checkpoint(True),
+    params:
+        config=options("segmentor"),
+        clip=options("clip"),
+    shell:
+        "python -m stages.import_checkpoint --checkpoint {input.checkpoint:q} --model {output.model:q}"
+        " --config {params.config:q} --clip {params.clip:q} > {log:q} 2>&1"
 
 
 rule predict:
