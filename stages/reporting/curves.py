@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot as plt
 
+matplotlib.rcParams["svg.hashsalt"] = "risflow"  # else ids are random, and the page never the same
 NOT_LOSSES = ("step", "epoch", "learning_rate")
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
 
