@@ -18,11 +18,14 @@ def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
     figure, axes = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
     names = [name for name in history[0] if name not in NOT_LOSSES]
     epochs = [row["epoch"] for row in history]
+    marker = "o" if len(history) == 1 else None  # a line of one point is not seen
     parts = [name for name in names if name != "loss"]
-    axes.plot(epochs, [row["loss"] for row in history], color="black", label="loss", linewidth=2)
+    losses = [row["loss"] for row in history]
+    axes.plot(epochs, losses, color="black", label="loss", linewidth=2, marker=marker)
     for name, color in zip(parts, COLORS * len(parts), strict=False):
         label = name.replace("_", " ")
-        axes.plot(epochs, [row[name] for row in history], color=color, label=label, linewidth=1.2)
+        values = [row[name] for row in history]
+        axes.plot(epochs, values, color=color, label=label, linewidth=1.2, marker=marker)
     axes.set(title=title, xlabel="epoch", ylabel="loss")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
