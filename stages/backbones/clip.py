@@ -166,8 +166,8 @@ class Clip(nn.Module):
         return image_features, text_features, self.logit_scale.exp()
 
 
-def load_clip(source: ClipSource) -> Clip:
-    """The CLIP of a configuration, with its weights where it names some.
+def load_clip(source: ClipSource, pretrained: bool = True) -> Clip:
+    """The CLIP of a configuration, with its weights where it names some and if `pretrained`.
 
     Raises InputError for an unknown model, for weights of another architecture, and for a context
     longer than the model's.
@@ -178,7 +178,7 @@ def load_clip(source: ClipSource) -> Clip:
             f"clip.context_length: {source.context_length}; needed at most the "
             f"{clip.context_length} tokens of {source.model}"
         )
-    if source.weights is not None:
+    if pretrained and source.weights is not None:
         state = read_weights(source.weights)
         state = {name: tensor for name, tensor in state.items() if name not in NOT_WEIGHTS}
         load_exactly(clip, state, source.weights)

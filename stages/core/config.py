@@ -58,9 +58,7 @@ class DatasetConfig(Section):
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object
     members: tuple[str, ...] = ()  # mix: the data sets that it is made of
     drop_evaluated_images: bool = True  # mix: do not train on images of the members' other splits
-    published: dict[str, Positive] = Field(
-        default_factory=dict
-    )  # split -> objects that it should have
+    published: dict[str, Positive] = Field(default_factory=dict)  # objects that each split has
     refshapes: RefShapes = RefShapes()
 
 
@@ -80,10 +78,6 @@ class ClipSource(Section):
         """The files that it is read from."""
         described = [Path(self.model)] if self.model.endswith(".json") else []
         return described + ([self.weights] if self.weights is not None else [])
-
-    def without_weights(self) -> "ClipSource":
-        """The same with random weights."""
-        return self.model_copy(update={"weights": None})
 
 
 # ------------------------------------------------------------------------------------ training

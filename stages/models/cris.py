@@ -48,7 +48,7 @@ def build_cris(
     config: options.CrisSegmentor, clip: options.ClipSource, pretrained: bool = True
 ) -> CrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
-    return CrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
+    return CrisSegmentor(config, load_clip(clip, pretrained))
 
 
 class Pyramid(nn.Module):

@@ -98,7 +98,7 @@ def build_detris(
     """With the published weights of its encoders if `pretrained`."""
     if not pretrained:
         config = config.model_copy(update={"dino": config.dino.without_weights()})
-    return DetrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
+    return DetrisSegmentor(config, load_clip(clip, pretrained))
 
 
 def _chosen(blocks: nn.ModuleList, numbers: tuple[int, ...], option: str) -> list[nn.Module]:

@@ -82,7 +82,7 @@ def build_etris(
     config: options.EtrisSegmentor, clip: options.ClipSource, pretrained: bool = True
 ) -> EtrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
-    return EtrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
+    return EtrisSegmentor(config, load_clip(clip, pretrained))
 
 
 def _image_maps(clip: Clip) -> tuple[Three, Three]:

@@ -216,7 +216,7 @@ def build_rela(
     the CLIP's tokens. Raises InputError for weights of another architecture.
     """
     if config.backbone == "clip":
-        whole = load_clip(clip if pretrained else clip.without_weights())
+        whole = load_clip(clip, pretrained)
         return RelaSegmentor(config, ClipImages(whole), ClipWords(whole))
     text = _bert(config, clip)
     backbone: ResNet50 | Swin

@@ -102,7 +102,7 @@ def build_stage1(
     config: options.Stage1, clip: options.ClipSource, pretrained: bool = True
 ) -> TrisStage1:
     """With the published weights of its encoders if `pretrained`."""
-    return TrisStage1(config, load_clip(clip if pretrained else clip.without_weights()))
+    return TrisStage1(config, load_clip(clip, pretrained))
 
 
 class Stage1Trainer(nn.Module):
@@ -268,7 +268,7 @@ def build_tris(
 ) -> TrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     clip = clip.model_copy(update={"output_stride": config.output_stride})
-    return TrisSegmentor(config, load_clip(clip if pretrained else clip.without_weights()))
+    return TrisSegmentor(config, load_clip(clip, pretrained))
 
 
 class Positions(nn.Module):

@@ -23,11 +23,16 @@ RUN = f"{RESULTS}/{{experiment}}"
 DATA = f"{RESULTS}/datasets/{{dataset}}"
 
 
+def one_of(names):
+    """What a wildcard may be: one of some names."""
+    return "|".join(names) or "none"
+
+
 wildcard_constraints:
-    experiment="|".join(configs.experiments) or "none",
-    dataset="|".join(configs.datasets) or "none",
-    download="|".join(configs.downloads) or "none",
-    comparison="|".join(configs.settings.comparisons) or "none",
+    experiment=one_of(configs.experiments),
+    dataset=one_of(configs.datasets),
+    download=one_of(configs.downloads),
+    comparison=one_of(configs.settings.comparisons),
     split=r"\w+",
     shard=r"\d+",
     shards=r"\d+",

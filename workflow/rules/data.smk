@@ -41,12 +41,6 @@ rule make_refshapes:
         " --config {params.config:q} > {log:q} 2>&1"
 
 
-def named(*, mixed):
-    """The data sets that are mixed from others, or those that are not, as a wildcard's values."""
-    found = [name for name, d in configs.datasets.items() if (d.source == "mix") == mixed]
-    return "|".join(found) or "none"
-
-
 rule prepare:
     input:
         annotations=annotations,
@@ -60,7 +54,7 @@ rule prepare:
     benchmark:
         f"{DATA}/prepare.tsv"
     wildcard_constraints:
-        dataset=named(mixed=False),
+        dataset=one_of(name for name, d in configs.datasets.items() if d.source != "mix"),
     params:
         config=dataset_options,
     shell:
@@ -84,7 +78,7 @@ rule mix:
     benchmark:
         f"{DATA}/mix.tsv"
     wildcard_constraints:
-        dataset=named(mixed=True),
+        dataset=one_of(name for name, d in configs.datasets.items() if d.source == "mix"),
     params:
         config=lambda w: configs.datasets[w.dataset].model_dump_json(),
     shell:

@@ -27,12 +27,6 @@ def model_arguments(wildcards, input):
     return shlex.join(["--clip", experiment.clip.model_dump_json(), "--image-size", size])
 
 
-def with_checkpoint(given):
-    """The experiments whose segmentor is given by a checkpoint, or trained, as a wildcard's values."""
-    found = [n for n, e in configs.experiments.items() if (e.checkpoint is not None) == given]
-    return "|".join(found) or "none"
-
-
 rule train_segmentor:
     input:
         samples=samples,
@@ -46,7 +40,7 @@ rule train_segmentor:
     benchmark:
         f"{RUN}/segmentor/train_segmentor.tsv"
     wildcard_constraints:
-        experiment=with_checkpoint(False),
+        experiment=one_of(n for n, e in configs.experiments.items() if e.checkpoint is None),
     threads: resource("train_segmentor", "threads")
     resources:
         gpu=resource("train_segmentor", "gpu"),
@@ -71,7 +65,7 @@ rule import_checkpoint:
     benchmark:
         f"{RUN}/segmentor/import_checkpoint.tsv"
     wildcard_constraints:
-        experiment=with_checkpoint(True),
+        experiment=one_of(n for n, e in configs.experiments.items() if e.checkpoint is not None),
     params:
         config=options("segmentor"),
         clip=options("clip"),
