@@ -21,11 +21,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Interrupted
 from stages.core.section import Section
-
-USER_ERROR = 1
-INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,8 @@ log = logging.getLogger(__name__)
 def main(run: Callable[..., None]) -> None:
     """Run a step from the command line; the user's mistakes are one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)
     arguments = vars(parser(run).parse_args())
     try:
         run(**arguments)
@@ -43,9 +41,9 @@ def main(run: Callable[..., None]) -> None:
         if error.errno is None:
             raise
         sys.exit(f"error: {error.filename or ''}: {os.strerror(error.errno)}")
-    except KeyboardInterrupt:
-        log.error("interrupted; nothing half-written is left")
-        sys.exit(INTERRUPTED)
+    except Interrupted as ended:
+        log.error("%s", ended)
+        sys.exit(ended.exit_code)
 
 
 def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
@@ -116,6 +114,6 @@ def _section_argument(section: Any, text: str) -> Section:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _terminated(_signal: int, _frame: types.FrameType | None) -> None:
-    """SIGTERM ends a step like Ctrl-C: files half-written are removed on the way out."""
-    raise KeyboardInterrupt
+def _interrupted(number: int, _frame: types.FrameType | None) -> None:
+    """Ends a step at once: files half-written are removed on the way out."""
+    raise Interrupted(number)

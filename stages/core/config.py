@@ -265,4 +265,5 @@ class Settings(Section):
 
     results: Path = Path("results")
     demo: str = "refshapes_tris"
+    jobs_per_gpu: Positive = 1  # steps that may share a GPU of one machine
     comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
+from stages.core.launch import JOBS_PER_GPU
 
 try:
     configs = load_configs(Path(config.get("configs", "configs")))
@@ -17,6 +18,8 @@ except InputError as error:
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+os.environ[JOBS_PER_GPU] = str(configs.settings.jobs_per_gpu)
 
 RESULTS = config.get("results", str(configs.settings.results))
 RUN = f"{RESULTS}/{{experiment}}"

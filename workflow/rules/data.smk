@@ -133,6 +133,6 @@ rule pretrain_clip:
         config=PretrainClip().model_dump_json(),
         work=f"{RESULTS}/small_clip/work",
     shell:
-        "python -m stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
+        "python -m stages.core.launch {resources.gpu} stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
         " --record {output.record:q} --work {params.work:q} --config {params.config:q}"
         " > {log:q} 2>&1"
