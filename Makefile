@@ -26,6 +26,7 @@ lint: $(READY)
 
 bench: $(READY)  ## speed, as ratios in one run
 	$(BIN)/python -m benchmarks.walk
+	$(BIN)/python -m benchmarks.throughput
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
