@@ -9,6 +9,7 @@ texts are noise, ready in memory. Memory is the most that torch held of the GPU.
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,7 +87,7 @@ def measure(experiment: Experiment, what: str, steps: int, device: torch.device)
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(model, training, device, Path(folder) / "model.safetensors", "", 10**6)
         batch = noise(config, clip, training.batch_size, device)
-        seconds = _seconds(lambda: run.advance([(batch, 1.0)]), steps, device)
+        seconds = _seconds(partial(run.advance, [(batch, 1.0)]), steps, device)
         trained = training.batch_size / seconds
         memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
         del run
