@@ -24,6 +24,7 @@ CONFIG = Training(
     learning_rate=0.1,
     backbone_learning_rate=0.1,
     save_every=1,
+    precision="float32",
 )
 
 
