@@ -24,8 +24,9 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed, as ratios in one run
+bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 	$(BIN)/python -m benchmarks.walk
+	$(BIN)/python -m benchmarks.prepare
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
