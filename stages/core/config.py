@@ -49,8 +49,9 @@ class RefShapes(Section):
 class DatasetConfig(Section):
     """Where the annotations of a data set are and how to read them (configs/datasets/)."""
 
-    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table", "mix"]
-    # refer, grefcoco: folder of refs(...).p and instances.json; lmdb: of <split>.lmdb; table: file
+    source: Literal["refshapes", "refer", "grefcoco", "referit", "lmdb", "table", "mix"]
+    # refer, grefcoco: folder of refs(...).p and instances.json; referit: of <split>.pickle;
+    # lmdb: of <split>.lmdb; table: file
     annotations: Path | None = None
     images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
@@ -245,7 +246,7 @@ class RemoteFile(Section):
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
-    gives: tuple[Path, ...] = ()  # what is in the archive: where all of it is, nothing is fetched
+    gives: tuple[Path, ...] = ()  # patterns of what is in the archive: nothing is fetched if it is
 
 
 class Download(Section):

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -36,18 +36,23 @@ def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
     Raises InputError that tells what each address said and where to put the file by hand.
     """
     path = folder / file.path
-    there = [folder / name for name in file.gives] or [path]
-    if all(one.exists() for one in there):
-        log.info("%s: is there", ", ".join(map(str, there)))
+    needed = file.gives or (file.path,)
+    if not _missing(needed, folder):
+        log.info("%s: is there", ", ".join(str(folder / name) for name in needed))
         return
     if not path.exists():
         _download(file, path, pause)
     if file.unpack is not None:
         _unpack(path, folder / file.unpack)
         path.unlink()
-    missing = [str(one) for one in there if not one.exists()]
+    missing = _missing(needed, folder)
     if missing:
         raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+
+
+def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
+    """What of these is not in the folder."""
+    return [folder / one for one in patterns if next(folder.glob(str(one)), None) is None]
 
 
 def _download(file: RemoteFile, path: Path, pause: float) -> None:

@@ -18,6 +18,7 @@ from stages.data.entries import Entry, Finding
 from stages.data.lmdb_file import read_lmdb
 from stages.data.own_table import read_table
 from stages.data.refer import Instances, open_instances, read_refs
+from stages.data.referit import read_referit
 
 Entries = Iterator[Entry | Finding]
 
@@ -30,7 +31,7 @@ def read_source(config: DatasetConfig, scratch: Path) -> Entries:
 
 
 def _read_refer(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
-    """RefCOCO, RefCOCO+, RefCOCOg, ReferIt: one annotation for each ref."""
+    """RefCOCO, RefCOCO+, RefCOCOg, RefClef: one annotation for each ref."""
     refs = _existing(folder / f"refs({config.split_by}).p", "split_by", config.split_by)
     yield from _read_refs(refs, _image_folder(config, folder), scratch)
 
@@ -144,10 +145,18 @@ def _read_table(config: DatasetConfig, path: Path, scratch: Path) -> Entries:
     yield from read_table(path, _image_folder(config, path), scratch)
 
 
+def _read_referit(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
+    """ReferIt as TRIS publishes it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; needed that of train.pickle and test.pickle")
+    yield from read_referit(folder, _image_folder(config, folder))
+
+
 READERS: dict[str, Callable[[DatasetConfig, Path, Path], Entries]] = {
     "refer": _read_refer,
     "grefcoco": _read_grefcoco,
     "refshapes": _read_refshapes,
+    "referit": _read_referit,
     "lmdb": _read_lmdb,
     "table": _read_table,
 }
