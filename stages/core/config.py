@@ -8,7 +8,7 @@ as JSON is the option text of its rule, so changing an option reruns its step an
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
 from stages.core.section import (
     Count,
     Fraction,
+    FramingName,
     Optimizer,
     Positive,
     Rate,
@@ -104,6 +105,7 @@ class PretrainClip(Training):
 class Stage1(Training):
     """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
 
+    framing: ClassVar[FramingName] = "squeezed"
     epochs: Positive = 15
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
@@ -266,4 +268,5 @@ class Settings(Section):
 
     results: Path = Path("results")
     demo: str = "refshapes_tris"
+    cache_images: Literal["auto", "always", "never"] = "auto"  # resized once, for all epochs
     comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -11,6 +11,9 @@ from stages.core.config import DatasetConfig
 
 REFSHAPES_OBJECTS_PER_IMAGE = 3.2  # 1,589 objects on the 500 train images of the default options
 CHUNK = 1 << 24
+# Above it images are resized once: of about 3,300 images, which 10,000 objects are on, 320 pixels a
+# side fill the gigabyte that a training process keeps, and all others are decoded in each epoch.
+MANY_OBJECTS = 10_000
 
 
 def expected_objects(name: str, datasets: Mapping[str, DatasetConfig]) -> int | None:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from stages.core.config import RemoteFile
 from stages.core.errors import InputError
+from stages.core.files import require_space
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 3  # for each address
@@ -106,7 +107,7 @@ def _continue(url: str, part: Path) -> None:
             have = 0  # a server that always begins at the start
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _require_space(part.parent, (total or have) - have, url)
+        require_space(part.parent, (total or have) - have, url)
         bar = tqdm(
             desc=part.name.split(".")[1],
             initial=have,
@@ -125,12 +126,6 @@ def _continue(url: str, part: Path) -> None:
         raise ConnectionError(f"ended after {got:,} of {total:,} bytes")
 
 
-def _require_space(folder: Path, needed: int, place: object) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
-
-
 def _checksum(path: Path, method: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, method).hexdigest()
@@ -143,7 +138,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     staging.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as opened:
-            _require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
+            require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
             for name in tqdm(opened.namelist(), desc=archive.name, disable=None):
                 opened.extract(name, staging)  # never outside of the folder
         for source in _files(staging):
