@@ -413,6 +413,28 @@ def test_grefcoco_groups_are_unions_and_nothing_is_an_empty_mask(folder: Path) -
     assert not decode(nothing["mask"], HEIGHT, WIDTH).any()
 
 
+MOVED = [value + 2 for value in SQUARE]
+COLUMN = {"size": [HEIGHT, WIDTH], "counts": [5, 10, HEIGHT * WIDTH - 15]}  # rows 5 to 14 of 0
+SEGMENTATIONS: dict[str, tuple[Any, int, int]] = {  # the pixels of the union, and of the official
+    "polygon": ([SQUARE], 100, 100),
+    "polygons that overlap": ([SQUARE, MOVED], 100 + 100 - 64, 100 + 100 - 2 * 64),
+    "run lengths": (COLUMN, 10, 10),
+    "compressed run lengths": ({**COLUMN, "counts": "5:QU1"}, 10, 10),
+    "a list of run lengths": ([COLUMN], 10, 10),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTATIONS)
+def test_a_mask_has_the_pixels_that_are_annotated(folder: Path, name: str) -> None:
+    segmentation, union, official = SEGMENTATIONS[name]
+    data = refer_data()
+    data["annotations"][0].update(segmentation=segmentation, iscrowd=int(name == "run lengths"))
+    for overlap, pixels in {"union": union, "official": official}.items():
+        samples = prepare_refer(folder, data, overlap=overlap)
+        assert decode(samples.objects["mask"][0], HEIGHT, WIDTH).sum() == pixels
+        assert samples.expressions.text.tolist() == 2 * ["the red cup", "left cup"]
+
+
 def test_crowds_are_left_out_of_a_group(folder: Path) -> None:
     data = refer_data()
     data["annotations"][1].update(iscrowd=1, segmentation={"size": [30, 40], "counts": [0, 1200]})
