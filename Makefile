@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 
-.PHONY: demo test test-all lint bench seeds clean
+.PHONY: demo test test-all lint bench seeds docs clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -30,6 +30,9 @@ bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
+
+docs: $(READY)  ## the page of public files, from configs/downloads.yaml
+	$(BIN)/python docs/write_data.py > docs/data.md
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

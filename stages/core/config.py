@@ -211,6 +211,7 @@ class Experiment(Section):
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisSegmentor()
+    trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
@@ -245,6 +246,9 @@ class RemoteFile(Section):
     """A public file, and where it belongs in data/."""
 
     path: Path
+    source: str  # the page that publishes it
+    license: str
+    trained_on_coco: bool = False  # of weights
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
