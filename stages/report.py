@@ -39,7 +39,7 @@ def run(
     labels: Sequence[Path] = (),
     pseudo: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
-    note: str = "",
+    note: str | None = None,
 ) -> None:
     """The shards of `predictions` to `upper_bound` are the columns of the picture grid.
 

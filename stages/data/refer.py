@@ -86,6 +86,8 @@ def open_instances(path: Path, scratch: Path) -> Iterator[Instances]:
                 "annotations": counts["annotations"] - shapes.num_keys,
                 "categories": counts["categories"] - len(instances.categories),
             }
+        except InputError:  # of the spool, and a ValueError too
+            raise
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(
                 f"{path}: cannot be read ({type(error).__name__}: {error}); "
