@@ -34,8 +34,12 @@ def run(
     image_size: int = 320,
     shard: int = 0,
     shards: int = 1,
+    images: Path | None = None,
 ) -> None:
-    """`model` is what a training step wrote; without it, `clip` is used as it is."""
+    """`model` is what a training step wrote; without it, `clip` is used as it is.
+
+    `images` are those of resize_images; without them they are decoded here.
+    """
     if model is not None:
         saved = load_model(model)
     elif clip is not None:
@@ -47,7 +51,9 @@ def run(
     framing = FRAMINGS[predictor.framing]
     part = read_samples(samples).split(split).shard(shard, shards)
     tokenizer = load_model_tokenizer(saved.config, saved.clip)
-    data = ReferringDataset(part, tokenizer, saved.image_size, framing=predictor.framing)
+    data = ReferringDataset(
+        part, tokenizer, saved.image_size, framing=predictor.framing, images=images
+    )
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:

@@ -97,7 +97,8 @@ def _kind(hint: Any) -> dict[str, Any]:
     if origin is Annotated:
         return {"type": lambda text: _section_argument(hint, text), "metavar": "JSON"}
     if origin in (typing.Union, types.UnionType):
-        return _kind(next(kind for kind in arguments if kind is not type(None)))
+        # Without a value it is None: rules give what there may be none of.
+        return {**_kind(next(kind for kind in arguments if kind is not type(None))), "nargs": "?"}
     if origin in (list, Sequence):
         return {"nargs": "*", **_kind(arguments[0])}
     if origin is typing.Literal:

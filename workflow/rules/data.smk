@@ -86,6 +86,25 @@ rule mix:
         " --config {params.config:q} > {log:q} 2>&1"
 
 
+rule resize_images:
+    input:
+        samples=f"{DATA}/samples.json",
+        table=f"{DATA}/images.parquet",
+    output:
+        images=f"{DATA}/images-{{framing}}-{{size}}.npy",
+    log:
+        f"{DATA}/images-{{framing}}-{{size}}.log",
+    benchmark:
+        f"{DATA}/images-{{framing}}-{{size}}.tsv"
+    wildcard_constraints:
+        framing="squeezed|letterbox",
+    priority: 1
+    threads: 8
+    shell:
+        "python -m stages.resize_images --samples {input.samples:q} --images {output.images:q}"
+        " --framing {wildcards.framing} --size {wildcards.size} --workers {threads} > {log:q} 2>&1"
+
+
 rule encode_text:
     input:
         samples=f"{DATA}/samples.json",
