@@ -14,6 +14,7 @@ from stages.core.config import ClipSource, Evaluation
 from stages.core.device import autocast, choose_device
 from stages.core.errors import InputError
 from stages.core.masks import encode
+from stages.core.shards import take_shard
 from stages.core.tables import read_samples, write_table
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.framing import FRAMINGS
@@ -49,7 +50,7 @@ def run(
     device = choose_device()
     predictor: Any = frozen(saved.model).to(device)
     framing = FRAMINGS[predictor.framing]
-    part = read_samples(samples).split(split).shard(shard, shards)
+    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     tokenizer = load_model_tokenizer(saved.config, saved.clip)
     data = ReferringDataset(
         part, tokenizer, saved.image_size, framing=predictor.framing, images=images

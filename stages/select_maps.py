@@ -17,6 +17,7 @@ from stages.backbones.clip import frozen, load_clip
 from stages.core.command import main
 from stages.core.config import ClipSource, Prms
 from stages.core.device import autocast, choose_device
+from stages.core.shards import take_shard
 from stages.core.tables import ResponseMap, map_row, read_samples, write_table
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.text import load_tokenizer
@@ -45,7 +46,7 @@ def run(
     stage1 = frozen(saved.model).to(device)
     critic = frozen(load_clip(judge)).to(device)
     texts = load_weights(features)[0]["text"].to(device)
-    part = read_samples(samples).split(split).shard(shard, shards)
+    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size, images=images)
     objects = part.expressions.set_index("expression").object
 

@@ -263,19 +263,3 @@ def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path)
         assert file_hash(file) == file_hash(toy.results / "refshapes_tris" / name)
     planned = copy.snakemake("--dry-run", "demo").stdout
     assert "resize_images" not in planned and f"--images {images}" in planned
-
-
-def test_shards_give_the_same_rows_as_one_job(toy: Toy, tmp_path: Path) -> None:
-    samples = toy.results / "datasets/refshapes/samples.json"
-    model = toy.results / "refshapes_tris/segmentor/model.safetensors"
-    parts = []
-    for shard in range(3):
-        parts.append(tmp_path / f"{shard}.parquet")
-        arguments = ["--shard", str(shard), "--shards", "3", "--predictions", str(parts[-1])]
-        command = [sys.executable, "-m", "stages.predict", "--samples", str(samples)]
-        command += ["--split", "val", "--model", str(model), "--config", "{}", *arguments]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    whole = toy.results / "refshapes_tris/predictions/segmentor-val-0-of-1.parquet"
-    ours, theirs = read_table("predictions", parts), read_table("predictions", whole)
-    assert ours["mask"].tolist() == theirs["mask"].tolist()
-    assert ours.expression.tolist() == theirs.expression.tolist()

@@ -204,7 +204,7 @@ class Experiment(Section):
     judge: ClipSource = ClipSource(model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt"))
     supervision: str = "pseudo"
     upper_bound: str | None = None  # the experiment on true masks that the report compares with
-    shards: Positive = 1  # jobs over which passes over the train split are spread
+    shards: Positive | None = None  # jobs of a pass over a split; None: by the data set's size
     stage1: Stage1 = Stage1()
     prms: Prms = Prms()
     labels: Labels = Labels()

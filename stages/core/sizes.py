@@ -4,6 +4,7 @@ What depends on it (how many jobs a pass is spread over, whether images are kept
 when the workflow is parsed, so it is a rough figure and reads no more than the lines of a table.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ CHUNK = 1 << 24
 # Above it images are resized once: of about 3,300 images, which 10,000 objects are on, 320 pixels a
 # side fill the gigabyte that a training process keeps, and all others are decoded in each epoch.
 MANY_OBJECTS = 10_000
+OBJECTS_PER_SHARD = 5_000  # minutes of work for a job that needs seconds to start
 
 
 def expected_objects(name: str, datasets: Mapping[str, DatasetConfig]) -> int | None:
@@ -34,6 +36,11 @@ def expected_objects(name: str, datasets: Mapping[str, DatasetConfig]) -> int | 
     if dataset.source == "table" and dataset.annotations and dataset.annotations.is_file():
         return _rows(dataset.annotations)
     return None
+
+
+def count_shards(objects: int | None) -> int:
+    """Over how many jobs a pass over that many objects is spread; one if nobody knows."""
+    return max(1, math.ceil((objects or 0) / OBJECTS_PER_SHARD))
 
 
 def _rows(table: Path) -> int | None:

@@ -171,15 +171,10 @@ class Samples:
         if chosen.empty:
             present = ", ".join(sorted(self.objects.split.unique()))
             raise InputError(f"no object is in split {name!r}; splits of this data set: {present}")
-        return self._of(chosen)
+        return self.of(chosen)
 
-    def shard(self, number: int, count: int) -> "Samples":
-        """Part `number` (from 0) of `count`: whole images, in order."""
-        images = np.sort(self.objects.image.unique())
-        part = np.array_split(images, count)[number]
-        return self._of(self.objects[self.objects.image.isin(part)])
-
-    def _of(self, objects: pd.DataFrame) -> "Samples":
+    def of(self, objects: pd.DataFrame) -> "Samples":
+        """Some of the objects, with their images and expressions."""
         return Samples(
             self.images[self.images.image.isin(objects.image)],
             objects,

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from stages.core.errors import InputError
 from stages.core.masks import decode
+from stages.core.shards import image_batches
 from stages.core.tables import Samples
 from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
@@ -205,18 +206,9 @@ def inference_batches(
 
     `image` (I,) is added to the batch: the ids of its images.
     """
-    parts: list[list[int]] = [[]]
-    filled = 0
-    for image, targets in data.of_images.items():
-        count = sum(len(data.of_object[target]) for target in targets)
-        if parts[-1] and filled + count > expressions_per_batch:
-            parts.append([])
-            filled = 0
-        parts[-1].append(image)
-        filled += count
     yield from DataLoader(
         _ByImage(data),  # type: ignore[arg-type]  # addressed by image
-        batch_sampler=parts,
+        batch_sampler=image_batches(data.samples, expressions_per_batch),
         collate_fn=_ByImage(data).collate,
         num_workers=workers,
     )

@@ -101,9 +101,14 @@ def text_features(wildcards):
     return f"{RESULTS}/datasets/{experiment.dataset}/text-{name}.safetensors"
 
 
+@functools.cache
+def shards_of(experiment):
+    return configs.shards(experiment)
+
+
 def shard_files(pattern, experiment, **names):
     """All shards of a file name that has {shard} and {shards}."""
-    count = configs.experiments[experiment].shards
+    count = shards_of(experiment)
     return [
         pattern.format(experiment=experiment, shard=shard, shards=count, **names)
         for shard in range(count)
