@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stages.reporting.breakdown import Series, breakdowns, failure_bars
 from stages.reporting.curves import precision_curve
+from stages.reporting.plots import line_styles
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,6 @@ def analyze(title: str, series: Series, broken_down: Series | None = None) -> An
     plots = [
         precision_curve("Precision over the threshold", ious),
         failure_bars("Right and wrong predictions", series),
-        *breakdowns(broken_down or series),
+        *breakdowns(broken_down or series, line_styles(series)),
     ]
     return Analysis(title, plots)

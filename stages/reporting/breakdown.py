@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from stages.reporting.plots import (
     add_legend,
     as_svg,
     legend_rows,
-    line_styles,
     new_plot,
 )
 
@@ -22,22 +22,24 @@ Series = Mapping[str, pd.DataFrame]  # name -> scored expressions (see stages/ev
 WORDS = (1, 2, 3, 4, 5, 7, 10, 15)  # the first number of words of each bin
 AREAS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # percent of the image, likewise
 GROUP_COLORS = dict(zip(GROUPS, ("#009e73", "#d55e00", "#e69f00", "#56b4e9", GRAY), strict=True))
-MOST_INTERVALS = 5  # with more lines than these, intervals would cover each other
+MOST_INTERVALS = 5  # lines; with more, intervals would cover each other
 
 
-def breakdowns(series: Series) -> list[str]:
+def breakdowns(series: Series, styles: Mapping[str, dict[str, Any]]) -> list[str]:
     """SVGs of mean IoU by what is known of the expressions: kind, words, area."""
     first = next(iter(series.values()))
     plots = []
     if first["kind"].nunique() > 1:
         order = sorted(first["kind"].dropna().unique())
-        plots.append(_plot("IoU by kind of expression", "", series, "kind", order))
+        plots.append(_plot("IoU by kind of expression", "", series, styles, "kind", order))
     words = {name: _binned(table, table["words"], WORDS) for name, table in series.items()}
-    plots.append(_plot("IoU by length of expression", "words", words, "bin", bin_names(WORDS)))
+    plots.append(
+        _plot("IoU by length of expression", "words", words, styles, "bin", bin_names(WORDS))
+    )
     present = {name: table[~table["no_target"]] for name, table in series.items()}
     areas = {name: _binned(t, 100 * t["area"], AREAS, whole=False) for name, t in present.items()}
     names = bin_names(AREAS, whole=False)
-    plots.append(_plot("IoU by size of object", "% of the image", areas, "bin", names))
+    plots.append(_plot("IoU by size of object", "% of the image", areas, styles, "bin", names))
     return plots
 
 
@@ -63,22 +65,28 @@ def _binned(
     return table.assign(bin=bins(values, starts, whole))
 
 
-def _plot(title: str, unit: str, series: Series, column: str, order: Sequence[str]) -> str:
+def _plot(
+    title: str,
+    unit: str,
+    series: Series,
+    styles: Mapping[str, dict[str, Any]],
+    column: str,
+    order: Sequence[str],
+) -> str:
     first = next(iter(series.values()))
     counts = first[column].value_counts()
     present = [name for name in order if counts.get(name, 0)]
     figure, axes = new_plot(legend_rows(len(series)))
-    for number, ((name, table), style) in enumerate(
-        zip(series.items(), line_styles(), strict=False)
-    ):
+    aside = min(0.08, 0.3 / len(series))  # so that intervals do not cover each other
+    for number, (name, table) in enumerate(series.items()):
         parts = [table[table[column] == value] for value in present]
-        places = np.arange(len(present)) + 0.08 * (number - (len(series) - 1) / 2)
+        places = np.arange(len(present)) + aside * (number - (len(series) - 1) / 2)
         means = np.array([100 * part["iou"].mean() for part in parts])
-        axes.plot(places, means, label=name, linewidth=1, ms=4, **style)
+        axes.plot(places, means, label=name, linewidth=1, ms=4, **styles[name])
         if len(series) <= MOST_INTERVALS:
             limits = [mean_interval(part["iou"], part["image"]) for part in parts]
             low, high = 100 * np.array(limits).T
-            axes.vlines(places, low, high, color=style["color"], linewidth=1)
+            axes.vlines(places, low, high, color=styles[name]["color"], linewidth=1)
     labels = [f"{value}\nn = {counts[value]}" for value in present]
     axes.set_xticks(range(len(present)), labels, fontsize=8)
     axes.set(title=title, xlabel=unit, ylabel="mean IoU (%)", ylim=(0, 100))

@@ -26,10 +26,10 @@ def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) == 1 else None  # a line of one point is not seen
     losses = [row["loss"] for row in history]
-    axes.plot(epochs, losses, color=BLACK, label="loss (sum)", linewidth=2, marker=marker)
-    for name, style in zip(parts, line_styles(), strict=False):
+    axes.plot(epochs, losses, color=BLACK, label="loss (weighted sum)", linewidth=2, marker=marker)
+    for name, style in line_styles(parts).items():
         values = [row[name] for row in history]
-        style = {**style, "marker": marker}
+        style["marker"] = marker
         axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **style)
     axes.set(title=title, xlabel="epoch", ylabel="loss", ylim=(min(0, min(losses)), None))
     add_legend(figure)
@@ -39,8 +39,8 @@ def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
 def precision_curve(title: str, ious: Mapping[str, ArrayLike]) -> str:
     """An SVG of P@X over X, a line for each of the named IoUs (N)."""
     figure, axes = new_plot(legend_rows(len(ious)))
-    for (name, values), style in zip(ious.items(), line_styles(), strict=False):
-        shares = [100 * precision(values, threshold) for threshold in THRESHOLDS]
+    for name, style in line_styles(ious).items():
+        shares = [100 * precision(ious[name], threshold) for threshold in THRESHOLDS]
         axes.plot(THRESHOLDS, shares, label=name, linewidth=1.4, markevery=10, ms=4, **style)
     axes.set(title=title, xlabel="IoU threshold X", ylabel="P@X: expressions above X (%)")
     axes.set(xlim=(0, 1), ylim=(0, 100))

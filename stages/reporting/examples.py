@@ -17,7 +17,7 @@ from stages.core.tables import ResponseMap, Samples, read_maps, read_table
 from stages.data.images import read_image
 from stages.reporting import pictures
 
-OF_A_GROUP = 4  # pictures of each group of failures
+OF_A_GROUP = 7  # pictures of each group of failures
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Examples:
             yield {
                 "picture": pictures.against(image, mask, true),
                 "expression": self.texts[expression],
-                "note": f"IoU {100 * table['iou'][expression]:.0f} %",
+                "note": f"IoU {100 * table['iou'][expression]:.0f}\N{NO-BREAK SPACE}%",
             }
 
     def _image(self, expression: int) -> tuple[Image.Image, int]:
@@ -156,7 +156,8 @@ class Examples:
         if self.scored is None:
             return ""
         true = decode(truth, *mask.shape)
-        return f"IoU {100 * float((mask & true).sum() / max(int((mask | true).sum()), 1)):.0f} %"
+        iou = float((mask & true).sum() / max(int((mask | true).sum()), 1))
+        return f"IoU {100 * iou:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _of_objects(kind: str, shards: Sequence[Path]) -> pd.DataFrame | None:

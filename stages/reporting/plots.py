@@ -5,9 +5,8 @@ and dash.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable
 from html import escape
-from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -42,11 +41,17 @@ def new_plot(rows_of_legend: int = 0) -> tuple[Figure, Axes]:
     return plt.subplots(figsize=(WIDTH, HEIGHT + LEGEND_ROW * rows_of_legend), layout="constrained")
 
 
-def line_styles() -> Iterator[dict[str, Any]]:
-    """Color, dash and marker of one line after the other."""
-    for number, (color, marker) in enumerate(zip(cycle(COLORS), cycle(MARKERS), strict=False)):
-        dash = DASHES[number // len(COLORS) % len(DASHES)]
-        yield {"color": color, "linestyle": dash, "marker": marker}
+def line_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Color, dash and marker of the line of each name."""
+    styles = {}
+    for number, name in enumerate(names):
+        turn, place = divmod(number, len(COLORS))
+        styles[name] = {
+            "color": COLORS[place],
+            "linestyle": DASHES[turn % len(DASHES)],
+            "marker": MARKERS[place],
+        }
+    return styles
 
 
 def legend_rows(labels: int) -> int:

@@ -91,7 +91,7 @@ def steps_of_pseudo_masks(source, samples, splits):
     maps = {"split": [*splits, "train"], "shards": experiment.shards}
     text = step("encode_text", experiment.dataset, [samples], clip=text_name(experiment.judge))
     chain = [
-        ("train_stage1", {"model": "stage1"}),
+        ("train_stage1", {"model": "stage1", "title": "train stage 1"}),
         ("select_maps", maps),
         ("make_labels", maps),
         ("train_affinity", {"model": "irnet"}),
