@@ -70,7 +70,8 @@ def rows(
         if not entry["scores"]:
             continue
         split = entry["split"]
-        scores = entry["scores"].get("generalized", {}) | entry["scores"]
+        generalized = entry["scores"].get("generalized", {})
+        scores = entry["scores"] | {key: generalized.get(key) for key in GENERALIZED}
         table.append(Row(split, label(entry), [_cell(scores, key) for key in keys]))
         if entry["what"] == "segmentor" and entry["experiment"] in figures:
             table += _held_against(figures[entry["experiment"]], split, scores, keys)

@@ -70,6 +70,12 @@ class Progress:
         self.name, self.first, self.total = name, first, total
         self.started = self.written = time.monotonic()
         self.pause = pause  # seconds between lines
+        self.timed = first, self.started
+
+    def speed(self, step: int) -> float:
+        """Steps a second since this was asked last."""
+        (last, then), self.timed = self.timed, (step, time.monotonic())
+        return (step - last) / (self.timed[1] - then)
 
     def update(self, step: int, losses: dict[str, float]) -> None:
         """Steps done so far, and the latest mean losses."""
@@ -116,6 +122,8 @@ def fit(
             run.advance(micro_batches, device)
             if run.step % LOG_EVERY == 0 or run.step == run.total:
                 progress.update(run.step, run.record(board))
+                speed = progress.speed(run.step) * len(data) / run.steps_per_epoch
+                board.add_scalar("train/items_per_second", speed, run.step)
             if run.step % config.save_every == 0 and run.step < run.total:
                 run.save()
     save_weights(output, run.result().state_dict(), about)
