@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stages.core.command import main
 from stages.core.config import Experiment
+from stages.core.errors import InputError
 from stages.core.failures import GROUPS
 from stages.core.files import read_json, replacing
 from stages.core.tables import read_samples
@@ -42,7 +43,8 @@ def run(
     upper_bound: Sequence[Path] = (),
 ) -> None:
     """`results` belong to `metrics`, one by one; the shards of `predictions` to `upper_bound` are
-    the columns of the pictures."""
+    the columns of the pictures.
+    """
     scored = read_scored(metrics, results)
     entries, label = [one.about for one in scored], table.label_in_report(name)
     figures = {name: experiment.figures}
@@ -61,7 +63,6 @@ def run(
         table=table.rows(entries, label, figures),
         analyses=_analyses(scored, name, experiment.evaluation.splits),
         curves=[loss_curve(_title(path), read_json(path)) for path in losses],
-        heads=examples.heads,
         parts_of_examples=examples.parts(experiment.report.examples),
         failures=examples.failures(),
         groups=GROUPS,
@@ -79,7 +80,10 @@ def run(
 def _own(scored: Sequence[Scored], name: str, split: str) -> Scored:
     """What the experiment is about: its segmentor on the first split."""
     wanted = {"experiment": name, "what": "segmentor", "split": split}
-    return next(one for one in scored if wanted.items() <= one.about.items())
+    found = [one for one in scored if wanted.items() <= one.about.items()]
+    if not found:
+        raise InputError(f"metrics: none of them is the segmentor of {name} on {split}; needed it")
+    return found[0]
 
 
 def _analyses(scored: Sequence[Scored], name: str, splits: Sequence[str]) -> list[Analysis]:

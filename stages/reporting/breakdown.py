@@ -36,6 +36,8 @@ def breakdowns(series: Series, styles: Mapping[str, dict[str, Any]]) -> list[str
     plots.append(
         _plot("IoU by length of expression", "words", words, styles, "bin", bin_names(WORDS))
     )
+    if first["no_target"].all():
+        return plots
     present = {name: table[~table["no_target"]] for name, table in series.items()}
     areas = {name: _binned(t, 100 * t["area"], AREAS, whole=False) for name, t in present.items()}
     names = bin_names(AREAS, whole=False)

@@ -1,7 +1,7 @@
 """Pictures of single expressions: by stages, from the best to the worst, and of each failure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 from stages.core import response
 from stages.core.failures import GROUPS
 from stages.core.masks import Mask, decode
+from stages.core.metrics import intersection_union, iou
 from stages.core.tables import ResponseMap, Samples, read_maps, read_table
 from stages.data.images import read_image
 from stages.reporting import pictures
@@ -36,7 +37,7 @@ class Part:
     """Some rows of pictures under one title."""
 
     title: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]]
 
 
 class Examples:
@@ -99,14 +100,12 @@ class Examples:
         picks = np.linspace(0, len(table) - 1, min(OF_A_GROUP, len(table))).round().astype(int)
         for expression in table.index[picks]:
             image, target = self._image(expression)
-            shape = image.height, image.width
-            predicted = self.predicted.loc[expression]
-            mask = decode(predicted["mask"], *shape) & (not predicted["no_target"])
-            true = decode(self.objects["mask"][target], *shape)
+            mask = _said(self.predicted.loc[expression], image)
+            true = decode(self.objects["mask"][target], image.height, image.width)
             yield {
                 "picture": pictures.against(image, mask, true),
                 "expression": self.texts[expression],
-                "note": f"IoU {100 * table['iou'][expression]:.0f}\N{NO-BREAK SPACE}%",
+                "note": self._note(mask, target),
             }
 
     def _image(self, expression: int) -> tuple[Image.Image, int]:
@@ -121,12 +120,15 @@ class Examples:
             cells.append(self._response(image, self.maps[target]))
         if self.labels is not None:
             label = self.labels.loc[target]
-            cells.append(self._mask(image, target, label["foreground"], label["ignore"]))
+            ignore = decode(label["ignore"], image.height, image.width)
+            foreground = decode(label["foreground"], image.height, image.width)
+            cells.append(self._mask(image, target, foreground, ignore))
         if self.pseudo is not None:
-            cells.append(self._mask(image, target, self.pseudo["mask"][target]))
-        cells.append(self._mask(image, target, self.predicted["mask"][expression]))
+            pseudo = decode(self.pseudo["mask"][target], image.height, image.width)
+            cells.append(self._mask(image, target, pseudo))
+        cells.append(self._mask(image, target, _said(self.predicted.loc[expression], image)))
         if self.bound is not None:
-            cells.append(self._mask(image, target, self.bound["mask"][expression]))
+            cells.append(self._mask(image, target, _said(self.bound.loc[expression], image)))
         if self.scored is not None:
             true = decode(self.objects["mask"][target], image.height, image.width)
             cells.append({"picture": pictures.over(image, true, pictures.TRUE), "note": ""})
@@ -142,22 +144,21 @@ class Examples:
         }
 
     def _mask(
-        self, image: Image.Image, target: int, counts: str, ignored: str | None = None
+        self, image: Image.Image, target: int, mask: Mask, ignore: Mask | None = None
     ) -> dict[str, str]:
-        shape = image.height, image.width
-        mask = decode(counts, *shape)
-        ignore = decode(ignored, *shape) if ignored is not None else None
-        return {
-            "picture": pictures.over(image, mask, pictures.PREDICTED, ignore),
-            "note": self._note(mask, self.objects["mask"][target]),
-        }
+        picture = pictures.over(image, mask, pictures.PREDICTED, ignore)
+        return {"picture": picture, "note": self._note(mask, target)}
 
-    def _note(self, mask: Mask, truth: str) -> str:
+    def _note(self, mask: Mask, target: int) -> str:
         if self.scored is None:
             return ""
-        true = decode(truth, *mask.shape)
-        iou = float((mask & true).sum() / max(int((mask | true).sum()), 1))
-        return f"IoU {100 * iou:.0f}\N{NO-BREAK SPACE}%"
+        truth = decode(self.objects["mask"][target], *mask.shape)
+        return f"IoU {100 * float(iou(*intersection_union(mask, truth))):.0f}\N{NO-BREAK SPACE}%"
+
+
+def _said(prediction: Any, image: Image.Image) -> Mask:
+    """The mask of a row of predictions, empty where it says that there is no target."""
+    return decode(prediction["mask"], image.height, image.width) & (not prediction["no_target"])
 
 
 def _of_objects(kind: str, shards: Sequence[Path]) -> pd.DataFrame | None:

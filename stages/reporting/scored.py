@@ -33,6 +33,8 @@ class Scored:
 
 def read_scored(metrics: Sequence[Path], results: Sequence[Path]) -> list[Scored]:
     """All that was scored, from the metrics files and the expressions of each."""
+    if len(metrics) != len(results):
+        raise InputError(f"{len(metrics)} metrics and {len(results)} results; needed one for each")
     return [Scored(read_json(m), _expressions(r)) for m, r in zip(metrics, results, strict=True)]
 
 
