@@ -10,7 +10,6 @@ import pandas as pd
 from stages.core.bootstrap import mean_interval
 from stages.core.failures import GROUPS, shares
 from stages.reporting.plots import (
-    GRAY,
     add_legend,
     as_svg,
     legend_rows,
@@ -21,7 +20,10 @@ Series = Mapping[str, pd.DataFrame]  # name -> scored expressions (see stages/ev
 
 WORDS = (1, 2, 3, 4, 5, 7, 10, 15)  # the first number of words of each bin
 AREAS = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)  # percent of the image, likewise
-GROUP_COLORS = dict(zip(GROUPS, ("#009e73", "#d55e00", "#e69f00", "#56b4e9", GRAY), strict=True))
+GROUP_COLORS = dict(
+    zip(GROUPS, ("#009e73", "#d55e00", "#e69f00", "#56b4e9", "#404040"), strict=True)
+)
+RESAMPLES = 500  # enough for a line of a few pixels
 MOST_INTERVALS = 5  # lines; with more, intervals would cover each other
 
 
@@ -86,7 +88,7 @@ def _plot(
         means = np.array([100 * part["iou"].mean() for part in parts])
         axes.plot(places, means, label=name, linewidth=1, ms=4, **styles[name])
         if len(series) <= MOST_INTERVALS:
-            limits = [mean_interval(part["iou"], part["image"]) for part in parts]
+            limits = [mean_interval(p["iou"], p["image"], resamples=RESAMPLES) for p in parts]
             low, high = 100 * np.array(limits).T
             axes.vlines(places, low, high, color=styles[name]["color"], linewidth=1)
     labels = [f"{value}\nn = {counts[value]}" for value in present]
@@ -106,9 +108,11 @@ def failure_bars(title: str, series: Series) -> str:
     for group in GROUPS:
         widths = np.array([100 * row[group] for row in found])
         label = group.replace("_", " ")
-        bars = axes.barh(names, widths, left=left, color=GROUP_COLORS[group], label=label)
+        color = GROUP_COLORS[group]
+        bars = axes.barh(names, widths, left=left, color=color, edgecolor="white", label=label)
         texts = [f"{width:.0f}" if width >= 6 else "" for width in widths]
-        axes.bar_label(bars, texts, label_type="center", fontsize=8)
+        ink = "white" if group == "nothing" else "black"
+        axes.bar_label(bars, texts, label_type="center", fontsize=8, color=ink)
         left += widths
     axes.set(title=title, xlabel="expressions (%)", xlim=(0, 100))
     axes.invert_yaxis()
