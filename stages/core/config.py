@@ -189,13 +189,11 @@ class Report(Section):
     examples: Annotated[int, Field(ge=1, le=200)] = 24  # best, median and worst ones together
 
 
-Metric = Literal[
+Metric = Literal[  # those that the tables show
     "mean_iou",
     "overall_iou",
     "precision_50",
-    "precision_60",
     "precision_70",
-    "precision_80",
     "precision_90",
     "hit",
     "hit_mask",
