@@ -9,7 +9,7 @@ denies the target. docs/metrics.md defines every number.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ def run(
     if without.any():
         missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
         raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
-    others = _Others(everything)
+    others = _Others(everything, part.images.image)
     table, outcomes = _score(part, _source(what, masks), others, with_boxes=what == "stage1")
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
@@ -143,10 +143,11 @@ def _of_map(found: Any, height: int, width: int) -> Predicted:
 
 
 class _Others:
-    """The masks of the other annotated objects of an image, in whatever split they are."""
+    """The masks of the other annotated objects of some images, in whatever split they are."""
 
-    def __init__(self, samples: Samples) -> None:
-        objects = samples.objects[samples.objects["mask"].notna()]
+    def __init__(self, samples: Samples, images: pd.Series) -> None:
+        objects = samples.objects[samples.objects.image.isin(images)]
+        objects = objects[objects["mask"].notna()]
         self.of_image = {image: rows for image, rows in objects.groupby("image")}
         self.masks = lru_cache(maxsize=8)(self._masks)
 
@@ -175,6 +176,7 @@ def _score(
         said = predicted.no_target
         denied = not predicted.mask.any() if said is None else said
         mask = predicted.mask & (not denied)
+        rival = partial(_rival, mask, truth, others, row)
         intersection, union = intersection_union(mask, truth)
         scored = {
             "expression": row.expression,
@@ -188,7 +190,7 @@ def _score(
             "iou": float(iou(intersection, union)),
             "no_target": row.no_target,
             "predicted_no_target": denied,
-            "group": group(mask, truth, rival_pixels(mask, truth, others.of(row))),
+            "group": group(mask, truth, rival),
         }
         outcomes.append(outcome(predicted.mask, truth, row.no_target, denied))
         if predicted.point is not None and not row.no_target:
@@ -200,6 +202,10 @@ def _score(
                 scored["box_iou"], scored["box_hit"] = score_boxes(found, predicted.point, boxes[0])
         rows.append(scored)
     return pd.DataFrame(rows), outcomes
+
+
+def _rival(mask: Mask, truth: Mask, others: _Others, row: Any) -> int:
+    return rival_pixels(mask, truth, others.of(row))
 
 
 def _corners(box: Any) -> list[int]:

@@ -34,7 +34,8 @@ def row(text: str) -> np.ndarray:
 )
 def test_a_prediction_is_in_one_group(prediction: str, truth: str, expected: Group) -> None:
     mask, target = row(prediction), row(truth)
-    assert group(mask, target, rival_pixels(mask, target, row(NEIGHBOR)[None])) == expected
+    others = row(NEIGHBOR)[None]
+    assert group(mask, target, lambda: rival_pixels(mask, target, others)) == expected
 
 
 def test_of_an_object_that_holds_the_target_only_the_rest_counts() -> None:

@@ -12,7 +12,7 @@ With T the pixels of the target, P those of the prediction, the first that holds
 Of an expression without a target, an empty prediction is right, and any other is too much.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,8 +28,8 @@ Group = Literal["right", "wrong_object", "too_much", "too_little", "nothing"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 
-def group(prediction: Mask, truth: Mask, rival: int) -> Group:
-    """The group of one prediction (H, W); `rival` is what `rival_pixels` gives for it."""
+def group(prediction: Mask, truth: Mask, rival: Callable[[], int]) -> Group:
+    """The group of one prediction (H, W); `rival` gives its `rival_pixels`, which few need."""
     common = int(np.count_nonzero(prediction & truth))
     predicted, target = int(np.count_nonzero(prediction)), int(np.count_nonzero(truth))
     union = predicted + target - common
@@ -37,7 +37,7 @@ def group(prediction: Mask, truth: Mask, rival: int) -> Group:
         return "right"
     if not target:
         return "too_much"
-    if common < FOUND * target and rival > common:
+    if common < FOUND * target and rival() > common:
         return "wrong_object"
     if common < TOUCHED * target:
         return "nothing"
