@@ -103,13 +103,15 @@ def steps_of_pseudo_masks(source, samples, splits):
     return steps
 
 
-def steps_of_segmentor(name, learned, splits):
-    """A segmentor and its predictions."""
+def steps_of_segmentor(name, learned, samples, splits):
+    """A segmentor and its predictions; one that is imported learned nothing here."""
     experiment = configs.experiments[name]
-    training = "train_segmentor" if experiment.checkpoint is None else "import_checkpoint"
-    made = step(training, name, [learned], model="segmentor")
     shards = {"what": "segmentor", "split": splits, "shards": experiment.shards}
-    return [made, step("predict", name, [made["name"]], **shards)]
+    if experiment.checkpoint is None:
+        made = step("train_segmentor", name, [learned], model="segmentor")
+        return [made, step("predict", name, [made["name"]], **shards)]
+    made = step("import_checkpoint", name, [], model="segmentor")
+    return [made, step("predict", name, [made["name"], samples], **shards)]
 
 
 def steps_behind(name):
@@ -129,7 +131,7 @@ def steps_behind(name):
         scored_steps.append(first["name"])
     for owner, masks in ((name, learned), (experiment.upper_bound, samples)):
         if owner:
-            steps += steps_of_segmentor(owner, masks, splits)
+            steps += steps_of_segmentor(owner, masks, samples, splits)
             scored_steps.append(steps[-1]["name"])
     whats = list(dict.fromkeys(what for e, what, _ in scored(name) if e == name))
     return [*steps, step("evaluate", name, scored_steps, what=whats, split=[*splits, "train"])]
