@@ -36,8 +36,7 @@ def over(
 
 def against(image: Image.Image, prediction: Mask, truth: Mask) -> str:
     """The image in gray, with a prediction in color and the outline of the truth."""
-    factor = SIDE / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    size = _size(image)
     found, true = _resized(prediction, size), _resized(truth, size)
     pixels = _blend(_gray(image.resize(size, Image.Resampling.BICUBIC)), found, PREDICTED)
     pixels[true & ~binary_erosion(true, iterations=2)] = OUTLINE
@@ -69,9 +68,12 @@ def _blend(
     return result
 
 
-def _data(image: Image.Image) -> str:
+def _size(image: Image.Image) -> tuple[int, int]:
     factor = SIDE / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
+
+
+def _data(image: Image.Image) -> str:
     text = io.BytesIO()
-    image.resize(size, Image.Resampling.BICUBIC).save(text, "JPEG", quality=85)
+    image.resize(_size(image), Image.Resampling.BICUBIC).save(text, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(text.getvalue()).decode()
