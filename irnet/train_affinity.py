@@ -28,6 +28,7 @@ from stages.core.processes import is_first_process
 from stages.core.tables import read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint, save_weights
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> Non
     network.displacement.mean.copy_(mean_displacement(network, table, config))
     save_weights(model, network.state_dict(), about)
     trained.unlink()
+    write_facts(model)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:

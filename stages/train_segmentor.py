@@ -15,6 +15,7 @@ from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 
 def run(
@@ -52,6 +53,7 @@ def run(
         ),
         about=describe(config.model, config, clip),
     )
+    write_facts(model)
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

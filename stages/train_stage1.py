@@ -14,6 +14,7 @@ from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1
 from stages.training.checkpoint import fingerprint, load_weights
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 
 def run(
@@ -47,6 +48,7 @@ def run(
         fingerprint=fingerprint(config, files, clip, judge),
         about=describe(STAGE1, config, clip),
     )
+    write_facts(model)
 
 
 if __name__ == "__main__":

@@ -164,3 +164,10 @@ def test_a_wrong_option_on_the_command_line_is_told(capsys: pytest.CaptureFixtur
 def test_sections_survive_being_written_as_json() -> None:
     section = Stage1(epochs=3, clip_norm=0.5)
     assert parse_section(Stage1, section.model_dump_json()) == section
+
+
+def test_every_row_of_a_published_table_says_what_it_should_reach() -> None:
+    for name, experiment in load_configs(CONFIGS).experiments.items():
+        assert set(experiment.published) <= set(experiment.evaluation.splits), name
+        assert set(experiment.expected) <= set(experiment.evaluation.splits), name
+        assert bool(experiment.published) != experiment.dataset.startswith("refshapes"), name

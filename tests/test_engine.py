@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from stages.core.config import Training
@@ -92,6 +93,15 @@ def test_a_training_lowers_its_loss_and_leaves_no_state(tmp_path: Path) -> None:
         "losses.json",
         "tensorboard",
     }
+
+
+def test_tensorboard_shows_losses_learning_rate_and_throughput(tmp_path: Path) -> None:
+    train(tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    names = ["loss", "error", "learning_rate", "items_per_second"]
+    assert board.Tags()["scalars"] == [f"train/{name}" for name in names]
+    assert board.Scalars("train/items_per_second")[0].value > 0
 
 
 def test_an_epoch_sees_every_item_once_in_an_order_of_its_own(tmp_path: Path) -> None:

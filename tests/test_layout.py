@@ -20,7 +20,7 @@ ALLOWED = {
     "stages.data": {"stages.core"},
     "stages.backbones": {"stages.core"},
     "stages.training": {"stages.core"},
-    "stages.reporting": {"stages.core"},
+    "stages.reporting": {"stages.core", "stages.data"},
     "stages.models": {"stages.core", "stages.backbones", "stages.training"},
     "stages": {
         "stages.core",

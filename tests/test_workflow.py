@@ -49,6 +49,7 @@ def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
     page = (experiment / "report.html").read_text()
     assert page.count("<img src=") >= 8 * 7
     assert "<svg" in page
+    assert "Made with" in page and "not run here" not in page  # facts and times were found
     assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:""", page)
 
 

@@ -189,10 +189,39 @@ class Evaluation(Section):
 class Report(Section):
     """The page."""
 
-    examples: Annotated[int, Field(ge=1, le=200)] = 24  # rows of the picture grid
+    examples: Annotated[int, Field(ge=1, le=200)] = 24  # best, median and worst ones together
 
 
-class Experiment(Section):
+Metric = Literal[  # those that the tables show
+    "mean_iou",
+    "overall_iou",
+    "precision_50",
+    "precision_70",
+    "precision_90",
+    "hit",
+    "hit_mask",
+    "g_iou",
+    "c_iou",
+    "n_acc",
+    "t_acc",
+]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Figures(Section):
+    """What the scores of a segmentor are to be held against: split -> metric -> percent."""
+
+    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)
+    expected: dict[str, dict[Metric, tuple[Percent, Percent]]] = Field(default_factory=dict)
+
+
+class Compared(Section):
+    """The figures of the experiments of a comparison, by name."""
+
+    experiments: dict[str, Figures] = Field(default_factory=dict)
+
+
+class Experiment(Figures):
     """One experiment (configs/experiments/): only what differs from the published values.
 
     `supervision` is what the segmentor learns from: true `masks`, the `pseudo` masks made here from
@@ -224,6 +253,11 @@ class Experiment(Section):
         if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
             raise ValueError("needed masks, pseudo or pseudo:<experiment>")
         return value
+
+    @property
+    def figures(self) -> Figures:
+        """What its scores are to be held against."""
+        return Figures(published=self.published, expected=self.expected)
 
     @property
     def from_text(self) -> bool:

@@ -109,8 +109,10 @@ def _advance_to_end(
         run.advance(batches)
         if run.step % LOG_EVERY == 0 or run.step == run.total:
             losses = run.record(board)
-            if progress is not None:
+            if board is not None and progress is not None:
                 progress.update(run.step, losses)
+                speed = progress.speed(run.step) * len(data) / run.steps_per_epoch
+                board.add_scalar("train/items_per_second", speed, run.step)
         ended = interruption.asked()
         if (run.step % run.config.save_every == 0 or ended) and run.step < run.total:
             run.save()
