@@ -2,7 +2,7 @@
 
 import typer
 
-from risflow.commands import predict
+from risflow.commands import import_checkpoint, predict
 from risflow.console import Verbs
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ def command() -> None:
 
 
 app.command("predict")(predict.predict)
+app.command("import")(import_checkpoint.import_checkpoint)
 
 if __name__ == "__main__":
     app()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,3 +261,14 @@ def test_shards_give_the_same_rows_as_one_job(toy: Toy, tmp_path: Path) -> None:
     ours, theirs = read_table("predictions", parts), read_table("predictions", whole)
     assert ours["mask"].tolist() == theirs["mask"].tolist()
     assert ours.expression.tolist() == theirs.expression.tolist()
+
+
+def test_a_stage_1_with_a_checkpoint_is_imported_and_what_follows_is_made(tmp_path: Path) -> None:
+    run = Toy(tmp_path)
+    shutil.copytree(ROOT / "configs", run.configs)
+    checkpoint = tmp_path / "stage1.pth"
+    checkpoint.touch()
+    run.edit(TRIS, stage1_checkpoint=str(checkpoint))
+    planned = run.planned()
+    # The segmentors of the experiment and of its upper bound are trained as ever.
+    assert planned == (ALL - {"train_stage1"}) | {"import_checkpoint"}

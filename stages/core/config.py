@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
 from stages.core.section import (
@@ -209,6 +209,7 @@ class Experiment(Section):
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisSegmentor()
     checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
+    stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)
@@ -220,6 +221,15 @@ class Experiment(Section):
         if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
             raise ValueError("needed masks, pseudo or pseudo:<experiment>")
         return value
+
+    @model_validator(mode="after")
+    def _require_stage1_for_its_checkpoint(self) -> "Experiment":
+        if self.stage1_checkpoint is not None and self.supervision != "pseudo":
+            raise ValueError(
+                f"stage1_checkpoint with supervision {self.supervision}: no stage 1 here; needed"
+                " supervision: pseudo"
+            )
+        return self
 
     @property
     def from_text(self) -> bool:

@@ -68,12 +68,13 @@ def build_segmentor(
     config: options.AnySegmentor, clip: ClipSource, pretrained: bool = True
 ) -> nn.Module:
     """A segmentor, with the published weights of its encoders if `pretrained`: to be trained."""
-    return _build(config.model, config, clip, pretrained)
+    return build(config.model, config, clip, pretrained)
 
 
-def _build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
-    build: Builder = resolve_name(MODELS[kind][1])
-    return build(config, clip, pretrained)
+def build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
+    """A model of any kind in MODELS."""
+    builder: Builder = resolve_name(MODELS[kind][1])
+    return builder(config, clip, pretrained)
 
 
 def describe(kind: str, config: Section, clip: ClipSource) -> dict[str, str]:
@@ -103,7 +104,7 @@ def load_model(path: Path) -> Saved[nn.Module]:
         vocabulary = _located(config.vocabulary, path)
         config = config.model_copy(update={"vocabulary": vocabulary})
     # The file holds the encoders' trained weights: the published ones are not read again.
-    model = _build(kind, config, clip, pretrained=False)
+    model = build(kind, config, clip, pretrained=False)
     load_exactly(model, state, path)
     return Saved(model, clip, config, config.image_size)
 

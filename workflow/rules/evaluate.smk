@@ -38,11 +38,7 @@ def trained(name):
         stages = [(source, "stage1"), (source, "irnet"), *stages]
     if experiment.upper_bound:
         stages.append((experiment.upper_bound, "segmentor"))
-    return [
-        (e, stage)
-        for e, stage in stages
-        if stage != "segmentor" or configs.experiments[e].checkpoint is None
-    ]
+    return [(e, stage) for e, stage in stages if f"{e}/{stage}" not in IMPORTED]
 
 
 def pictures(name):
