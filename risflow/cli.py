@@ -2,7 +2,7 @@
 
 import typer
 
-from risflow.commands import import_checkpoint, predict
+from risflow.commands import import_checkpoint, new_dataset, predict
 from risflow.console import Verbs
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ def command() -> None:
 
 
 app.command("predict")(predict.predict)
+app.command("new-dataset")(new_dataset.new_dataset)
 app.command("import")(import_checkpoint.import_checkpoint)
 
 if __name__ == "__main__":

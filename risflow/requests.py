@@ -1,13 +1,11 @@
 """What is asked for: pictures and expressions, from the command line or from a table."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import InputError
 
-COLUMNS = ("image", "expression")
 MOST_CHARACTERS = 1000  # of an expression: models read some 20 words
 
 
@@ -34,30 +32,22 @@ def require_expressions(expressions: Sequence[str], place: str = "") -> None:
 
 
 def read_requests(table: Path) -> list[Request]:
-    """A request for each image of a CSV; images are relative to the table, and must be there.
+    """A request for each image of a table; images are relative to it, and must be there.
 
-    Raises InputError that names the line.
+    Raises InputError that names the row.
     """
+    from stages.data.sources import Findings, read_rows  # imports pandas, for a second
+
+    findings = Findings()
     found: dict[Path, list[str]] = {}
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as opened:
-            rows = csv.DictReader(opened)
-            missing = [name for name in COLUMNS if name not in (rows.fieldnames or ())]
-            if missing:
-                columns = ", ".join(rows.fieldnames or ()) or "none"
-                raise InputError(
-                    f"{table}: no column {missing[0]} (columns: {columns}); needed image,"
-                    " expression"
-                )
-            for row in rows:
-                place = f"{table}:{rows.line_num}: "
-                image = table.parent / (row["image"] or "")
-                if not image.is_file():
-                    raise InputError(f"{place}image {row['image']!r} is not in {table.parent}")
-                require_expressions([row["expression"] or ""], place)
-                found.setdefault(image, []).append(row["expression"])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: not a CSV table ({error})") from None
+    for place, row in read_rows(table, findings):
+        image, text = str(row.get("image") or ""), str(row.get("expression") or "")
+        if not (table.parent / image).is_file():
+            raise InputError(f"{place}: image {image!r} is not in {table.parent}")
+        require_expressions([text], f"{place}: ")
+        found.setdefault(table.parent / image, []).append(text)
+    if findings.lines:
+        raise InputError(findings.lines[0])
     if not found:
         raise InputError(f"{table}: no rows; needed at least one")
     return [Request(image, expressions) for image, expressions in found.items()]

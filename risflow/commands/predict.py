@@ -12,7 +12,8 @@ def predict(
     image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
     expressions: Annotated[list[str] | None, typer.Argument(help="What to find in it.")] = None,
     table: Annotated[
-        Path | None, typer.Option(help="Instead: a CSV with columns image, expression.")
+        Path | None,
+        typer.Option(help="Instead: a table (CSV, JSONL, Parquet) of image, expression."),
     ] = None,
     model: Annotated[
         Path | None, typer.Option(help="A model file; else the newest segmentor of results/.")

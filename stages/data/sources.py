@@ -176,7 +176,7 @@ def _read_table(config: DatasetConfig, path: Path, findings: Findings) -> Iterat
     """
     images = _image_folder(config, path)
     entries: dict[tuple[str, str], Entry] = {}
-    for number, (place, row) in enumerate(_rows(path, findings)):
+    for number, (place, row) in enumerate(read_rows(path, findings)):
         unknown = [name for name in REQUIRED if not isinstance(row.get(name), str)]
         if unknown:
             findings.add(place, f"no {unknown[0]}; needed a text in each row")
@@ -213,7 +213,7 @@ def _text(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def _rows(path: Path, findings: Findings) -> Iterable[tuple[str, dict[str, Any]]]:
+def read_rows(path: Path, findings: Findings) -> Iterable[tuple[str, dict[str, Any]]]:
     """Each row of the table with its place; a row is a mapping of column names."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; needed a .csv, .jsonl or .parquet table")
