@@ -1,8 +1,8 @@
-"""The command `risflow`."""
+"""The command `risflow`: its verbs, in the order of a day's work."""
 
 import typer
 
-from risflow.commands import import_checkpoint, new_dataset, predict
+from risflow.commands import compare, fetch, import_checkpoint, new_dataset, predict, report
 from risflow.console import Verbs
 
 app = typer.Typer(
@@ -18,9 +18,16 @@ def command() -> None:
     """Segmentation masks from text alone. Workflows are run by snakemake: see README.md."""
 
 
-app.command("predict")(predict.predict)
-app.command("new-dataset")(new_dataset.new_dataset)
-app.command("import")(import_checkpoint.import_checkpoint)
+VERBS = {
+    "predict": predict.predict,
+    "new-dataset": new_dataset.new_dataset,
+    "fetch": fetch.fetch,
+    "import": import_checkpoint.import_checkpoint,
+    "report": report.report,
+    "compare": compare.compare,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
 
 if __name__ == "__main__":
     app()

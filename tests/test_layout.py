@@ -85,17 +85,6 @@ def test_the_configuration_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 
-def test_the_help_of_the_command_does_not_import_torch() -> None:
-    check = (
-        "import sys\n"
-        "from typer.testing import CliRunner\n"
-        "from risflow.cli import app\n"
-        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_hold_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400

@@ -256,6 +256,8 @@ class RemoteFile(Section):
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
     gives: tuple[Path, ...] = ()  # what is in the archive: where all of it is, nothing is fetched
+    license: str | None = None  # for those who look at the list
+    size: str | None = None  # the same: 13.5 GB
 
 
 class Download(Section):
