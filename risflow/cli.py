@@ -1,8 +1,10 @@
 """The command `risflow`: its verbs, in the order of a day's work."""
 
+from collections.abc import Callable
+
 import typer
 
-from risflow.commands import compare, fetch, import_checkpoint, new_dataset, predict, report
+from risflow.commands import compare, fetch, import_checkpoint, new_dataset, predict, report, serve
 from risflow.console import Verbs
 
 app = typer.Typer(
@@ -18,13 +20,14 @@ def command() -> None:
     """Segmentation masks from text alone. Workflows are run by snakemake: see README.md."""
 
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "predict": predict.predict,
     "new-dataset": new_dataset.new_dataset,
     "fetch": fetch.fetch,
     "import": import_checkpoint.import_checkpoint,
     "report": report.report,
     "compare": compare.compare,
+    "serve": serve.serve,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -1,5 +1,7 @@
 """Pictures that users give, and masks drawn over them."""
 
+import base64
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,3 +77,28 @@ def outline(mask: Mask) -> Mask:
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
+
+
+def shape_of(mask: Mask) -> Image.Image:
+    """A mask (H, W) alone, white on black."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def heat(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
+    """The picture in gray under its response map (H, W): dark where low, yellow where highest."""
+    import matplotlib  # takes a while to import: for the page only
+
+    low, high = float(response.min()), float(response.max())
+    strength = (response - low) / max(high - low, 1e-9)
+    warm = matplotlib.colormaps["inferno"](strength, bytes=True)[..., :3]
+    return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(warm), 0.75)
+
+
+def as_data(image: Image.Image, side: int) -> str:
+    """A picture, at most `side` pixels wide and high, as an address that holds it."""
+    small = image.copy()
+    small.thumbnail((side, side))
+    written = io.BytesIO()
+    small.save(written, "PNG" if small.mode == "L" else "JPEG", quality=88)
+    kind = "png" if small.mode == "L" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"

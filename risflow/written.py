@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from risflow.pictures import overlay
+from risflow.pictures import overlay, shape_of
 from stages.core.files import replacing, write_json
 from stages.core.masks import encode
 from stages.inference.answers import Answer
@@ -27,7 +26,7 @@ def write_answer(
     name = _name(source, text, model)
     mask, shown, record = (folder / f"{name}.{end}" for end in ("mask.png", "overlay.png", "json"))
     with replacing(mask) as temporary:
-        Image.fromarray(answer.mask.astype(np.uint8) * 255).save(temporary)
+        shape_of(answer.mask).save(temporary)
     with replacing(shown) as temporary:
         overlay(image, answer.mask).save(temporary)
     said = {
