@@ -55,10 +55,14 @@ def build_app(models: Mapping[str, Model], samples: Path | None) -> FastAPI:
     def health() -> dict[str, object]:
         return {"status": "ok", "models": list(models)}
 
+    blocks = _blocks(models, _examples(samples))
+    # Mounted pages count as not launched, for which gradio takes any path of this machine as an
+    # upload. Launched ones take only what was uploaded.
+    blocks.has_launched = True
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     return gr.mount_gradio_app(
         app,
-        _blocks(models, _examples(samples)),
+        blocks,
         path="/",
         max_file_size=MOST_BYTES,
         theme=theme,
