@@ -34,10 +34,9 @@ def answer_all(
         out.print_json(json.dumps(said))
     else:
         out.print(_table(said))
-    notes.print(
-        f"{len(said)} masks by {model}, {time.monotonic() - started:.1f} s with its loading",
-        markup=False,
-    )
+    masks = "1 mask" if len(said) == 1 else f"{len(said)} masks"
+    seconds = time.monotonic() - started
+    notes.print(f"{masks} by {model}, {seconds:.1f} s with its loading", markup=False)
 
 
 def _answers(

@@ -16,17 +16,14 @@ from typer.core import TyperGroup
 from stages.core.errors import InputError
 
 USER_ERROR = 1
-
 PIPED_WIDTH = 200  # characters a line where no terminal says how many there are
 
 
 def _console(stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return (
-        console
-        if console.is_terminal
-        else Console(stderr=stderr, highlight=False, soft_wrap=True, width=PIPED_WIDTH)
-    )
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
 
 
 out, notes = _console(stderr=False), _console(stderr=True)

@@ -68,18 +68,16 @@ def _require_name(name: str, configs: Configs) -> None:
     place = f"--name {name}"
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         raise InputError(f"{place}: needed a word of letters, digits and _, a letter first")
-    taken = {
-        "an experiment": set(configs.experiments),
-        "a comparison": set(configs.settings.comparisons),
-        "a step of the workflow": _rules() | {f"fetch_{one}" for one in configs.downloads},
-    }
-    for what, names in taken.items():
-        if name in names:
-            raise InputError(f"{place}: {what} has this name; needed another")
     experiment = f"{name}_masks"
-    for what, names in {**taken, "a data set": set(configs.datasets)}.items():
-        if what != "an experiment" and experiment in names:
-            raise InputError(f"{place}: {what} is called {experiment}; needed another name")
+    taken = dict.fromkeys(configs.settings.comparisons, "a comparison")
+    taken |= dict.fromkeys(_rules(), "a step of the workflow")
+    taken |= dict.fromkeys((f"fetch_{one}" for one in configs.downloads), "a download")
+    for wanted, others in (
+        (name, taken | dict.fromkeys(configs.experiments, "an experiment")),
+        (experiment, taken | dict.fromkeys(configs.datasets, "a data set")),
+    ):
+        if wanted in others:
+            raise InputError(f"{place}: {others[wanted]} is called {wanted}; needed another name")
     other = configs.experiments.get(experiment)
     if other is not None and other.dataset != name:
         raise InputError(f"{place}: the experiment {experiment} is of {other.dataset}")

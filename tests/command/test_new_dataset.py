@@ -120,13 +120,12 @@ def test_nothing_is_overwritten_without_force(
         ("2mine", "needed a word"),
         ("class", "needed a word"),
         ("", "needed a word"),
-        ("refshapes_tris", "an experiment has this name"),
-        ("demo_segmentors", "a comparison has this name"),
-        ("prepare", "a step of the workflow has this name"),
-        ("demo", "a step of the workflow has this name"),
-        ("fetch_coco", "a step of the workflow has this name"),
+        ("refshapes_tris", "an experiment is called refshapes_tris"),
+        ("demo_segmentors", "a comparison is called"),
+        ("prepare", "a step of the workflow is called"),
+        ("demo", "a step of the workflow is called"),
+        ("fetch_coco", "a download is called"),
         ("refcoco", "a data set of source refer has this name"),
-        ("refshapes_tris", "an experiment has this name"),
     ],
 )
 def test_names_are_words_that_nothing_else_has(
