@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 
-.PHONY: demo test test-all lint bench seeds clean
+.PHONY: demo test test-all lint bench seeds docs clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -24,11 +24,16 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed, as ratios in one run
+bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 	$(BIN)/python -m benchmarks.walk
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.prepare
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
+
+docs: $(READY)  ## the page of public files, from configs/downloads.yaml
+	$(BIN)/python docs/write_data.py > docs/data.md
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

@@ -25,7 +25,7 @@ from stages.core.config import Labels
 from stages.core.errors import InputError
 from stages.core.masks import decode, encode
 from stages.core.tables import read_samples, write_table
-from stages.training.engine import Progress
+from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from stages.core.config import Propagation
 from stages.core.device import choose_device
 from stages.core.masks import encode
 from stages.core.tables import read_samples, write_table
-from stages.training.engine import Progress
+from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from risflow.project import CONFIGS, read_project
 from stages.core.errors import InputError
 from stages.core.experiments import Configs, load_configs
 from stages.core.files import replacing
-from stages.data.sources import REQUIRED, TABLES, Findings, read_rows
+from stages.data.entries import Finding
+from stages.data.own_table import REQUIRED, TABLES, read_rows
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 MADE_TABLE = "expressions.csv"
@@ -131,10 +132,11 @@ def _write_table(path: Path, rows: list[tuple[str, str]]) -> None:
 
 def _look_into(table: Path) -> tuple[Path, list[str]]:
     """The folder that the table's images are in, and its splits, `train` among them."""
-    findings = Findings()
-    rows = list(read_rows(table, findings))
-    if findings.lines:
-        raise InputError(findings.lines[0])
+    rows = []
+    for row in read_rows(table):
+        if isinstance(row, Finding):
+            raise InputError(str(row))
+        rows.append(row)
     if not rows:
         raise InputError(f"{table}: no rows; needed at least one")
     place, first = rows[0]

@@ -36,18 +36,19 @@ def read_requests(table: Path) -> list[Request]:
 
     Raises InputError that names the row.
     """
-    from stages.data.sources import Findings, read_rows  # imports pandas, for a second
+    from stages.data.entries import Finding  # these import pyarrow, for a second
+    from stages.data.own_table import read_rows
 
-    findings = Findings()
     found: dict[Path, list[str]] = {}
-    for place, row in read_rows(table, findings):
+    for one in read_rows(table):
+        if isinstance(one, Finding):
+            raise InputError(str(one))
+        place, row = one
         image, text = str(row.get("image") or ""), str(row.get("expression") or "")
         if not (table.parent / image).is_file():
             raise InputError(f"{place}: image {image!r} is not in {table.parent}")
         require_expressions([text], f"{place}: ")
         found.setdefault(table.parent / image, []).append(text)
-    if findings.lines:
-        raise InputError(findings.lines[0])
     if not found:
         raise InputError(f"{table}: no rows; needed at least one")
     return [Request(image, expressions) for image, expressions in found.items()]

@@ -32,8 +32,12 @@ def run(
     image_size: int = 320,
     shard: int = 0,
     shards: int = 1,
+    images: Path | None = None,
 ) -> None:
-    """`model` is what a training step wrote; without it, `clip` is used as it is."""
+    """`model` is what a training step wrote; without it, `clip` is used as it is.
+
+    `images` are those of resize_images; without them they are decoded here.
+    """
     if model is not None:
         saved = load_model(model)
     elif clip is not None:
@@ -43,14 +47,18 @@ def run(
     inference = Inference(saved, choose_device())
     part = read_samples(samples).split(split).shard(shard, shards)
     data = ReferringDataset(
-        part, inference.tokenizer, inference.image_size, framing=inference.framing_name
+        part,
+        inference.tokenizer,
+        inference.image_size,
+        framing=inference.framing_name,
+        images=images,
     )
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
-            images = data.images.loc[batch["image"].tolist()]
-            shapes = list(zip(images.height.tolist(), images.width.tolist(), strict=True))
+            seen = data.images.loc[batch["image"].tolist()]
+            shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
             answers = inference.answers(batch, shapes)
             chosen = zip(
                 batch["expression"].tolist(), batch["image_index"].tolist(), answers, strict=True

@@ -39,16 +39,21 @@ def run(
     labels: Sequence[Path] = (),
     pseudo: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
+    note: str | None = None,
 ) -> None:
-    """The shards of `predictions` to `upper_bound` are the columns of the picture grid."""
+    """The shards of `predictions` to `upper_bound` are the columns of the picture grid.
+
+    `note` is a line that belongs to all scores.
+    """
     entries = [read_json(path) for path in metrics]
     label = table.label_in_report(name)
-    text = table.text_table(entries, label)
+    text = table.text_table(entries, label) + (f"{note}\n" if note else "")
     grid = _Grid(read_samples(samples), predictions, prms, labels, pseudo, upper_bound)
     page = jinja2.Template(TEMPLATE.read_text(), autoescape=True).render(
         name=name,
         experiment=experiment,
         departures=departures(experiment),
+        note=note,
         columns=table.columns(entries),
         table=table.rows(entries, label),
         curves=[curves.loss_curve(_title(path), read_json(path)) for path in losses],

@@ -37,14 +37,16 @@ def run(
     split: str = "train",
     shard: int = 0,
     shards: int = 1,
+    images: Path | None = None,
 ) -> None:
+    """`images` are those of resize_images; without them they are decoded here."""
     device = choose_device()
     saved = load_stage1(model)
     stage1 = frozen(saved.model).to(device)
     critic = frozen(load_clip(judge)).to(device)
     texts = load_weights(features)[0]["text"].to(device)
     part = read_samples(samples).split(split).shard(shard, shards)
-    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size)
+    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size, images=images)
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:

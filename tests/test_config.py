@@ -151,6 +151,15 @@ def test_a_command_line_is_made_from_the_signature(tmp_path: Path) -> None:
         assert parsed.workers == 2
 
 
+def optional(model: Path | None = None, images: Path | None = None) -> None:
+    """A step of things that there may be none of."""
+
+
+def test_what_there_may_be_none_of_can_be_given_without_a_value() -> None:
+    arguments = parser(optional).parse_args(["--images", "--model", "m.safetensors"])
+    assert (arguments.model, arguments.images) == (Path("m.safetensors"), None)
+
+
 def test_a_wrong_option_on_the_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser(step).parse_args(["--samples", "a", "--masks", "b", "--config", '{"iteration": 3}'])

@@ -247,6 +247,24 @@ def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: 
     assert not (tmp_path / "p.parquet").exists()
 
 
+def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path) -> None:
+    shutil.copytree(toy.folder, tmp_path / "copy", symlinks=True)
+    copy = Toy(tmp_path / "copy")
+    copy.edit("config.yaml", cache_images="always")
+    names = ("stage1/model.safetensors", "prms/maps-val-0-of-1.parquet")
+    made = [copy.results / "refshapes_tris" / name for name in names]
+    for file in made:
+        file.unlink()
+    done = copy.snakemake(*map(str, made))
+    assert done.returncode == 0, done.stderr[-5000:]
+    images = copy.results / "datasets/refshapes/images-squeezed-96.npy"
+    assert images.stat().st_size > 36 * 3 * 96 * 96
+    for name, file in zip(names, made, strict=True):
+        assert file_hash(file) == file_hash(toy.results / "refshapes_tris" / name)
+    planned = copy.snakemake("--dry-run", "demo").stdout
+    assert "resize_images" not in planned and f"--images {images}" in planned
+
+
 def test_shards_give_the_same_rows_as_one_job(toy: Toy, tmp_path: Path) -> None:
     samples = toy.results / "datasets/refshapes/samples.json"
     model = toy.results / "refshapes_tris/segmentor/model.safetensors"

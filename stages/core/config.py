@@ -8,7 +8,7 @@ as JSON is the option text of its rule, so changing an option reruns its step an
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
 from stages.core.section import (
     Count,
     Fraction,
+    FramingName,
     Optimizer,
     Positive,
     Rate,
@@ -49,8 +50,9 @@ class RefShapes(Section):
 class DatasetConfig(Section):
     """Where the annotations of a data set are and how to read them (configs/datasets/)."""
 
-    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table", "mix"]
-    # refer, grefcoco: folder of refs(...).p and instances.json; lmdb: of <split>.lmdb; table: file
+    source: Literal["refshapes", "refer", "grefcoco", "referit", "lmdb", "table", "mix"]
+    # refer, grefcoco: folder of refs(...).p and instances.json; referit: of <split>.pickle;
+    # lmdb: of <split>.lmdb; table: file
     annotations: Path | None = None
     images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
@@ -103,6 +105,7 @@ class PretrainClip(Training):
 class Stage1(Training):
     """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
 
+    framing: ClassVar[FramingName] = "squeezed"
     epochs: Positive = 15
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
@@ -208,6 +211,7 @@ class Experiment(Section):
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisSegmentor()
+    trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
     stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
@@ -252,12 +256,14 @@ class RemoteFile(Section):
     """A public file, and where it belongs in data/."""
 
     path: Path
+    source: str  # the page that publishes it
+    license: str
+    size: str | None = None  # where it is large, as people say it
+    trained_on_coco: bool = False  # of weights
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
-    gives: tuple[Path, ...] = ()  # what is in the archive: where all of it is, nothing is fetched
-    license: str | None = None  # for those who look at the list
-    size: str | None = None  # the same: 13.5 GB
+    gives: tuple[Path, ...] = ()  # patterns of what is in the archive: nothing is fetched if it is
 
 
 class Download(Section):
@@ -277,4 +283,6 @@ class Settings(Section):
 
     results: Path = Path("results")
     demo: str = "refshapes_tris"
+    jobs_per_gpu: Positive = 1  # steps that may share a GPU of one machine
+    cache_images: Literal["auto", "always", "never"] = "auto"  # resized once, for all epochs
     comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -12,13 +12,15 @@ from stages.core.errors import InputError
 def choose_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
     """The first visible GPU, else the CPU with the threads that the rule was given.
 
-    Snakemake hands a rule's threads over as OMP_NUM_THREADS. Raises InputError where a GPU is
-    asked for and there is none.
+    Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
+    as OMP_NUM_THREADS. Raises InputError where a GPU is asked for and there is none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda; PyTorch sees no GPU here: use cpu, or auto")
     if wanted != "cpu" and torch.cuda.is_available():
-        return torch.device("cuda", 0)
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     return torch.device("cpu")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,13 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def require_space(folder: Path, needed: int, place: object) -> None:
+    """Raises InputError, of `place`, if the disk of a folder has less than `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
 
 
 def _umask() -> int:

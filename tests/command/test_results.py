@@ -45,7 +45,8 @@ def test_the_list_of_downloads_says_what_is_there(risflow: Command, project: Pat
 def test_downloads_are_fetched_by_name(risflow: Command, project: Path) -> None:
     (project / "there.bin").write_bytes(b"weights")
     url = (project / "there.bin").as_uri()
-    files = {"tiny": [{"path": "weights/tiny.bin", "urls": [url]}]}
+    about = {"source": "https://example.org", "license": "MIT"}
+    files = {"tiny": [{"path": "weights/tiny.bin", "urls": [url], **about}]}
     (project / "configs/downloads.yaml").write_text(yaml.safe_dump({"downloads": files}))
     done = risflow("fetch", "tiny")
     assert done.exit_code == 0, done.output

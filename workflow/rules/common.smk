@@ -1,5 +1,6 @@
 # The configuration, checked when the workflow is parsed, and how rules ask for parts of it.
 
+import functools
 import hashlib
 import os
 import sys
@@ -9,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
+from stages.core.launch import JOBS_PER_GPU
 
 try:
     configs = load_configs(Path(config.get("configs", "configs")))
@@ -17,6 +19,8 @@ except InputError as error:
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+os.environ[JOBS_PER_GPU] = str(configs.settings.jobs_per_gpu)
 
 RESULTS = config.get("results", str(configs.settings.results))
 RUN = f"{RESULTS}/{{experiment}}"
@@ -36,6 +40,7 @@ wildcard_constraints:
     split=r"\w+",
     shard=r"\d+",
     shards=r"\d+",
+    size=r"\d+",
 
 
 def experiment_of(wildcards):
@@ -54,6 +59,25 @@ def resource(step, name):
 
 def samples(wildcards):
     return f"{RESULTS}/datasets/{experiment_of(wildcards).dataset}/samples.json"
+
+
+@functools.cache
+def caches_images(dataset):
+    return configs.caches_images(dataset)
+
+
+def images_of(section):
+    """The images as the model of a section sees them, if they are kept; else steps decode them."""
+
+    def files(wildcards):
+        experiment = experiment_of(wildcards)
+        if not caches_images(experiment.dataset):
+            return []
+        seen = getattr(experiment, section)
+        folder = f"{RESULTS}/datasets/{experiment.dataset}"
+        return f"{folder}/images-{seen.framing}-{seen.image_size}.npy"
+
+    return files
 
 
 def weights_of(*sections):

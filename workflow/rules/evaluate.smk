@@ -1,5 +1,6 @@
 # Scores of everything that has masks, and the page.
 
+from stages.core.leaks import coco_warning
 
 METRICS = f"{RUN}/metrics/{{what}}-{{split}}.json"
 COMPARISON = f"{RESULTS}/comparisons/{{comparison}}.txt"
@@ -141,6 +142,7 @@ rule make_report:
         experiment=lambda w: experiment_of(w).model_dump_json(
             exclude={"resources"}, exclude_unset=True
         ),
+        note=lambda w: coco_warning(configs, w.experiment) or "",
         columns=lambda w, input: " ".join(
             f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(f)) for f in files)}"
             for name, files in pictures(w.experiment).items()
@@ -148,5 +150,5 @@ rule make_report:
     shell:
         "python -m stages.report --name {wildcards.experiment} --samples {input.samples:q}"
         " --metrics {input.metrics:q} --losses {input.losses:q} {params.columns}"
-        " --experiment {params.experiment:q}"
+        " --experiment {params.experiment:q} --note {params.note:q}"
         " --report {output.report:q} --scores {output.scores:q} > {log:q} 2>&1"
