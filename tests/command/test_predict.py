@@ -167,7 +167,8 @@ def test_mistakes_are_one_line(
     broken.write_bytes(model.read_bytes()[:1000])
     gone = tmp_path / "gone.csv"
     gone.write_text("image,expression\na photo.png,x\nno.png,y\n")
-    with_model = ("--model", model, "--output", tmp_path / "o")
+    own = ("--output", tmp_path / "o")
+    with_model = ("--model", model, *own)
     cases = [
         ((text, "x", *with_model), r"text\.png: not a readable image"),
         ((tmp_path / "no.png", "x", *with_model), r"no\.png: no such image"),
@@ -175,10 +176,10 @@ def test_mistakes_are_one_line(
         ((large, "x", *with_model), "12000 x 9000 is 108 megapixels; at most 50 are taken"),
         ((picture, " ", *with_model), "expression 1 is empty"),
         ((picture, "x" * 10_000, *with_model), "expression 1 has 10,000 characters"),
-        ((picture, "x", "--model", tmp_path / "no"), "no: no such file; needed a model file"),
-        ((picture, "x", "--model", picture), "not a whole safetensors file"),
-        ((picture, "x", "--model", broken), "not a whole safetensors file"),
-        ((picture, "x", "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
+        ((picture, "x", *own, "--model", tmp_path / "no"), "no: no such file; needed a model file"),
+        ((picture, "x", *own, "--model", picture), "not a whole safetensors file"),
+        ((picture, "x", *own, "--model", broken), "not a whole safetensors file"),
+        ((picture, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
         ((picture, "x", "--model", model, "--output", text), "File exists|Not a directory"),
         ((picture, "x", "--model", model, "--output", text / "o"), "Not a directory"),
         (("--table", table, *with_model), r"table\.csv: no column 'image' among picture"),
