@@ -7,8 +7,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from stages.core.controller import take_over
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
+from stages.core.resources import resource as resource_of_step
 
 try:
     configs = load_configs(Path(config.get("configs", "configs")))
@@ -17,6 +19,14 @@ except InputError as error:
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+onstart:
+    try:
+        take_over(Path.cwd())
+    except InputError as error:
+        raise WorkflowError(str(error))
+
 
 RESULTS = config.get("results", str(configs.settings.results))
 RUN = f"{RESULTS}/{{experiment}}"
@@ -48,8 +58,17 @@ def options(section):
 
 
 def resource(step, name):
-    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime."""
-    return lambda wildcards: experiment_of(wildcards).resource(step, name)
+    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime.
+
+    A job that failed asks for more memory and more time when it is tried again.
+    """
+
+    def asked(wildcards, attempt):
+        experiment = configs.experiments.get(wildcards.get("experiment"))
+        value = resource_of_step(step, name, experiment.resources if experiment else {})
+        return value * attempt if name in ("mem_mb", "runtime") else value
+
+    return asked
 
 
 def samples(wildcards):

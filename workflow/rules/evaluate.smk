@@ -80,7 +80,9 @@ rule evaluate:
         f"{RUN}/metrics/{{what}}-{{split}}.tsv"
     wildcard_constraints:
         what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
+    threads: resource("evaluate", "threads")
     resources:
+        gpu=resource("evaluate", "gpu"),
         mem_mb=resource("evaluate", "mem_mb"),
         runtime=resource("evaluate", "runtime"),
     shell:
@@ -113,6 +115,11 @@ rule compare:
         scores=report(COMPARISON, category="Scores", labels={"comparison": "{comparison}"}),
     log:
         f"{RESULTS}/comparisons/{{comparison}}.log",
+    threads: resource("compare", "threads")
+    resources:
+        gpu=resource("compare", "gpu"),
+        mem_mb=resource("compare", "mem_mb"),
+        runtime=resource("compare", "runtime"),
     shell:
         "python -m stages.compare --metrics {input.metrics:q} --scores {output.scores:q}"
         " > {log:q} 2>&1"
@@ -141,6 +148,11 @@ rule make_report:
         f"{RUN}/report.log",
     benchmark:
         f"{RUN}/report.tsv"
+    threads: resource("make_report", "threads")
+    resources:
+        gpu=resource("make_report", "gpu"),
+        mem_mb=resource("make_report", "mem_mb"),
+        runtime=resource("make_report", "runtime"),
     params:
         experiment=lambda w: experiment_of(w).model_dump_json(
             exclude={"resources"}, exclude_unset=True

@@ -66,6 +66,11 @@ rule import_checkpoint:
         f"{RUN}/segmentor/import_checkpoint.tsv"
     wildcard_constraints:
         experiment=one_of(n for n, e in configs.experiments.items() if e.checkpoint is not None),
+    threads: resource("import_checkpoint", "threads")
+    resources:
+        gpu=resource("import_checkpoint", "gpu"),
+        mem_mb=resource("import_checkpoint", "mem_mb"),
+        runtime=resource("import_checkpoint", "runtime"),
     params:
         config=options("segmentor"),
         clip=options("clip"),
