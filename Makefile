@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 
-.PHONY: demo test test-all lint bench seeds clean
+.PHONY: demo test test-all test-cluster lint bench seeds clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -17,6 +17,9 @@ test: $(READY)  ## the tests, two at a time
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
+
+test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
+	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

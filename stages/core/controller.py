@@ -46,7 +46,8 @@ def take_over(folder: Path) -> None:
             f"SLURM jobs {' '.join(jobs)} of an earlier run in {folder} are not finished; it was"
             f" started on {last_host}. If it is dead: scancel {' '.join(jobs)}"
         )
-    os.pwrite(lock, host.encode().ljust(os.fstat(lock).st_size), 0)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, host.encode(), 0)
     if jobs:
         log.warning("ends SLURM jobs %s of an earlier run in %s", " ".join(jobs), folder)
         _cancel(jobs, folder)

@@ -46,8 +46,8 @@ def _on_cpu(mem_mb: int, runtime: int, threads: int = 1) -> Resources:
 STEP_RESOURCES: Mapping[Step | SharedStep, Resources] = {
     "make_refshapes": _on_cpu(2000, 60),
     "pretrain_clip": Resources(threads=2, gpu=1, mem_mb=8000, runtime=240),
-    "prepare": _on_cpu(8000, 60),
-    "mix": _on_cpu(8000, 60),
+    "prepare": _on_cpu(4000, 60),
+    "mix": _on_cpu(4000, 60),
     "encode_text": Resources(threads=1, gpu=1, mem_mb=8000, runtime=60),
     "train_stage1": _on_gpu(1440),
     "select_maps": _on_gpu(1440),
@@ -57,7 +57,7 @@ STEP_RESOURCES: Mapping[Step | SharedStep, Resources] = {
     "train_segmentor": _on_gpu(1440),
     "import_checkpoint": _on_cpu(8000, 30),
     "predict": _on_gpu(240),
-    "evaluate": _on_cpu(4000, 60),
+    "evaluate": _on_cpu(2000, 60),
     "make_report": _on_cpu(4000, 60),
     "compare": _on_cpu(2000, 10),
 }
