@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
+KILLS ?= 20
 
-.PHONY: demo test test-all test-cluster lint bench seeds clean
+.PHONY: demo test test-all test-cluster lint bench seeds interruptions clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -32,6 +33,9 @@ bench: $(READY)  ## speed, as ratios in one run
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
+
+interruptions: $(READY)  ## the small demo, killed at KILLS random moments: the same results
+	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS)
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

@@ -115,6 +115,12 @@ def small_demo(folder: Path) -> Toy:
     return run
 
 
+def link_workflow(folder: Path) -> None:
+    """Make a folder from which Snakemake runs the workflow, with a state of its own."""
+    for name in ("Snakefile", "workflow", "profiles", "stages", "irnet", "data"):
+        (folder / name).symlink_to(ROOT / name)
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     """The small demo, finished."""

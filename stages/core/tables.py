@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.core.files import replacing
+from stages.core.files import remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.Da
         table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
     else:
         table = pa.Table.from_pylist(list(rows), schema=schema)
+    remove_abandoned(path)
     with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

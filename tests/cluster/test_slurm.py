@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm import CPUS, NODES, Cluster, Task, install, running
-from tests.conftest import ROOT, file_hash, small_demo
+from tests.conftest import file_hash, link_workflow, small_demo
 
 pytestmark = pytest.mark.cluster
 
@@ -96,8 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     if reason := install():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     folder = tmp_path_factory.mktemp("site")
-    for name in ("Snakefile", "workflow", "stages", "irnet", "data"):
-        (folder / name).symlink_to(ROOT / name)
+    link_workflow(folder)
     demo = small_demo(folder)
     demo.edit("experiments/refshapes_tris.yaml", shards=2, segmentor=LONG)
     demo.edit("experiments/refshapes_tris_masks.yaml", segmentor=LONG)
