@@ -197,6 +197,31 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
     assert file_hash(again) == file_hash(finished)
 
 
+def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
+    toy: Toy, tmp_path: Path
+) -> None:
+    finished = toy.results / "refshapes_tris/irnet/model.safetensors"
+    command = _command(toy, finished)
+    again = tmp_path / "model.safetensors"
+    command[command.index("--model") + 1] = str(again)
+    state = tmp_path / "model.state.pt"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 120
+        while not state.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+    before = file_hash(state)
+    limit = state.stat().st_size // 2048  # kilobytes: half of it
+    limited = ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(command)}"]
+    full = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1] == f"error: {state}: File too large"
+    assert file_hash(state) == before
+    resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "continues at step" in resumed.stderr
+    assert file_hash(again) == file_hash(finished)
+
+
 def _command(toy: Toy, output: Path) -> list[str]:
     """The command line by which the workflow makes a file, with this Python."""
     planned = toy.snakemake("--dry-run", "--printshellcmds", "--force", str(output))

@@ -42,7 +42,8 @@ def main(run: Callable[..., None]) -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        sys.exit(f"error: {error.filename or ''}: {os.strerror(error.errno)}")
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{os.strerror(error.errno)}")
     except KeyboardInterrupt:
         log.error("interrupted; nothing half-written is left")
         sys.exit(INTERRUPTED)

@@ -21,7 +21,8 @@ import pytest
 from tests.cluster.slurm import CPUS, NODES, Cluster, Task, install, running
 from tests.conftest import file_hash, link_workflow, small_demo
 
-pytestmark = pytest.mark.cluster
+HOUR = 3600
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(HOUR)]
 
 LONG = {"epochs": 40, "save_every": 1}  # trainings that are interrupted
 SEGMENTORS = {
@@ -57,7 +58,7 @@ class Site:
             env=self.cluster.environment,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=HOUR,
         )
 
     @contextmanager
@@ -86,7 +87,6 @@ class Interrupted:
 
     before: dict[str, str]  # experiment -> hash of the weights of the unbroken training
     orphans: dict[str, str]  # jobs that ran on without their Snakemake: id -> rule
-    locked: str  # what a restart said
     second: dict[str, str]  # jobs of the restart
     said: dict[str, str]  # experiment -> log of its training
 
@@ -124,7 +124,6 @@ def interrupted(demo: Site) -> Interrupted:
         wait_until(lambda: all(state_of(model).exists() for model in models.values()))
         killed.kill()
     orphans = demo.cluster.active()
-    locked = demo.call(*targets).stderr
     assert demo.call("--unlock", *targets).returncode == 0
     with demo.controller(*targets) as restarted:
         wait_until(lambda: all("continues at" in log_of(model) for model in models.values()))
@@ -134,9 +133,9 @@ def interrupted(demo: Site) -> Interrupted:
         demo.cluster.call("scontrol", "requeue", jobs["requeue"])
         wait_until(lambda: "JobState=PENDING" in show(demo.cluster, jobs["requeue"]))
         demo.cluster.call("scontrol", "update", f"jobid={jobs['requeue']}", "StartTime=now")
-        assert restarted.wait(timeout=300) == 0, (demo.folder / "controller.log").read_text()
+        assert restarted.wait(timeout=HOUR) == 0, (demo.folder / "controller.log").read_text()
     said = {how: log_of(model) for how, model in models.items()}
-    return Interrupted(before, orphans, locked, second, said)
+    return Interrupted(before, orphans, second, said)
 
 
 def test_the_demo_runs_in_fewer_jobs_than_steps_and_all_succeed(demo: Site) -> None:
@@ -149,8 +148,8 @@ def test_the_demo_runs_in_fewer_jobs_than_steps_and_all_succeed(demo: Site) -> N
 def test_steps_that_need_a_gpu_have_one_each_on_both_nodes(demo: Site) -> None:
     on_gpu = {task for task in demo.cluster.tasks() if task.devices in ("0", "1")}
     assert {task.node for task in on_gpu} == set(NODES)
-    asked = re.findall(r"Comment=rule_(\w+?)_wildcards\S*.*TresPerJob=gres:gpu:1", shown(demo))
-    assert set(asked) == {
+    steps = re.findall(r"Comment=rule_(\w+?)_wildcards\S*.*TresPerJob=gres:gpu:1", shown(demo))
+    assert set(steps) == {
         "train_stage1",
         "select_maps",
         "train_affinity",
@@ -176,7 +175,6 @@ def test_jobs_outlive_a_killed_snakemake_and_end_when_the_next_one_starts(
     demo: Site, interrupted: Interrupted
 ) -> None:
     assert len(interrupted.orphans) == len(SEGMENTORS)
-    assert "--unlock" in interrupted.locked
     records = {job["JobId"]: job for job in demo.cluster.finished()}
     ends = [records[job]["EndTime"] for job in interrupted.orphans]
     starts = [re.search(r"StartTime=(\S+)", show(demo.cluster, job)) for job in interrupted.second]
@@ -203,6 +201,20 @@ def test_a_canceled_job_is_submitted_again_and_a_requeued_one_is_the_same_job(
     assert states[canceled] == "CANCELLED"
     assert states[requeued] == "COMPLETED"
     assert "Restarts=1" in show(demo.cluster, requeued)
+
+
+def test_a_job_that_is_tried_again_asks_for_more_memory_and_time(
+    demo: Site, interrupted: Interrupted
+) -> None:
+    canceled = only_job(interrupted.second, SEGMENTORS["scancel"])
+    same_rule = re.search(r"Comment=\S+", show(demo.cluster, canceled))
+    assert same_rule is not None
+    lines = [line for line in shown(demo).splitlines() if same_rule[0] in line.split()]
+    again = max(lines, key=lambda line: int(line.split()[0].removeprefix("JobId=")))
+    before = show(demo.cluster, canceled)
+    assert [asked(again, name) for name in ("mem", "minutes")] == [
+        2 * asked(before, name) for name in ("mem", "minutes")
+    ]
 
 
 def test_nothing_is_left_to_do_afterwards(demo: Site, interrupted: Interrupted) -> None:
@@ -238,7 +250,16 @@ def shown(site: Site) -> str:
     return site.cluster.call("scontrol", "--details", "--oneliner", "show", "jobs")
 
 
-def wait_until(ready: Callable[[], bool], seconds: float = 240) -> None:
+def asked(job: str, name: str) -> int:
+    """Megabytes of memory, or minutes, that a job asked for, as scontrol shows them."""
+    pattern = {"mem": r"MinMemoryNode=(\d+)M", "minutes": r"TimeLimit=(\d+:\d+):00"}[name]
+    found = re.search(pattern, job)
+    assert found is not None, job
+    hours, _, rest = found[1].rpartition(":")
+    return 60 * int(hours or 0) + int(rest)
+
+
+def wait_until(ready: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, "waited in vain"
