@@ -41,7 +41,7 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     killed = failures = 0
     while killed < arguments.kills:
-        if killed_after(folder, draw.uniform(0, seconds / 2)):
+        if killed_after(folder, draw.uniform(0, seconds / 4)):
             killed += 1
         else:
             failures += finished(folder)

@@ -39,6 +39,9 @@ def take_over(folder: Path) -> None:
     except BlockingIOError:
         fcntl.flock(lock, fcntl.LOCK_SH)
         return
+    except OSError as error:
+        log.warning("%s: %s; jobs of a run that was killed are not ended", path, error.strerror)
+        return
     jobs = left_over_jobs(folder)
     last_host = os.read(lock, 1000).decode().strip() or host
     if jobs and last_host != host:  # not every file system shows locks of another machine
