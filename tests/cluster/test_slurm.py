@@ -232,7 +232,9 @@ def state_of(model: Path) -> Path:
 
 
 def log_of(model: Path) -> str:
-    return (model.parent / "train_segmentor.log").read_text()
+    """What a training has said; Snakemake removes the log before it starts the job anew."""
+    log = model.parent / "train_segmentor.log"
+    return log.read_text() if log.exists() else ""
 
 
 def only_job(jobs: dict[str, str], experiment: str) -> str:
