@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tests.conftest import link_workflow, small_demo
@@ -28,7 +29,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=60, help="seconds before a kill")
     parser.add_argument("--folder", type=Path, default=Path("results/interruptions"))
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
@@ -37,11 +37,10 @@ def main() -> None:
     folder.mkdir(parents=True)
     link_workflow(folder)
     small_demo(folder)
-    unbroken(folder)
+    longest = unbroken(folder) / 4  # enough for any step, at the speed of this machine
     draw = random.Random(arguments.seed)
-    sys.exit(
-        interrupted(folder, [draw.uniform(0, arguments.longest) for _ in range(arguments.kills)])
-    )
+    moments = [draw.uniform(0, longest) for _ in range(arguments.kills)]
+    sys.exit(1 if interrupted(folder, moments) else 0)
 
 
 def interrupted(folder: Path, moments: list[float]) -> int:
@@ -56,11 +55,13 @@ def interrupted(folder: Path, moments: list[float]) -> int:
     return different + finished(folder)
 
 
-def unbroken(folder: Path) -> None:
-    """Make the results to compare with."""
+def unbroken(folder: Path) -> float:
+    """Make the results to compare with; the seconds that takes."""
+    started = time.monotonic()
     if not run_to_the_end(folder):
         sys.exit(f"the unbroken run failed: {folder / 'snakemake.log'}")
     (folder / "results").rename(folder / "unbroken")
+    return time.monotonic() - started
 
 
 def run_to_the_end(folder: Path) -> bool:

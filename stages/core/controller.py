@@ -1,7 +1,7 @@
 """What a Snakemake that was killed leaves on a SLURM cluster: jobs that still run.
 
 They would write the same files as the jobs of the next run, so that one ends them before it
-submits any. It can tell that they are nobody's by a lock on a file that every run in a folder
+submits any. It can tell that they are nobody's by a lock on a file that every run on a cluster
 holds while it lives, and that the system takes away from a process however it dies.
 """
 

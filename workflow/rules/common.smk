@@ -22,10 +22,11 @@ os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 onstart:
-    try:
-        take_over(Path.cwd())
-    except InputError as error:
-        raise WorkflowError(str(error))
+    if not workflow.local_exec:
+        try:
+            take_over(Path.cwd())
+        except InputError as error:
+            raise WorkflowError(str(error))
 
 
 RESULTS = config.get("results", str(configs.settings.results))
