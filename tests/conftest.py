@@ -28,9 +28,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Those that start a cluster are run alone: other runs of the workflow would change their timing.
     """
     wanted = bool(config.getoption("--cluster"))
-    clusters = [item for item in items if bool(item.get_closest_marker("cluster")) != wanted]
-    items[:] = [item for item in items if item not in clusters]
-    config.hook.pytest_deselected(items=clusters)
+    others = [item for item in items if bool(item.get_closest_marker("cluster")) != wanted]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
     if config.getoption("--slow") or "RISFLOW_PARITY" in os.environ:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
