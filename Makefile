@@ -4,8 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
+KILLS ?= 20
 
-.PHONY: demo test test-all lint bench seeds docs clean
+.PHONY: demo test test-all test-cluster lint bench seeds interruptions docs clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -17,6 +18,9 @@ test: $(READY)  ## the tests, two at a time
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
+
+test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
+	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -34,6 +38,9 @@ seeds: $(READY)  ## the demo on three seeds, as a table
 
 docs: $(READY)  ## the page of public files, from configs/downloads.yaml
 	$(BIN)/python docs/write_data.py > docs/data.md
+
+interruptions: $(READY)  ## the small demo, killed at KILLS random moments: the same results
+	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS)
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

@@ -19,10 +19,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--cluster", action="store_true", help="run the tests that start SLURM, alone")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves slow tests out, unless asked for, or unless RISFLOW_PARITY names cases to be run."""
+    """Leaves slow tests out, unless asked for, or unless RISFLOW_PARITY names cases to be run.
+
+    Those that start a cluster are run alone: other runs of the workflow would change their timing.
+    """
+    wanted = bool(config.getoption("--cluster"))
+    others = [item for item in items if bool(item.get_closest_marker("cluster")) != wanted]
+    items[:] = [item for item in items if item not in others]
+    config.hook.pytest_deselected(items=others)
     if config.getoption("--slow") or "RISFLOW_PARITY" in os.environ:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -89,10 +97,9 @@ def planned_rules(text: str) -> set[str]:
     return rules - {"demo"}
 
 
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The whole demo on 24 + 8 pictures, one epoch for each training."""
-    run = Toy(tmp_path_factory.mktemp("toy run"))
+def small_demo(folder: Path) -> Toy:
+    """The configs of the whole demo on 24 + 8 pictures, two short epochs for each training."""
+    run = Toy(folder)
     shutil.copytree(ROOT / "configs", run.configs)
     run.edit(
         "datasets/refshapes.yaml",
@@ -105,6 +112,19 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
         **{"stage1": brief, "affinity": brief, "segmentor": brief, "resources": one},
     )
     run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief)
+    return run
+
+
+def link_workflow(folder: Path) -> None:
+    """Make a folder from which Snakemake runs the workflow, with a state of its own."""
+    for name in ("Snakefile", "workflow", "profiles", "stages", "irnet", "data"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The small demo, finished."""
+    run = small_demo(tmp_path_factory.mktemp("toy run"))
     done = run.snakemake("demo")
     assert done.returncode == 0, done.stderr[-5000:]
     return run

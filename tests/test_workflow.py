@@ -183,20 +183,43 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
     command = _command(toy, finished)
     again = tmp_path / "model.safetensors"
     command[command.index("--model") + 1] = str(again)
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
-        deadline = time.monotonic() + 120
-        while (
-            not list(tmp_path.glob("*.state.pt"))
-            and running.poll() is None
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.005)
-        running.send_signal(signal.SIGKILL)
-    assert list(tmp_path.glob("*.state.pt")), "killed before the first state or after the end"
+    _killed_after_its_first_state(command, again)
     assert not again.exists()
     resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "continues at step" in resumed.stderr
     assert file_hash(again) == file_hash(finished)
+
+
+def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
+    toy: Toy, tmp_path: Path
+) -> None:
+    finished = toy.results / "refshapes_tris/stage1/model.safetensors"
+    command = _command(toy, finished)
+    again = tmp_path / "model.safetensors"
+    command[command.index("--model") + 1] = str(again)
+    state = _killed_after_its_first_state(command, again)
+    before = file_hash(state)
+    limit = state.stat().st_size // 2048  # kilobytes: half of it
+    limited = ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(command)}"]
+    full = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1] == f"error: {state}: File too large"
+    assert file_hash(state) == before
+    resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "continues at step" in resumed.stderr
+    assert file_hash(again) == file_hash(finished)
+
+
+def _killed_after_its_first_state(command: list[str], model: Path) -> Path:
+    """Start a training, and kill it as soon as it has saved a state; where that is."""
+    state = model.with_suffix(".state.pt")
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 300
+        while not state.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        running.send_signal(signal.SIGKILL)
+    assert state.exists(), "killed before the first state or after the end"
+    return state
 
 
 def _command(toy: Toy, output: Path) -> list[str]:

@@ -40,7 +40,8 @@ def main(run: Callable[..., None]) -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        sys.exit(f"error: {error.filename or ''}: {os.strerror(error.errno)}")
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{os.strerror(error.errno)}")
     except Interrupted as ended:
         log.error("%s", ended)
         sys.exit(ended.exit_code)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.core.resources import DEFAULT_RESOURCES, Resources, Step
+from stages.core.resources import Resources, Step
 from stages.core.section import (
     Count,
     Fraction,
@@ -278,12 +278,6 @@ class Experiment(Figures):
     def pseudo_masks_of(self) -> str | None:
         """The other experiment that the pseudo masks are taken from, if there is one."""
         return self.supervision.partition(":")[2] or None
-
-    def resource(self, step: Step, name: str) -> int:
-        """What the jobs of a step ask for: threads, gpu, mem_mb or runtime."""
-        known = [self.resources.get(step), self.resources.get("default"), DEFAULT_RESOURCES]
-        values = [getattr(resources, name) for resources in known if resources is not None]
-        return next(value for value in values if value is not None)
 
 
 class RemoteFile(Section):

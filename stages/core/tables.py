@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.core.errors import InputError
-from stages.core.files import replacing
+from stages.core.files import remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class TableWriter:
 
 def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> None:
     """Write rows of one of the table kinds above; nothing is left behind on failure."""
+    remove_abandoned(path)
     with replacing(path) as temporary:
         if isinstance(rows, pd.DataFrame):
             schema = SCHEMAS[kind]

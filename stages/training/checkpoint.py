@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.core.errors import InputError
-from stages.core.files import replacing
+from stages.core.files import remove_abandoned, replacing
 from stages.core.section import Section
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
     """Write tensors; `about` says what they are and is given back by `load_weights`."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    remove_abandoned(path)
     with replacing(path) as temporary:
         # One entry: the order of several is not the same from one writing to the next.
         save_file(tensors, temporary, metadata={"about": json.dumps(dict(about))})
@@ -51,6 +52,7 @@ def fingerprint(config: Section, files: Iterable[Path], *more: Section) -> str:
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a resume state: tensors, numbers and containers only."""
+    remove_abandoned(path)
     with replacing(path) as temporary:
         torch.save(state, temporary)
 

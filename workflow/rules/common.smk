@@ -8,9 +8,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from stages.core.controller import take_over
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
 from stages.core.launch import JOBS_PER_GPU
+from stages.core.resources import resource as resource_of_step
 
 try:
     configs = load_configs(Path(config.get("configs", "configs")))
@@ -21,6 +23,15 @@ except InputError as error:
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 os.environ[JOBS_PER_GPU] = str(configs.settings.jobs_per_gpu)
+
+
+onstart:
+    if not workflow.local_exec:
+        try:
+            take_over(Path.cwd())
+        except InputError as error:
+            raise WorkflowError(str(error))
+
 
 RESULTS = config.get("results", str(configs.settings.results))
 RUN = f"{RESULTS}/{{experiment}}"
@@ -53,8 +64,17 @@ def options(section):
 
 
 def resource(step, name):
-    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime."""
-    return lambda wildcards: experiment_of(wildcards).resource(step, name)
+    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime.
+
+    A job that failed asks for more memory and more time when it is tried again.
+    """
+
+    def asked(wildcards, attempt):
+        experiment = configs.experiments.get(wildcards.get("experiment"))
+        value = resource_of_step(step, name, experiment.resources if experiment else {})
+        return value * attempt if name in ("mem_mb", "runtime") else value
+
+    return asked
 
 
 def samples(wildcards):

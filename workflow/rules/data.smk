@@ -33,6 +33,11 @@ rule make_refshapes:
         f"{DATA}/source/make_refshapes.log",
     benchmark:
         f"{DATA}/source/make_refshapes.tsv"
+    threads: resource("make_refshapes", "threads")
+    resources:
+        gpu=resource("make_refshapes", "gpu"),
+        mem_mb=resource("make_refshapes", "mem_mb"),
+        runtime=resource("make_refshapes", "runtime"),
     params:
         config=lambda w: configs.datasets[w.dataset].refshapes.model_dump_json(),
         folder=lambda w, output: Path(output.instances).parent,
@@ -55,6 +60,11 @@ rule prepare:
         f"{DATA}/prepare.tsv"
     wildcard_constraints:
         dataset=one_of(name for name, d in configs.datasets.items() if d.source != "mix"),
+    threads: resource("prepare", "threads")
+    resources:
+        gpu=resource("prepare", "gpu"),
+        mem_mb=resource("prepare", "mem_mb"),
+        runtime=resource("prepare", "runtime"),
     params:
         config=dataset_options,
     shell:
@@ -79,6 +89,11 @@ rule mix:
         f"{DATA}/mix.tsv"
     wildcard_constraints:
         dataset=one_of(name for name, d in configs.datasets.items() if d.source == "mix"),
+    threads: resource("mix", "threads")
+    resources:
+        gpu=resource("mix", "gpu"),
+        mem_mb=resource("mix", "mem_mb"),
+        runtime=resource("mix", "runtime"),
     params:
         config=lambda w: configs.datasets[w.dataset].model_dump_json(),
     shell:
@@ -99,7 +114,11 @@ rule resize_images:
     wildcard_constraints:
         framing="squeezed|letterbox",
     priority: 1
-    threads: 8
+    threads: resource("resize_images", "threads")
+    resources:
+        gpu=resource("resize_images", "gpu"),
+        mem_mb=resource("resize_images", "mem_mb"),
+        runtime=resource("resize_images", "runtime"),
     shell:
         "python -m stages.resize_images --samples {input.samples:q} --images {output.images:q}"
         " --framing {wildcards.framing} --size {wildcards.size} --workers {threads} > {log:q} 2>&1"
@@ -117,6 +136,11 @@ rule encode_text:
     benchmark:
         f"{DATA}/text-{{clip}}.tsv"
     priority: 1
+    threads: resource("encode_text", "threads")
+    resources:
+        gpu=resource("encode_text", "gpu"),
+        mem_mb=resource("encode_text", "mem_mb"),
+        runtime=resource("encode_text", "runtime"),
     params:
         clip=lambda w: JUDGES[w.clip].model_dump_json(),
     shell:
@@ -145,9 +169,11 @@ rule pretrain_clip:
         f"{RESULTS}/small_clip/pretrain_clip.log",
     benchmark:
         f"{RESULTS}/small_clip/pretrain_clip.tsv"
-    threads: 2
+    threads: resource("pretrain_clip", "threads")
     resources:
-        gpu=1,
+        gpu=resource("pretrain_clip", "gpu"),
+        mem_mb=resource("pretrain_clip", "mem_mb"),
+        runtime=resource("pretrain_clip", "runtime"),
     params:
         config=PretrainClip().model_dump_json(),
         work=f"{RESULTS}/small_clip/work",

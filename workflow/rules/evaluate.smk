@@ -31,7 +31,9 @@ rule evaluate:
         f"{RUN}/metrics/{{what}}-{{split}}.tsv"
     wildcard_constraints:
         what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
+    threads: resource("evaluate", "threads")
     resources:
+        gpu=resource("evaluate", "gpu"),
         mem_mb=resource("evaluate", "mem_mb"),
         runtime=resource("evaluate", "runtime"),
     shell:

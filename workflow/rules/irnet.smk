@@ -19,6 +19,7 @@ rule make_labels:
     priority: 1
     threads: resource("make_labels", "threads")
     resources:
+        gpu=resource("make_labels", "gpu"),
         mem_mb=resource("make_labels", "mem_mb"),
         runtime=resource("make_labels", "runtime"),
     params:

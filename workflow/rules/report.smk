@@ -177,6 +177,11 @@ rule compare:
         ),
     log:
         f"{RESULTS}/comparisons/{{comparison}}.log",
+    threads: resource("compare", "threads")
+    resources:
+        gpu=resource("compare", "gpu"),
+        mem_mb=resource("compare", "mem_mb"),
+        runtime=resource("compare", "runtime"),
     params:
         figures=lambda w: Compared(
             experiments={
@@ -213,6 +218,11 @@ rule make_report:
         f"{RUN}/report.log",
     benchmark:
         f"{RUN}/report.tsv"
+    threads: resource("make_report", "threads")
+    resources:
+        gpu=resource("make_report", "gpu"),
+        mem_mb=resource("make_report", "mem_mb"),
+        runtime=resource("make_report", "runtime"),
     params:
         experiment=lambda w: experiment_of(w).model_dump_json(
             exclude={"resources"}, exclude_unset=True

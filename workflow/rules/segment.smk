@@ -90,6 +90,11 @@ rule import_checkpoint:
         f"{RESULTS}/{{imported}}/import_checkpoint.tsv"
     wildcard_constraints:
         imported=one_of(IMPORTED),
+    threads: resource("import_checkpoint", "threads")
+    resources:
+        gpu=resource("import_checkpoint", "gpu"),
+        mem_mb=resource("import_checkpoint", "mem_mb"),
+        runtime=resource("import_checkpoint", "runtime"),
     params:
         options=import_options,
     shell:

@@ -1,0 +1,136 @@
+"""The small demo, killed at random moments and started again: the same results come out.
+
+    python -m benchmarks.interruptions --kills 20 --seed 0
+
+Kills Snakemake and everything that it started, without a warning (SIGKILL), types what
+docs/workflow.md says, and compares every file with those of a run that nobody disturbed. A demo
+that finishes before all kills is compared, removed and begun again. Works in a folder of its own.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import link_workflow, small_demo
+
+SNAKEMAKE = [str(Path(sys.executable).parent / "snakemake")]
+ARGUMENTS = ["--cores", "2", "--config", "configs=configs", "results=results", "--", "demo"]
+NOT_COMPARED = {".log", ".tsv"}  # times and paths; of tensorboard/ the names too
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("results/interruptions"))
+    arguments = parser.parse_args()
+    folder = arguments.folder.resolve()
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    link_workflow(folder)
+    small_demo(folder)
+    longest = unbroken(folder) / 4  # enough for any step, at the speed of this machine
+    draw = random.Random(arguments.seed)
+    moments = [draw.uniform(0, longest) for _ in range(arguments.kills)]
+    sys.exit(1 if interrupted(folder, moments) else 0)
+
+
+def interrupted(folder: Path, moments: list[float]) -> int:
+    """Run the demo, killed after these seconds in turn; how many finished ones were different."""
+    different = 0
+    for seconds in moments:
+        while not killed_after(folder, seconds):
+            different += finished(folder)
+            shutil.rmtree(folder / "results")
+    if not run_to_the_end(folder):
+        sys.exit(f"the last run failed: {folder / 'snakemake.log'}")
+    return different + finished(folder)
+
+
+def unbroken(folder: Path) -> float:
+    """Make the results to compare with; the seconds that takes."""
+    started = time.monotonic()
+    if not run_to_the_end(folder):
+        sys.exit(f"the unbroken run failed: {folder / 'snakemake.log'}")
+    (folder / "results").rename(folder / "unbroken")
+    return time.monotonic() - started
+
+
+def run_to_the_end(folder: Path) -> bool:
+    unlock(folder)
+    with start(folder) as process:
+        return process.wait() == 0
+
+
+def killed_after(folder: Path, seconds: float) -> bool:
+    """Whether the demo still ran after so many seconds, and was killed; prints its steps."""
+    unlock(folder)
+    with start(folder) as process:
+        try:
+            code = process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            steps = sorted(running_steps(process.pid))
+            os.killpg(process.pid, signal.SIGKILL)
+            print(f"killed after {seconds:.1f} s in {', '.join(steps) or 'no step'}", flush=True)
+            return True
+    if code != 0:
+        sys.exit(f"the run after a kill failed: {folder / 'snakemake.log'}")
+    return False
+
+
+def unlock(folder: Path) -> None:
+    """What a user types after Snakemake was killed."""
+    command = [*SNAKEMAKE, "--unlock", *ARGUMENTS]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+
+def start(folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "snakemake.log").open("ab") as log:
+        return subprocess.Popen(
+            [*SNAKEMAKE, *ARGUMENTS], cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def running_steps(session: int) -> set[str]:
+    """The modules that the processes of a session run."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            after_name = (process / "stat").read_text().rpartition(")")[2].split()
+            words = (process / "cmdline").read_text().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(after_name[3]) == session and words[0].endswith("python") and words[1] == "-m":
+            found.add(words[2])
+    return found - {"snakemake"}
+
+
+def finished(folder: Path) -> bool:
+    """Compare with the unbroken run; whether anything differs."""
+    ours, theirs = hashes(folder / "results"), hashes(folder / "unbroken")
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            place = "differs" if name in ours and name in theirs else "is in one only"
+            print(f"{name} {place}", flush=True)
+    print(f"finished: {len(theirs)} files, {'DIFFERENT' if ours != theirs else 'the same'}")
+    return ours != theirs
+
+
+def hashes(results: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(results)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in results.rglob("*")
+        if path.is_file() and path.suffix not in NOT_COMPARED and "tensorboard" not in path.parts
+    }
+
+
+if __name__ == "__main__":
+    main()
