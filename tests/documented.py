@@ -35,7 +35,7 @@ class Documented(NamedTuple):
 
 
 def commands(program: str) -> list[Documented]:
-    """The commands of a program, once each; those that name a place to fill in (<name>, ...) left out."""
+    """The commands of a program, once each, without those that leave a place to fill in."""
     found = {each.words: each for path in (*PAGES, *COMMENTED) for each in _of_file(path)}
     return [each for each in found.values() if each.words[0] == program]
 
