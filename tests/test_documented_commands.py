@@ -16,7 +16,7 @@ from stages.core.experiments import load_configs
 from tests.documented import ROOT, Documented, commands
 
 CONFIGS = load_configs(ROOT / "configs")
-EXAMPLES = {"mine", "my_masks", "my_experiment"}  # of an own data set
+EXAMPLES = {"mine", "mine_masks", "my_masks", "my_experiment"}  # of an own data set
 TARGETS = {
     *("demo", "fetch_weights", "small_clip"),
     *(f"fetch_{name}" for name in CONFIGS.downloads),
