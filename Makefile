@@ -6,7 +6,7 @@ READY := .venv/ready
 PYTEST_OPTIONS ?=
 KILLS ?= 20
 
-.PHONY: demo test test-all test-cluster lint bench seeds interruptions clean
+.PHONY: demo test test-all test-cluster lint bench seeds docs interruptions clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -28,11 +28,16 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed, as ratios in one run
+bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 	$(BIN)/python -m benchmarks.walk
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.prepare
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
+
+docs: $(READY)  ## the page of public files, from configs/downloads.yaml
+	$(BIN)/python docs/write_data.py > docs/data.md
 
 interruptions: $(READY)  ## the small demo, killed at KILLS random moments: the same results
 	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS)

@@ -25,7 +25,7 @@ from stages.core.config import Labels
 from stages.core.errors import InputError
 from stages.core.masks import decode, encode
 from stages.core.tables import read_samples, write_table
-from stages.training.engine import Progress
+from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,18 @@ def run(samples: Path, maps: list[Path], labels: Path, config: Labels, workers: 
     images = mapped_images(read_samples(samples), maps)
     tasks = [Task(image, config) for image in images]
     progress = Progress("labels", 0, len(tasks))
-    rows: list[dict[str, Any]] = []
-    for number, labeled in enumerate(_labeled(tasks, workers), start=1):
-        rows += labeled
-        progress.update(number, {})
-    rows.sort(key=lambda row: row["object"])
-    write_table(labels, "labels", rows)
-    empty = sum(not decode(row["foreground"], row["height"], row["width"]).any() for row in rows)
-    if empty:
-        log.warning("%d of %d objects have no confident foreground", empty, len(rows))
+    empty: list[bool] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, labeled in enumerate(_labeled(tasks, workers), start=1):
+            yield from labeled
+            masks = [decode(row["foreground"], row["height"], row["width"]) for row in labeled]
+            empty.extend(not mask.any() for mask in masks)
+            progress.update(number, {})
+
+    write_table(labels, "labels", rows())
+    if any(empty):
+        log.warning("%d of %d objects have no confident foreground", sum(empty), len(empty))
 
 
 def label_image(task: Task) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ made once for each image; the official code makes them for each object.
 """
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stages.core.config import Propagation
 from stages.core.device import choose_device
 from stages.core.masks import encode
 from stages.core.tables import read_samples, write_table
-from stages.training.engine import Progress
+from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,19 @@ def run(samples: Path, maps: list[Path], model: Path, masks: Path, config: Propa
     network, trained = load_affinity(model)
     network.to(choose_device())
     progress = Progress("pseudo masks", 0, len(images))
-    rows: list[dict[str, Any]] = []
-    dead = 0
-    for number, image in enumerate(images, start=1):
-        found = propagate(network, trained.input_scale, image, config)
-        dead += sum(mask.dead for mask in found)
-        rows += [_row(target, mask) for target, mask in zip(image.objects, found, strict=True)]
-        progress.update(number, {})
-    rows.sort(key=lambda row: row["object"])
-    write_table(masks, "masks", rows)
-    if dead:
-        log.warning("%d of %d objects have no response at all: empty masks", dead, len(rows))
+    dead: list[bool] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, image in enumerate(images, start=1):
+            found = propagate(network, trained.input_scale, image, config)
+            dead.extend(mask.dead for mask in found)
+            for target, mask in zip(image.objects, found, strict=True):
+                yield _row(target, mask)
+            progress.update(number, {})
+
+    write_table(masks, "masks", rows())
+    if any(dead):
+        log.warning("%d of %d objects have no response at all: empty masks", sum(dead), len(dead))
 
 
 @torch.no_grad()

@@ -24,9 +24,11 @@ from stages.core.command import main
 from stages.core.config import Affinity
 from stages.core.device import choose_device
 from stages.core.errors import InputError
+from stages.core.processes import is_first_process
 from stages.core.tables import read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint, save_weights
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +48,13 @@ def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> Non
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about,
     )
+    if not is_first_process():
+        return
     network, _ = load_affinity(trained)
     network.displacement.mean.copy_(mean_displacement(network, table, config))
     save_weights(model, network.state_dict(), about)
     trained.unlink()
+    write_facts(model)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:

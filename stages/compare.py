@@ -1,26 +1,45 @@
-"""Scores of several experiments side by side: one table for each data set."""
+"""Several experiments side by side: scores of each data set, as a text and as a page with plots."""
 
 import logging
 from itertools import groupby
 from pathlib import Path
 
 from stages.core.command import main
-from stages.core.files import read_json, replacing
+from stages.core.config import Compared
+from stages.core.files import replacing
 from stages.reporting import table
+from stages.reporting.analysis import analyze
+from stages.reporting.breakdown import GROUP_COLORS
+from stages.reporting.page import write_page
+from stages.reporting.scored import by_split, read_scored
 
 log = logging.getLogger(__name__)
 
 
-def run(metrics: list[Path], scores: Path) -> None:
-    """`metrics` in the order of rows; those of one data set follow each other."""
-    entries = [read_json(path) for path in metrics]
-    blocks = []
-    for dataset, group in groupby(entries, key=lambda entry: str(entry["dataset"])):
-        text = table.text_table(list(group), table.label_in_comparison)
-        blocks.append(f"{dataset}\n\n{text}")
+def run(
+    name: str, metrics: list[Path], results: list[Path], figures: Compared, scores: Path, page: Path
+) -> None:
+    """`metrics` in the order of rows, `results` one for each; those of a data set are together."""
+    label, known = table.label_in_comparison, figures.experiments
+    blocks, texts = [], []
+    scored = read_scored(metrics, results)
+    for dataset, group in groupby(scored, key=lambda one: str(one.about["dataset"])):
+        members = list(group)
+        entries = [one.about for one in members]
+        texts.append(f"{dataset}\n\n{table.text_table(entries, label, known)}")
+        series = by_split(members, label, left_out=table.BASELINES)
+        blocks.append(
+            {
+                "dataset": dataset,
+                "columns": table.columns(entries),
+                "table": table.rows(entries, label, known),
+                "analyses": [analyze(split, tables) for split, tables in series.items()],
+            }
+        )
+    write_page(page, "comparison.html", name=name, blocks=blocks, group_colors=GROUP_COLORS)
     with replacing(scores) as temporary:
-        temporary.write_text("\n".join(blocks))
-    log.info("%d rows", len(entries))
+        temporary.write_text("\n".join(texts))
+    log.info("%d rows", len(scored))
 
 
 if __name__ == "__main__":

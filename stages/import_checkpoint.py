@@ -9,6 +9,7 @@ from stages.core.config import ClipSource
 from stages.core.segmentors import AnySegmentor
 from stages.models.saved import build_segmentor, describe
 from stages.training.checkpoint import save_weights
+from stages.training.facts import write_facts
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def run(checkpoint: Path, model: Path, config: AnySegmentor, clip: ClipSource) -
     segmentor = build_segmentor(config, clip, pretrained=False)
     load_exactly(segmentor, state, checkpoint)
     save_weights(model, segmentor.state_dict(), describe(config.model, config, clip))
+    write_facts(model)
     log.info("%s: %d weights of %s", model, len(state), config.model)
 
 

@@ -28,7 +28,7 @@ def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
         mixed, dropped = drop_evaluated(mixed)
         log.info("left out of train: %d objects of images that are evaluated on", dropped)
     write_samples(samples.parent, mixed)
-    write_json(samples, {"splits": count_samples(mixed), "left_out": 0})
+    write_json(samples, {"splits": count_samples(samples.parent), "left_out": 0})
 
 
 def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:

@@ -14,6 +14,7 @@ from stages.core.config import ClipSource, Evaluation
 from stages.core.device import autocast, choose_device
 from stages.core.errors import InputError
 from stages.core.masks import encode
+from stages.core.shards import take_shard
 from stages.core.tables import read_samples, write_table
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.framing import FRAMINGS
@@ -34,8 +35,12 @@ def run(
     image_size: int = 320,
     shard: int = 0,
     shards: int = 1,
+    images: Path | None = None,
 ) -> None:
-    """`model` is what a training step wrote; without it, `clip` is used as it is."""
+    """`model` is what a training step wrote; without it, `clip` is used as it is.
+
+    `images` are those of resize_images; without them they are decoded here.
+    """
     if model is not None:
         saved = load_model(model)
     elif clip is not None:
@@ -45,9 +50,11 @@ def run(
     device = choose_device()
     predictor: Any = frozen(saved.model).to(device)
     framing = FRAMINGS[predictor.framing]
-    part = read_samples(samples).split(split).shard(shard, shards)
+    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     tokenizer = load_model_tokenizer(saved.config, saved.clip)
-    data = ReferringDataset(part, tokenizer, saved.image_size, framing=predictor.framing)
+    data = ReferringDataset(
+        part, tokenizer, saved.image_size, framing=predictor.framing, images=images
+    )
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:

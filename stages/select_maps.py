@@ -17,6 +17,7 @@ from stages.backbones.clip import frozen, load_clip
 from stages.core.command import main
 from stages.core.config import ClipSource, Prms
 from stages.core.device import autocast, choose_device
+from stages.core.shards import take_shard
 from stages.core.tables import ResponseMap, map_row, read_samples, write_table
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.text import load_tokenizer
@@ -37,14 +38,16 @@ def run(
     split: str = "train",
     shard: int = 0,
     shards: int = 1,
+    images: Path | None = None,
 ) -> None:
+    """`images` are those of resize_images; without them they are decoded here."""
     device = choose_device()
     saved = load_stage1(model)
     stage1 = frozen(saved.model).to(device)
     critic = frozen(load_clip(judge)).to(device)
     texts = load_weights(features)[0]["text"].to(device)
-    part = read_samples(samples).split(split).shard(shard, shards)
-    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size)
+    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
+    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size, images=images)
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:

@@ -15,12 +15,21 @@ from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 
 def run(
-    samples: Path, model: Path, config: AnySegmentor, clip: ClipSource, masks: Sequence[Path] = ()
+    samples: Path,
+    model: Path,
+    config: AnySegmentor,
+    clip: ClipSource,
+    masks: Sequence[Path] = (),
+    images: Path | None = None,
 ) -> None:
-    """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned."""
+    """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned.
+
+    `images` are those of resize_images; without them they are decoded here.
+    """
     torch.manual_seed(config.seed)  # of the new layers
     segmentor = build_segmentor(config, clip)
     train = read_samples(samples).split("train")
@@ -32,6 +41,7 @@ def run(
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
+        images=images,
     )
     fit(
         segmentor,
@@ -43,6 +53,7 @@ def run(
         ),
         about=describe(config.model, config, clip),
     )
+    write_facts(model)
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

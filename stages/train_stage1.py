@@ -14,11 +14,19 @@ from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1
 from stages.training.checkpoint import fingerprint, load_weights
 from stages.training.engine import fit
+from stages.training.facts import write_facts
 
 
 def run(
-    samples: Path, features: Path, model: Path, config: Stage1, clip: ClipSource, judge: ClipSource
+    samples: Path,
+    features: Path,
+    model: Path,
+    config: Stage1,
+    clip: ClipSource,
+    judge: ClipSource,
+    images: Path | None = None,
 ) -> None:
+    """`images` are those of resize_images; without them they are decoded here."""
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
     data = ReferringDataset(
@@ -28,6 +36,7 @@ def run(
         seed=config.seed,
         negatives=config.negatives if config.weight_negatives else 0,
         share_images=False,
+        images=images,
     )
     trainable = Stage1Trainer(config, TrisStage1(config, load_clip(clip)), load_clip(judge), texts)
     files = [*sample_files(samples), features, *clip.files, *judge.files]
@@ -39,6 +48,7 @@ def run(
         fingerprint=fingerprint(config, files, clip, judge),
         about=describe(STAGE1, config, clip),
     )
+    write_facts(model)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,15 @@ def test_a_command_line_is_made_from_the_signature(tmp_path: Path) -> None:
         assert parsed.workers == 2
 
 
+def optional(model: Path | None = None, images: Path | None = None) -> None:
+    """A step of things that there may be none of."""
+
+
+def test_what_there_may_be_none_of_can_be_given_without_a_value() -> None:
+    arguments = parser(optional).parse_args(["--images", "--model", "m.safetensors"])
+    assert (arguments.model, arguments.images) == (Path("m.safetensors"), None)
+
+
 def test_a_wrong_option_on_the_command_line_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parser(step).parse_args(["--samples", "a", "--masks", "b", "--config", '{"iteration": 3}'])
@@ -155,3 +164,10 @@ def test_a_wrong_option_on_the_command_line_is_told(capsys: pytest.CaptureFixtur
 def test_sections_survive_being_written_as_json() -> None:
     section = Stage1(epochs=3, clip_norm=0.5)
     assert parse_section(Stage1, section.model_dump_json()) == section
+
+
+def test_every_row_of_a_published_table_says_what_it_should_reach() -> None:
+    for name, experiment in load_configs(CONFIGS).experiments.items():
+        assert set(experiment.published) <= set(experiment.evaluation.splits), name
+        assert set(experiment.expected) <= set(experiment.evaluation.splits), name
+        assert bool(experiment.published) != experiment.dataset.startswith("refshapes"), name

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
 from stages.core.config import Training
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Interrupted
 from stages.training import engine
 from tests.conftest import file_hash
 
@@ -24,16 +25,17 @@ CONFIG = Training(
     learning_rate=0.1,
     backbone_learning_rate=0.1,
     save_every=1,
+    precision="float32",
 )
 
 
 class Points:
     """y = 2x + 1, with noise that differs from epoch to epoch."""
 
-    def __init__(self, fatal_step: int | None = None) -> None:
+    def __init__(self, fatal_step: int | None = None, fatal_signal: int = signal.SIGKILL) -> None:
         self.groups = np.arange(10) // 2
         self.seen: list[tuple[int, int]] = []
-        self.fatal_step = fatal_step
+        self.fatal_step, self.fatal_signal = fatal_step, fatal_signal
         self.collated = 0
 
     def __len__(self) -> int:
@@ -47,7 +49,7 @@ class Points:
     def collate(self, items: list[Any]) -> dict[str, Tensor]:
         self.collated += 1
         if self.collated == self.fatal_step:
-            signal.raise_signal(signal.SIGKILL)
+            signal.raise_signal(self.fatal_signal)
         x, y = torch.tensor(items, dtype=torch.float32).T
         return {"x": x[:, None], "y": y[:, None]}
 
@@ -93,6 +95,15 @@ def test_a_training_lowers_its_loss_and_leaves_no_state(tmp_path: Path) -> None:
     }
 
 
+def test_tensorboard_shows_losses_learning_rate_and_throughput(tmp_path: Path) -> None:
+    train(tmp_path)
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    names = ["loss", "error", "learning_rate", "items_per_second"]
+    assert board.Tags()["scalars"] == [f"train/{name}" for name in names]
+    assert board.Scalars("train/items_per_second")[0].value > 0
+
+
 def test_an_epoch_sees_every_item_once_in_an_order_of_its_own(tmp_path: Path) -> None:
     data = Points()
     train(tmp_path, data=data)
@@ -132,6 +143,61 @@ def test_a_killed_training_continues_to_the_same_weights_bit_for_bit(
     assert file_hash(resumed) == file_hash(unbroken)
     first, second = ((p.parent / "losses.json").read_text() for p in (resumed, unbroken))
     assert first == second
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_training_after_its_step_with_the_state_saved(
+    tmp_path: Path, number: int
+) -> None:
+    config = CONFIG.model_copy(update={"save_every": 1000})
+    unbroken = train(tmp_path / "unbroken", config)
+    broken = tmp_path / "broken"
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises(Interrupted, match="saved at step 5 of 9") as ended:
+        train(broken, config, Points(5, number))
+    assert ended.value.exit_code == 128 + number
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert file_hash(train(broken, config)) == file_hash(unbroken)
+
+
+class OnSmallGpu(Line):
+    """Has no memory for more than `most` items at a time; no dropout."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.0)
+        self.most = most
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        if len(batch["x"]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB")
+        return super().forward(batch)
+
+
+def test_what_does_not_fit_is_done_in_parts_with_the_same_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results = []
+    for most in (4, 1):
+        output = tmp_path / str(most) / "model.safetensors"
+        config = CONFIG.model_copy(update={"optimizer": "sgd"})
+        engine.fit(OnSmallGpu(most), Points(), config, output=output, fingerprint="", about={})
+        results.append(load_file(output))
+    assert torch.allclose(results[0]["line.weight"], results[1]["line.weight"], atol=1e-6)
+    told = [record.message for record in caplog.records if "out of memory" in record.message]
+    assert ["in 2 parts" in told[0], "in 4 parts" in told[1], len(told)] == [True, True, 2]
+
+
+def test_an_item_that_does_not_fit_alone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="out of memory; needed: smaller images"):
+        engine.fit(
+            OnSmallGpu(0),
+            Points(),
+            CONFIG,
+            output=tmp_path / "model.safetensors",
+            fingerprint="",
+            about={},
+        )
 
 
 def test_a_state_of_other_options_is_not_used(

@@ -78,7 +78,9 @@ def server() -> Iterator[Server]:
 
 
 def get(folder: Path, *urls: str, **options: Any) -> Path:
-    file = RemoteFile(path=Path("some/file.bin"), urls=urls, **options)
+    file = RemoteFile(
+        path=Path("some/file.bin"), source="here", license="MIT", urls=urls, **options
+    )
     download.fetch(file, folder, pause=0.01)
     assert not list((folder / "some").glob(".*")), "nothing is left beside the file"
     return folder / "some/file.bin"
@@ -168,6 +170,8 @@ def test_an_archive_is_unpacked_and_removed(server: Server, tmp_path: Path) -> N
     file = RemoteFile(
         path=Path("refer/refcoco.zip"),
         urls=(url,),
+        source="here",
+        license="MIT",
         unpack=Path("refer"),
         gives=(Path("refer/refcoco/refs(unc).p"),),
     )

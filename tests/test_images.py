@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.core.errors import InputError
-from stages.data.images import ORIENTATION, read_image, upright_size
+from stages.data.checks import ORIENTATION, upright_size
+from stages.data.images import read_image
 
 WIDTH, HEIGHT = 12, 8
 LOSSY = 12  # of 255, of smooth pictures

@@ -19,6 +19,7 @@ from stages.core.config import DatasetConfig, RefShapes
 from stages.core.errors import InputError
 from stages.core.masks import decode
 from stages.core.tables import Samples, read_samples
+from tests.conftest import file_hash
 
 WIDTH, HEIGHT = 40, 30
 SQUARE = [10.0, 5.0, 20.0, 5.0, 20.0, 15.0, 10.0, 15.0]
@@ -118,6 +119,38 @@ def test_the_same_rows_in_another_format_give_the_same_samples(folder: Path, end
     pd.testing.assert_frame_equal(found.expressions, expected.expressions)
 
 
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_rows_of_an_object_need_not_be_neighbors(folder: Path, ending: str) -> None:
+    """Objects are in the order of their first rows, and so are the expressions of each."""
+    rows = [
+        {"image": "b.png", "expression": "first", "object": "x"},
+        {"image": "a.jpg", "expression": "second", "object": "x"},
+        {"image": "b.png", "expression": "third", "object": "y"},
+        {"image": "b.png", "expression": "fourth", "object": "x"},
+        {"image": "a.jpg", "expression": "fifth", "object": "x"},
+    ]
+    table = folder / f"mine{ending}"
+    if ending == ".csv":
+        pd.DataFrame(rows).to_csv(table, index=False)
+    elif ending == ".jsonl":
+        pd.DataFrame(rows).to_json(table, orient="records", lines=True)
+    else:
+        pd.DataFrame(rows).to_parquet(table, row_group_size=2)
+    samples = prepare_source(folder, source="table", annotations=table, images=folder)
+    assert samples.images.file.tolist() == [(folder / n).as_posix() for n in ("b.png", "a.jpg")]
+    assert samples.objects.name.tolist() == ["x", "x", "y"]
+    assert samples.objects.image.tolist() == [0, 1, 0]
+    assert samples.expressions.object.tolist() == [0, 0, 1, 1, 2]
+    assert samples.expressions.text.tolist() == ["first", "fourth", "second", "fifth", "third"]
+
+
+def test_an_image_gets_its_number_from_the_first_object_that_is_right(folder: Path) -> None:
+    rows = [{"image": "a.jpg", "expression": " "}, *GOOD[2:], GOOD[0]]
+    samples = prepare_table(folder, rows, on_bad_row="drop")
+    assert samples.images.file.tolist() == [(folder / n).as_posix() for n in ("b.png", "a.jpg")]
+    assert samples.objects.image.tolist() == [0, 1]
+
+
 def test_without_object_and_mask_each_row_is_an_object_of_train(folder: Path) -> None:
     rows = [{"image": "a.jpg", "expression": text} for text in ("cup", "dog")]
     samples = prepare_table(folder, rows)
@@ -213,6 +246,36 @@ def test_at_most_twenty_findings_are_shown_and_the_rest_counted(folder: Path) ->
     assert len(lines) == 22 and lines[-1] == "... and 10 more"
 
 
+def test_findings_are_told_in_the_order_of_objects(folder: Path) -> None:
+    bad = ["", "no.jpg", "x" * 1001, "a.jpg"]
+    rows = [
+        {"image": "no.jpg" if text == "no.jpg" else "a.jpg", "expression": text, "object": text[:1]}
+        for text in bad
+    ]
+    rows.insert(2, {"image": "a.jpg", "expression": "a.jpg", "object": "a"})
+    with pytest.raises(InputError) as caught:
+        prepare_table(folder, rows)
+    places = [re.search(r"csv:(\d+): ", line) for line in str(caught.value).splitlines()[1:]]
+    assert [int(place[1]) for place in places if place] == [2, 3, 6, 5]
+
+
+def test_an_error_leaves_nothing_behind_and_what_was_there_stays(folder: Path) -> None:
+    prepare_table(folder, GOOD)
+    before = {path: file_hash(path) for path in (folder / "out").iterdir()}
+    with pytest.raises(InputError):
+        prepare_table(folder, [*GOOD, {"image": "no.jpg", "expression": "x"}])
+    assert {path: file_hash(path) for path in (folder / "out").iterdir()} == before
+
+
+def test_half_a_character_is_a_finding(folder: Path) -> None:
+    table = folder / "mine.jsonl"
+    rows = [*GOOD, {"image": "a.jpg", "expression": "\ud83d"}]
+    rows.append({"image": "a.jpg", "expression": "x", "split": "\ud83d"})
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"(?s)jsonl:4: half of a .*jsonl:5: half of a character"):
+        prepare_source(folder, source="table", annotations=table, images=folder)
+
+
 def test_if_no_row_is_left_that_is_an_error_even_when_dropping(folder: Path) -> None:
     with pytest.raises(InputError, match="no object is left"):
         prepare_table(folder, [{"image": "no.jpg", "expression": "x"}], on_bad_row="drop")
@@ -305,6 +368,25 @@ def test_a_bad_ref_is_told_and_can_be_dropped(folder: Path, name: str) -> None:
     assert prepare_refer(folder, data, on_bad_row="drop").objects.name.tolist() == ["70"]
 
 
+@pytest.mark.parametrize("kind", [int, str])
+def test_ids_may_be_numbers_or_texts(folder: Path, kind: type) -> None:
+    data = refer_data()
+    for image in data["images"]:
+        image["id"] = kind(image["id"])
+    for annotation in data["annotations"]:
+        annotation.update(id=kind(annotation["id"]), image_id=kind(annotation["image_id"]))
+    for ref in data["refs"]:
+        ref.update({name: kind(ref[name]) for name in ("ref_id", "ann_id", "image_id")})
+    assert prepare_refer(folder, data).objects.name.tolist() == ["70", "71"]
+
+
+def test_the_number_1_and_the_text_1_are_two_ids(folder: Path) -> None:
+    data = refer_data()
+    data["refs"][1]["ann_id"] = "6"
+    with pytest.raises(InputError, match="ref 71: nothing under '6'; needed in the ref or in"):
+        prepare_refer(folder, data)
+
+
 def test_an_image_of_another_size_than_annotated_is_told(folder: Path) -> None:
     data = refer_data()
     data["images"][0]["width"] = 99
@@ -329,6 +411,28 @@ def test_grefcoco_groups_are_unions_and_nothing_is_an_empty_mask(folder: Path) -
     assert len(group.boxes) == 2 and not group.no_target
     assert nothing.no_target and len(nothing.boxes) == 0
     assert not decode(nothing["mask"], HEIGHT, WIDTH).any()
+
+
+MOVED = [value + 2 for value in SQUARE]
+COLUMN = {"size": [HEIGHT, WIDTH], "counts": [5, 10, HEIGHT * WIDTH - 15]}  # rows 5 to 14 of 0
+SEGMENTATIONS: dict[str, tuple[Any, int, int]] = {  # the pixels of the union, and of the official
+    "polygon": ([SQUARE], 100, 100),
+    "polygons that overlap": ([SQUARE, MOVED], 100 + 100 - 64, 100 + 100 - 2 * 64),
+    "run lengths": (COLUMN, 10, 10),
+    "compressed run lengths": ({**COLUMN, "counts": "5:QU1"}, 10, 10),
+    "a list of run lengths": ([COLUMN], 10, 10),
+}
+
+
+@pytest.mark.parametrize("name", SEGMENTATIONS)
+def test_a_mask_has_the_pixels_that_are_annotated(folder: Path, name: str) -> None:
+    segmentation, union, official = SEGMENTATIONS[name]
+    data = refer_data()
+    data["annotations"][0].update(segmentation=segmentation, iscrowd=int(name == "run lengths"))
+    for overlap, pixels in {"union": union, "official": official}.items():
+        samples = prepare_refer(folder, data, overlap=overlap)
+        assert decode(samples.objects["mask"][0], HEIGHT, WIDTH).sum() == pixels
+        assert samples.expressions.text.tolist() == 2 * ["the red cup", "left cup"]
 
 
 def test_crowds_are_left_out_of_a_group(folder: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from stages.core.errors import InputError
 from stages.core.masks import encode
 from stages.core.tables import in_split
-from stages.data.refer import read_instances, read_refs, segmentation_mask
+from stages.data.refer import open_instances, read_refs
+from stages.data.segmentation import Overlap, object_run_lengths, segmentation_mask
 
 SQUARE = [2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]
 SHIFTED = [4.0, 4.0, 8.0, 4.0, 8.0, 8.0, 4.0, 8.0]
@@ -33,7 +34,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
     refs, trace = tmp_path / "refs(unc).p", tmp_path / "trace"
     refs.write_bytes(pickle.dumps([{"ref_id": Hostile(trace)}], protocol=protocol))
     with pytest.raises(InputError, match=r"refs\(unc\)\.p: cannot be read"):
-        read_refs(refs)
+        list(read_refs(refs))
     assert not trace.exists()
 
 
@@ -49,20 +50,20 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
 def test_a_pickle_that_asks_for_any_function_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "refs.p").write_bytes(text)
     with pytest.raises(InputError, match="it asks for"):
-        read_refs(tmp_path / "refs.p")
+        list(read_refs(tmp_path / "refs.p"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1] * 99)[:40]])
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "refs.p").write_bytes(content)
     with pytest.raises(InputError, match=r"refs\.p: cannot be read"):
-        read_refs(tmp_path / "refs.p")
+        list(read_refs(tmp_path / "refs.p"))
 
 
 def test_something_else_than_a_list_of_refs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "refs.p").write_bytes(pickle.dumps({"refs": []}))
     with pytest.raises(InputError, match="holds dict"):
-        read_refs(tmp_path / "refs.p")
+        list(read_refs(tmp_path / "refs.p"))
 
 
 def test_a_pickle_of_python_2_is_read_with_its_texts_and_long_numbers(tmp_path: Path) -> None:
@@ -72,14 +73,14 @@ def test_a_pickle_of_python_2_is_read_with_its_texts_and_long_numbers(tmp_path: 
         b"c__builtin__\nset\np6\n((lp7\nI1\natp8\nRp9\nsa."
     )
     (tmp_path / "refs.p").write_bytes(content)
-    assert read_refs(tmp_path / "refs.p") == [{"ref_id": 5, "sent": "café", "ids": {1}}]
+    assert list(read_refs(tmp_path / "refs.p")) == [{"ref_id": 5, "sent": "café", "ids": {1}}]
 
 
 def test_plain_refs_are_read_whatever_the_protocol(tmp_path: Path) -> None:
     refs = [{"ref_id": 1, "box": [1.5, 2.0], "sentences": [{"sent": "a dog", "none": None}]}]
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         (tmp_path / "refs.p").write_bytes(pickle.dumps(refs, protocol=protocol))
-        assert read_refs(tmp_path / "refs.p") == refs
+        assert list(read_refs(tmp_path / "refs.p")) == refs
 
 
 def test_splits_match_by_the_official_rules() -> None:
@@ -107,6 +108,19 @@ def test_polygons_and_run_lengths_of_all_kinds_give_the_same_mask() -> None:
         np.testing.assert_array_equal(segmentation_mask(segmentation, 10, 12), polygon)
 
 
+@pytest.mark.parametrize("overlap", ["union", "official"])
+def test_joined_run_lengths_are_those_of_the_drawn_masks(overlap: Overlap) -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        corners = draw.uniform(-6, 30, (3, 8)).round(1).tolist()  # some lie outside
+        objects = [corners[:2], corners[2:], {"size": [20, 25], "counts": [100, 7, 393]}]
+        drawn = [segmentation_mask(one, 20, 25, overlap) for one in objects]
+        for count in (1, 2, 3):
+            union = np.any(drawn[:count], axis=0)
+            found = object_run_lengths(objects[:count], 20, 25, overlap)
+            assert found == (encode(union) if union.any() else None)
+
+
 def test_polygons_of_fewer_than_three_corners_hold_nothing() -> None:
     assert not segmentation_mask([[1.0, 1.0, 5.0, 5.0]], 8, 8).any()
     assert not segmentation_mask([], 8, 8).any()
@@ -127,15 +141,17 @@ def test_run_lengths_of_another_size_are_refused() -> None:
 def test_instances_need_their_parts_and_unique_ids(tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text("{}")
-    with pytest.raises(InputError, match="needed images, annotations and categories"):
-        read_instances(path)
+    opened = open_instances(path, tmp_path)
+    with pytest.raises(InputError, match="needed images, annotations and categories"), opened:
+        pass
     twice = [{"id": 1}, {"id": 1}]
     path.write_text(json.dumps({"images": twice, "annotations": [], "categories": []}))
-    with pytest.raises(InputError, match="1 repeated ids in images"):
-        read_instances(path)
+    opened = open_instances(path, tmp_path)
+    with pytest.raises(InputError, match="1 repeated ids in images"), opened:
+        pass
 
 
 def test_ordered_dictionaries_are_not_plain(tmp_path: Path) -> None:
     (tmp_path / "refs.p").write_bytes(pickle.dumps([OrderedDict(ref_id=1)]))
     with pytest.raises(InputError, match=r"collections\.OrderedDict"):
-        read_refs(tmp_path / "refs.p")
+        list(read_refs(tmp_path / "refs.p"))

@@ -11,7 +11,8 @@ import pytest
 
 from stages import make_refshapes
 from stages.core.config import RefShapes
-from stages.data.refer import read_refs, segmentation_mask
+from stages.data.refer import read_refs
+from stages.data.segmentation import segmentation_mask
 from stages.data.shapes import drawing, words
 from stages.data.shapes.expressions import AXES, SUBSETS, Speaker
 from stages.data.shapes.scene import Item, draw_items
@@ -154,7 +155,7 @@ def test_the_vocabulary_holds_every_word_that_is_said(scenes: Scenes) -> None:
 
 def test_generalized_refs_name_groups_and_nothing(tmp_path: Path) -> None:
     make_refshapes.run(tmp_path, SMALL.model_copy(update={"generalized": True}))
-    refs = read_refs(tmp_path / "grefs(unc).json")
+    refs = list(read_refs(tmp_path / "grefs(unc).json"))
     empty = [ref for ref in refs if ref["no_target"]]
     assert empty and all(ref["ann_id"] == [-1] for ref in empty)
     assert any(len(ref["ann_id"]) > 1 for ref in refs)

@@ -1,6 +1,59 @@
-"""The parts of the page."""
+"""The pages, and the parts that they are made of."""
 
-from stages.reporting.curves import loss_curve
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import compare, evaluate, make_refshapes, prepare, report
+from stages.core.config import (
+    Compared,
+    DatasetConfig,
+    Evaluation,
+    Experiment,
+    Figures,
+    RefShapes,
+)
+from stages.core.errors import InputError
+from stages.core.files import read_json, write_json
+from stages.core.masks import decode, encode
+from stages.core.tables import read_samples, write_table
+from stages.reporting import table
+from stages.reporting.breakdown import AREAS, WORDS, bin_names, bins, breakdowns
+from stages.reporting.curves import loss_curve, precision_curve
+from stages.reporting.pipeline import Pipeline, PipelineStep, duration, fact_rows, place, step_rows
+from stages.reporting.plots import line_styles
+from stages.training.facts import write_facts
+from tests.conftest import file_hash
+
+SCORES = {"mean_iou": 0.5, "mean_iou_low": 0.4, "mean_iou_high": 0.625, "overall_iou": 0.25}
+
+
+def entry(experiment: str, what: str, dataset: str = "shapes", **scores: Any) -> dict[str, Any]:
+    about = {"experiment": experiment, "dataset": dataset, "what": what, "split": "val"}
+    return {**about, "scores": {**SCORES, **scores}, "groups": {}}
+
+
+def expressions(ious: list[float], **columns: Any) -> pd.DataFrame:
+    """Scored expressions, an image each, of two words on a tenth of it."""
+    count = len(ious)
+    rows = {
+        "expression": range(count),
+        "image": range(count),
+        "kind": [None] * count,
+        "words": [2] * count,
+        "area": [0.1] * count,
+        "iou": ious,
+        "no_target": [False] * count,
+        "group": ["right"] * count,
+    }
+    return pd.DataFrame({**rows, **columns})
+
+
+# ------------------------------------------------------------------------------------- curves
 
 
 def test_the_same_losses_give_the_same_curve() -> None:
@@ -11,3 +64,234 @@ def test_the_same_losses_give_the_same_curve() -> None:
     curve = loss_curve("training", history)
     assert curve == loss_curve("training", history)
     assert curve.startswith("<svg") and "mask" in curve
+
+
+def test_a_precision_curve_names_its_lines_and_units() -> None:
+    curve = precision_curve("all", {"one": [0.2, 0.9], "other": [0.5, 0.5]})
+    for text in ("one", "other", "IoU threshold", "(%)"):
+        assert f">{text}" in curve or f"{text}<" in curve
+
+
+def test_lines_differ_in_color_marker_or_dash() -> None:
+    styles = line_styles(str(number) for number in range(20)).values()
+    assert len({tuple(style.values()) for style in styles}) == 20
+
+
+# ---------------------------------------------------------------------------------- breakdown
+
+
+def test_bins_are_named_by_what_is_in_them() -> None:
+    assert bin_names(WORDS) == ["1", "2", "3", "4", "5–6", "7–9", "10–14", "15 or more"]  # noqa: RUF001
+    assert bins(pd.Series([1, 4, 6, 7, 99]), WORDS) == ["1", "4", "5–6", "7–9", "15 or more"]  # noqa: RUF001
+    found = bins(pd.Series([0.0, 0.99, 1.0, 60.0]), AREAS, whole=False)
+    assert found == ["0–1", "0–1", "1–2", "40 or more"]  # noqa: RUF001
+
+
+def test_expressions_are_counted_by_kind_length_and_size() -> None:
+    rows = expressions(
+        [0.1, 0.2, 0.3, 1.0],
+        kind=["place", "place", "place", "nothing"],
+        words=[1, 3, 3, 3],
+        area=[0.03, 0.03, 0.3, 0.0],
+        no_target=[False, False, False, True],
+    )
+    kind, length, size = breakdowns({"it": rows}, line_styles(["it"]))
+    assert [counted(plot) for plot in (kind, length, size)] == [[1, 3], [1, 3], [2, 1]]
+
+
+def test_expressions_without_a_kind_are_not_shown_by_kind() -> None:
+    assert len(breakdowns({"it": expressions([0.1, 0.2])}, line_styles(["it"]))) == 2
+
+
+def counted(plot: str) -> list[int]:
+    return [int(count) for count in re.findall(r"n = (\d+)<", plot)]
+
+
+# -------------------------------------------------------------------------------------- table
+
+
+def test_figures_follow_the_score_that_they_are_of() -> None:
+    figures = Figures(
+        published={"val": {"mean_iou": 70.47}, "test": {"mean_iou": 1}},
+        expected={"val": {"mean_iou": (49, 51), "overall_iou": (25, 26)}},
+    )
+    entries = [entry("it", "center_box"), entry("it", "segmentor")]
+    rows = table.rows(entries, table.label_in_comparison, {"it": figures})
+    assert [(row.name, row.cells[:3]) for row in rows] == [
+        ("center box", ["50.0", "40.0-62.5", "25.0"]),
+        ("it", ["50.0", "40.0-62.5", "25.0"]),
+        ("published", ["70.5", "", ""]),
+        ("expected, reached", ["49.0-51.0", "", "25.0-26.0"]),
+    ]
+    far = {"it": Figures(expected={"val": {"mean_iou": (49, 51), "hit": (1, 2)}})}
+    assert table.rows(entries, table.label_in_comparison, far)[-1].name == "expected, missed"
+
+
+def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) -> None:
+    generalized = {"g_iou": 0.75, "n_acc": None, "precision_70": 1.0}
+    rows = [
+        entry("a", "center_box"),
+        entry("a", "segmentor"),
+        entry("b", "segmentor", "general", generalized=generalized),
+    ]
+    metrics = [tmp_path / f"{number}.json" for number in range(len(rows))]
+    results = [path.with_suffix(".parquet") for path in metrics]
+    for path, scores, found in zip(metrics, rows, results, strict=True):
+        write_json(path, scores)
+        expressions([0.1, 0.9]).to_parquet(found)
+    figures = Compared(experiments={"b": Figures(published={"val": {"g_iou": 60}})})
+    page = tmp_path / "page.html"
+    compare.run("both", metrics, results, figures, tmp_path / "table.txt", page)
+    first, second = (tmp_path / "table.txt").read_text().split("general\n")
+    assert [line.split()[:4] for line in first.splitlines()[2:5]] == [
+        ["val", "mIoU", "95", "%"],
+        ["center", "box", "50.0", "40.0-62.5"],
+        ["a", "50.0", "40.0-62.5", "25.0"],
+    ]
+    assert "gIoU" not in first
+    measured, published = second.splitlines()[2:4]
+    assert measured.split() == ["b", "50.0", "40.0-62.5", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
+    assert published.split() == ["published", "60.0"]
+    assert page.read_text().count("<svg") == 2 * 4  # no kind of expression is known
+
+
+def test_results_of_an_earlier_version_are_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "m.json", entry("a", "segmentor"))
+    expressions([0.1]).drop(columns="group").to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(InputError, match=r"r\.parquet: .*run again with --forcerun evaluate"):
+        files = [tmp_path / "m.json"], [tmp_path / "r.parquet"]
+        compare.run("it", *files, Compared(), tmp_path / "table.txt", tmp_path / "page.html")
+
+
+# ------------------------------------------------------------------------------------ the run
+
+
+def benchmark(path: Path, seconds: float, memory: str) -> Path:
+    path.write_text(
+        f"s\th:m:s\tmax_rss\tmean_load\tcpu_time\n{seconds}\t0:00:00\t{memory}\t90\t{seconds * 2}\n"
+    )
+    return path
+
+
+def test_times_are_summed_over_the_shards_of_a_step(tmp_path: Path) -> None:
+    for shard in range(3):
+        benchmark(tmp_path / f"masks-{shard}-of-3.tsv", 40.0, f"{100 + shard}")
+    benchmark(tmp_path / "masks-0-of-1.tsv", 500.0, "9000")
+    brief = benchmark(tmp_path / "brief.tsv", 0.5, "-")
+    pipeline = Pipeline(
+        steps=(
+            PipelineStep(
+                name="masks", title="masks", owner="it", benchmarks=(tmp_path / "masks-*-of-3.tsv",)
+            ),
+            PipelineStep(name="brief", title="brief", owner="it", benchmarks=(brief,)),
+            PipelineStep(name="new", title="new", owner="it", benchmarks=(tmp_path / "no.tsv",)),
+        )
+    )
+    rows = [list(row.values()) for row in step_rows(pipeline)]
+    assert rows == [
+        ["masks", "it", "3", "2 min 00 s", "4 min 00 s", "102 MB"],
+        ["brief", "it", "1", "0.5 s", "1.0 s", "-"],
+        ["together", "", "4", "2 min 00 s", "4 min 01 s", "102 MB"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (7260, "2 h 01 min")],
+)
+def test_a_duration_is_told_as_a_person_would(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_steps_are_below_what_they_need_and_beside_what_they_do_not() -> None:
+    needs = {"data": [], "train": ["data"], "bound": ["data"], "use": ["train"], "score": []}
+    needs["score"] = ["use", "bound"]
+    steps = [PipelineStep(name=n, title=n, owner="it", needs=tuple(of)) for n, of in needs.items()]
+    rows, lanes = place(steps)
+    assert rows == {"data": 0, "train": 1, "bound": 1, "use": 2, "score": 3}
+    assert lanes == {"data": 0, "train": 0, "bound": 1, "use": 0, "score": 0}
+
+
+def test_facts_of_a_run_are_beside_its_model(tmp_path: Path) -> None:
+    write_facts(tmp_path / "model.safetensors")
+    step = PipelineStep(name="t", title="train", owner="it", facts=tmp_path / "run.json")
+    missing = PipelineStep(name="u", title="u", owner="it", facts=tmp_path / "none.json")
+    trainings, rows = fact_rows(Pipeline(steps=(step, missing)))
+    assert trainings == ["it: train"]
+    assert {"finished", "risflow", "commit", "torch", "device", "machine"} <= {n for n, _ in rows}
+    assert fact_rows(Pipeline(steps=(missing,))) == ([], [])
+
+
+# ----------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    shapes = RefShapes(train_images=1, val_images=5, test_images=1)
+    make_refshapes.run(folder / "source", shapes)
+    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
+    prepare.run(folder / "samples.json", config)
+    return folder / "samples.json"
+
+
+def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:
+    """Of each image in turn: the true mask, another object's, twice too much, a corner, nothing."""
+    part = read_samples(samples).split("val")
+    rows = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
+    images = sorted(rows.image.unique())
+    masks = []
+    for row in rows.itertuples():
+        truth = decode(row.mask, row.height, row.width)
+        others = part.objects[
+            (part.objects.image == row.image) & (part.objects.object != row.object)
+        ]
+        other = decode(others["mask"].iloc[0], row.height, row.width)
+        half = np.zeros_like(truth)
+        half[:, : int(np.median(np.nonzero(truth)[1]))] = True
+        choices = [truth, other, np.ones_like(truth), truth & half, truth & False]
+        masks.append(encode(choices[images.index(row.image)]))
+    predicted = rows.assign(mask=masks, row=0, column=0, score=1.0, no_target=False)
+    files = {name: [folder / name] for name in ("predictions", "metrics", "results", "losses")}
+    write_table(files["predictions"][0], "predictions", predicted)
+    where = [files["metrics"][0], files["results"][0]]
+    evaluate.run(samples, "val", "segmentor", *where, "it", files["predictions"])
+    write_json(files["losses"][0], [{"step": 1, "epoch": 1.0, "learning_rate": 0.1, "loss": 2.0}])
+    return files
+
+
+def test_a_page_holds_all_it_shows_and_is_the_same_each_time(samples: Path, tmp_path: Path) -> None:
+    files = scored_predictions(samples, tmp_path)
+    groups = read_json(files["metrics"][0])["groups"]
+    assert all(share > 0 for share in groups.values())
+    assert sum(groups.values()) == pytest.approx(1)
+    experiment = Experiment(
+        dataset="shapes", supervision="masks", evaluation=Evaluation(splits=("val",))
+    )
+    times = benchmark(tmp_path / "times.tsv", 75.0, "812")
+    steps = (
+        PipelineStep(name="a", title="prepare", owner="shapes"),
+        PipelineStep(name="b", title="train", owner="it", needs=("a",), benchmarks=(times,)),
+    )
+    pages = [tmp_path / "first.html", tmp_path / "second.html"]
+    for page in pages:
+        report.run(
+            "it",
+            experiment,
+            samples,
+            **files,
+            report=page,
+            scores=tmp_path / "scores.txt",
+            pipeline=Pipeline(steps=steps),
+        )
+    assert file_hash(pages[0]) == file_hash(pages[1])
+    text = pages[0].read_text()
+    assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:""", text)
+    assert "1 min 15 s" in text and "812 MB" in text and "not run here" in text
+    for title in ("best predictions", "median predictions", "worst predictions", "wrong object: "):
+        assert title in text
+    best, worst = text.index("best predictions"), text.index("worst predictions")
+    notes = [
+        re.findall(r"prediction</b> IoU (\d+)", part)[0] for part in (text[best:], text[worst:])
+    ]
+    assert notes == ["100", "0"]

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from stages import (
-    compare,
     evaluate,
     import_checkpoint,
     make_refshapes,
@@ -21,7 +20,7 @@ from stages import (
 from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
-from stages.core.files import read_json, write_json
+from stages.core.files import read_json
 from stages.core.masks import decode
 from stages.core.tables import Samples, read_samples, read_table, write_samples, write_table
 from stages.models.saved import load_model
@@ -112,29 +111,6 @@ def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
     return scores
 
 
-def test_a_comparison_has_a_table_for_each_data_set(tmp_path: Path) -> None:
-    scores = {"mean_iou": 0.5, "overall_iou": 0.25}
-    generalized = {**scores, "generalized": {"g_iou": 0.75, "n_acc": None}}
-    rows = [
-        ("a", "shapes", "center_box", scores),
-        ("a", "shapes", "segmentor", scores),
-        ("b", "generalized", "segmentor", generalized),
-    ]
-    files = [tmp_path / f"{number}.json" for number in range(len(rows))]
-    for file, (name, dataset, what, found) in zip(files, rows, strict=True):
-        about = {"experiment": name, "dataset": dataset, "what": what, "split": "val"}
-        write_json(file, {**about, "scores": found})
-    compare.run(files, tmp_path / "table.txt")
-    first, second = (tmp_path / "table.txt").read_text().split("generalized\n")
-    assert [line.split()[:4] for line in first.splitlines()[2:5]] == [
-        ["val", "mIoU", "oIoU", "P@0.5"],
-        ["center", "box", "50.0", "25.0"],
-        ["a", "50.0", "25.0", "-"],
-    ]
-    assert "gIoU" not in first
-    assert second.splitlines()[2].split() == ["b", "50.0", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
-
-
 def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     samples: Path, tmp_path: Path
 ) -> None:
@@ -146,13 +122,12 @@ def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     write_table(tmp_path / "predictions.parquet", "predictions", rows)
     folder = tmp_path / "unmasked"
     metrics, page, text = (tmp_path / name for name in ("metrics.json", "page.html", "scores.txt"))
-    evaluate.run(
-        folder, "val", "segmentor", metrics, tmp_path / "r.parquet", "it", [tmp_path / "none"]
-    )
+    results = tmp_path / "r.parquet"
+    evaluate.run(folder, "val", "segmentor", metrics, results, "it", [tmp_path / "none"])
     assert read_json(metrics)["scores"] == {}
     experiment = EXPERIMENTS["refshapes_cris"]
     predictions = [tmp_path / "predictions.parquet"]
-    report.run("it", experiment, folder, [metrics], [], predictions, page, text)
+    report.run("it", experiment, folder, [metrics], [results], [], predictions, page, text)
     assert "nothing is scored" in text.read_text()
     assert "truth" not in page.read_text()
     assert page.read_text().count("<img src=") == 2 * 4  # image and prediction of each image

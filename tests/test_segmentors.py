@@ -126,6 +126,11 @@ def test_prediction_has_the_size_of_the_image(row: Row) -> None:
 
 
 @EACH
+def test_options_say_how_the_model_sees_images(row: Row) -> None:
+    assert row.config.framing == row.build().framing
+
+
+@EACH
 def test_every_trainable_parameter_gets_a_gradient_of_a_finite_loss(row: Row) -> None:
     model: nn.Module = row.build().train()
     losses = model(batch_of())

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
     page = (experiment / "report.html").read_text()
     assert page.count("<img src=") >= 8 * 7
     assert "<svg" in page
+    assert "Made with" in page and "not run here" not in page  # facts and times were found
     assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:""", page)
 
 
@@ -269,17 +271,21 @@ def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: 
     assert not (tmp_path / "p.parquet").exists()
 
 
-def test_shards_give_the_same_rows_as_one_job(toy: Toy, tmp_path: Path) -> None:
-    samples = toy.results / "datasets/refshapes/samples.json"
-    model = toy.results / "refshapes_tris/segmentor/model.safetensors"
-    parts = []
-    for shard in range(3):
-        parts.append(tmp_path / f"{shard}.parquet")
-        arguments = ["--shard", str(shard), "--shards", "3", "--predictions", str(parts[-1])]
-        command = [sys.executable, "-m", "stages.predict", "--samples", str(samples)]
-        command += ["--split", "val", "--model", str(model), "--config", "{}", *arguments]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    whole = toy.results / "refshapes_tris/predictions/segmentor-val-0-of-1.parquet"
-    ours, theirs = read_table("predictions", parts), read_table("predictions", whole)
-    assert ours["mask"].tolist() == theirs["mask"].tolist()
-    assert ours.expression.tolist() == theirs.expression.tolist()
+def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path) -> None:
+    shutil.copytree(toy.folder, tmp_path / "copy", symlinks=True)
+    copy = Toy(tmp_path / "copy")
+    copy.edit("config.yaml", cache_images="always")
+    names = (
+        "refshapes_tris/stage1/model.safetensors",
+        "refshapes_tris/prms/maps-val-0-of-1.parquet",
+        "refshapes_tris_masks/segmentor/model.safetensors",
+        "refshapes_tris_masks/predictions/segmentor-val-0-of-1.parquet",
+    )
+    made = [copy.results / name for name in names]
+    for file in made:
+        file.unlink()
+    done = copy.snakemake(*map(str, made))
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.stderr.count("rule resize_images:") == 1
+    for name, file in zip(names, made, strict=True):
+        assert file_hash(file) == file_hash(toy.results / name), name

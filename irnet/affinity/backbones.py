@@ -55,7 +55,12 @@ class FrozenResNet50(Backbone):
         if path.suffix == ".safetensors":
             state, _ = load_weights(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # of many kinds, all of which mean the same
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                found = f"{path}: not weights ({reason}); needed tensors only"
+                raise InputError(found) from error
         weights = {name: value for name, value in state.items() if not name.startswith("fc.")}
         missing = set(self.network.state_dict()) - set(weights)
         # Files from before torch 0.4 have no such counters, and nothing reads them here.

@@ -16,6 +16,7 @@ from irnet.affinity.pairs import (
     pair_labels,
     path_affinity,
 )
+from stages.core.processes import mean_over_all
 
 LOG_FLOOR = 1e-5  # official: keeps the logarithms and the divisions finite
 
@@ -31,7 +32,7 @@ def relation_losses(
 
     `labels` (P, H, W) of objects are on the same grid; `image_index` (P,) says which image each is
     of (without it, object and image number agree). Every loss is a mean over the pairs of one kind
-    in the whole batch, so one without such pairs is zero.
+    in the whole batch, of all processes, so one without such pairs is zero.
     """
     pairs = _pairs_per_image(pair_labels(labels, radius), image_index, len(edge_logits))
     affinity = path_affinity(torch.sigmoid(edge_logits.float()[:, 0]), radius)
@@ -42,11 +43,14 @@ def relation_losses(
     to_nothing = difference.abs().sum(1) / 2
 
     losses = {
-        "affinity_background": _mean(attraction, pairs.background),
-        "affinity_foreground": _mean(attraction, pairs.foreground),
-        "affinity_different": _mean(repulsion, pairs.different),
-        "displacement_foreground": _mean(to_offset, pairs.foreground),
-        "displacement_background": _mean(to_nothing, pairs.background),
+        name: mean_over_all(values, counts, items=len(labels), floor=LOG_FLOOR)
+        for name, values, counts in (
+            ("affinity_background", attraction, pairs.background),
+            ("affinity_foreground", attraction, pairs.foreground),
+            ("affinity_different", repulsion, pairs.different),
+            ("displacement_foreground", to_offset, pairs.foreground),
+            ("displacement_background", to_nothing, pairs.background),
+        )
     }
     alike = (losses["affinity_background"] + losses["affinity_foreground"]) / 2
     centers = losses["displacement_foreground"] + losses["displacement_background"]
@@ -66,11 +70,6 @@ def _pairs_per_image(pairs: PairLabels, image_index: Tensor | None, images: int)
         for kind in kinds
     ]
     return PairLabels(*counts)
-
-
-def _mean(values: Tensor, counts: Tensor) -> Tensor:
-    """Mean of values (B, D, h, w), each as many times as it counts."""
-    return (values * counts).sum() / (counts.sum() + LOG_FLOOR)
 
 
 def _offsets(radius: int, device: torch.device) -> Tensor:

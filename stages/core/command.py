@@ -21,11 +21,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from stages.core.errors import InputError
+from stages.core.errors import InputError, Interrupted
 from stages.core.section import Section
-
-USER_ERROR = 1
-INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,8 @@ log = logging.getLogger(__name__)
 def main(run: Callable[..., None]) -> None:
     """Run a step from the command line; the user's mistakes are one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)
     arguments = vars(parser(run).parse_args())
     try:
         run(**arguments)
@@ -44,9 +42,9 @@ def main(run: Callable[..., None]) -> None:
             raise
         place = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {place}{os.strerror(error.errno)}")
-    except KeyboardInterrupt:
-        log.error("interrupted; nothing half-written is left")
-        sys.exit(INTERRUPTED)
+    except Interrupted as ended:
+        log.error("%s", ended)
+        sys.exit(ended.exit_code)
 
 
 def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
@@ -100,7 +98,8 @@ def _kind(hint: Any) -> dict[str, Any]:
     if origin is Annotated:
         return {"type": lambda text: _section_argument(hint, text), "metavar": "JSON"}
     if origin in (typing.Union, types.UnionType):
-        return _kind(next(kind for kind in arguments if kind is not type(None)))
+        # Without a value it is None: rules give what there may be none of.
+        return {**_kind(next(kind for kind in arguments if kind is not type(None))), "nargs": "?"}
     if origin in (list, Sequence):
         return {"nargs": "*", **_kind(arguments[0])}
     if origin is typing.Literal:
@@ -117,6 +116,6 @@ def _section_argument(section: Any, text: str) -> Section:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _terminated(_signal: int, _frame: types.FrameType | None) -> None:
-    """SIGTERM ends a step like Ctrl-C: files half-written are removed on the way out."""
-    raise KeyboardInterrupt
+def _interrupted(number: int, _frame: types.FrameType | None) -> None:
+    """Ends a step at once: files half-written are removed on the way out."""
+    raise Interrupted(number)

@@ -8,7 +8,7 @@ as JSON is the option text of its rule, so changing an option reruns its step an
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from stages.core.resources import Resources, Step
 from stages.core.section import (
     Count,
     Fraction,
+    FramingName,
     Optimizer,
     Positive,
     Rate,
@@ -49,8 +50,9 @@ class RefShapes(Section):
 class DatasetConfig(Section):
     """Where the annotations of a data set are and how to read them (configs/datasets/)."""
 
-    source: Literal["refshapes", "refer", "grefcoco", "lmdb", "table", "mix"]
-    # refer, grefcoco: folder of refs(...).p and instances.json; lmdb: of <split>.lmdb; table: file
+    source: Literal["refshapes", "refer", "grefcoco", "referit", "lmdb", "table", "mix"]
+    # refer, grefcoco: folder of refs(...).p and instances.json; referit: of <split>.pickle;
+    # lmdb: of <split>.lmdb; table: file
     annotations: Path | None = None
     images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
@@ -103,6 +105,7 @@ class PretrainClip(Training):
 class Stage1(Training):
     """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
 
+    framing: ClassVar[FramingName] = "squeezed"
     epochs: Positive = 15
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
@@ -186,10 +189,39 @@ class Evaluation(Section):
 class Report(Section):
     """The page."""
 
-    examples: Annotated[int, Field(ge=1, le=200)] = 24  # rows of the picture grid
+    examples: Annotated[int, Field(ge=1, le=200)] = 24  # best, median and worst ones together
 
 
-class Experiment(Section):
+Metric = Literal[  # those that the tables show
+    "mean_iou",
+    "overall_iou",
+    "precision_50",
+    "precision_70",
+    "precision_90",
+    "hit",
+    "hit_mask",
+    "g_iou",
+    "c_iou",
+    "n_acc",
+    "t_acc",
+]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Figures(Section):
+    """What the scores of a segmentor are to be held against: split -> metric -> percent."""
+
+    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)
+    expected: dict[str, dict[Metric, tuple[Percent, Percent]]] = Field(default_factory=dict)
+
+
+class Compared(Section):
+    """The figures of the experiments of a comparison, by name."""
+
+    experiments: dict[str, Figures] = Field(default_factory=dict)
+
+
+class Experiment(Figures):
     """One experiment (configs/experiments/): only what differs from the published values.
 
     `supervision` is what the segmentor learns from: true `masks`, the `pseudo` masks made here from
@@ -201,13 +233,14 @@ class Experiment(Section):
     judge: ClipSource = ClipSource(model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt"))
     supervision: str = "pseudo"
     upper_bound: str | None = None  # the experiment on true masks that the report compares with
-    shards: Positive = 1  # jobs over which passes over the train split are spread
+    shards: Positive | None = None  # jobs of a pass over a split; None: by the data set's size
     stage1: Stage1 = Stage1()
     prms: Prms = Prms()
     labels: Labels = Labels()
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisSegmentor()
+    trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
@@ -220,6 +253,11 @@ class Experiment(Section):
         if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
             raise ValueError("needed masks, pseudo or pseudo:<experiment>")
         return value
+
+    @property
+    def figures(self) -> Figures:
+        """What its scores are to be held against."""
+        return Figures(published=self.published, expected=self.expected)
 
     @property
     def from_text(self) -> bool:
@@ -236,10 +274,13 @@ class RemoteFile(Section):
     """A public file, and where it belongs in data/."""
 
     path: Path
+    source: str  # the page that publishes it
+    license: str
+    trained_on_coco: bool = False  # of weights
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
-    gives: tuple[Path, ...] = ()  # what is in the archive: where all of it is, nothing is fetched
+    gives: tuple[Path, ...] = ()  # patterns of what is in the archive: nothing is fetched if it is
 
 
 class Download(Section):
@@ -259,4 +300,6 @@ class Settings(Section):
 
     results: Path = Path("results")
     demo: str = "refshapes_tris"
+    jobs_per_gpu: Positive = 1  # steps that may share a GPU of one machine
+    cache_images: Literal["auto", "always", "never"] = "auto"  # resized once, for all epochs
     comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -9,10 +9,13 @@ import torch
 def choose_device() -> torch.device:
     """The first visible GPU, else the CPU with the threads that the rule was given.
 
-    Snakemake hands a rule's threads over as OMP_NUM_THREADS.
+    Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
+    as OMP_NUM_THREADS.
     """
     if torch.cuda.is_available():
-        return torch.device("cuda", 0)
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+        return device
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     return torch.device("cpu")
 

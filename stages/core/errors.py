@@ -1,5 +1,15 @@
-"""The one error that is shown without a traceback."""
+"""The errors that are shown without a traceback."""
+
+import signal
 
 
 class InputError(ValueError):
     """Something the user gave is wrong: says where, what was found and what is needed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the step: Ctrl-C, or SIGTERM of a cluster that wants its node back."""
+
+    def __init__(self, number: int, message: str = "nothing half-written is left") -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}; {message}")
+        self.exit_code = 128 + number  # as shells have it; whatever is not 0 is tried again

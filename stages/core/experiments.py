@@ -14,6 +14,7 @@ from stages.core.config import DatasetConfig, Download, Downloads, Experiment, S
 from stages.core.errors import InputError
 from stages.core.resources import Resources
 from stages.core.section import Section
+from stages.core.sizes import MANY_OBJECTS, count_shards, expected_objects
 
 S = TypeVar("S", bound=Section)
 KINDS = ("datasets", "experiments")
@@ -27,6 +28,19 @@ class Configs:
     datasets: dict[str, DatasetConfig]
     experiments: dict[str, Experiment]
     downloads: dict[str, Download]
+
+    def caches_images(self, dataset: str) -> bool:
+        """Whether the images of a data set are resized once and kept (`cache_images`)."""
+        if self.settings.cache_images != "auto":
+            return self.settings.cache_images == "always"
+        return (expected_objects(dataset, self.datasets) or 0) > MANY_OBJECTS
+
+    def shards(self, name: str) -> int:
+        """Over how many jobs an experiment spreads its passes over a split."""
+        experiment = self.experiments[name]
+        if experiment.shards is not None:
+            return experiment.shards
+        return count_shards(expected_objects(experiment.dataset, self.datasets))
 
     def source(self, name: str) -> str:
         """The experiment that stage 1 and the pseudo masks of this one are taken from."""

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -74,6 +75,13 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def require_space(folder: Path, needed: int, place: object) -> None:
+    """Raises InputError, of `place`, if the disk of a folder has less than `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
 
 
 def _umask() -> int:

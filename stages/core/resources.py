@@ -20,7 +20,9 @@ Step = Literal[
     "make_report",
 ]
 # Steps that serve several experiments: a profile may set theirs (set-threads, set-resources).
-SharedStep = Literal["make_refshapes", "pretrain_clip", "prepare", "mix", "encode_text", "compare"]
+SharedStep = Literal[
+    "make_refshapes", "pretrain_clip", "prepare", "mix", "resize_images", "encode_text", "compare"
+]
 Name = Literal["threads", "gpu", "mem_mb", "runtime"]
 
 
@@ -48,6 +50,7 @@ STEP_RESOURCES: Mapping[Step | SharedStep, Resources] = {
     "pretrain_clip": Resources(threads=2, gpu=1, mem_mb=8000, runtime=240),
     "prepare": _on_cpu(4000, 60),
     "mix": _on_cpu(4000, 60),
+    "resize_images": _on_cpu(8000, 240, threads=8),
     "encode_text": Resources(threads=1, gpu=1, mem_mb=8000, runtime=60),
     "train_stage1": _on_gpu(1440),
     "select_maps": _on_gpu(1440),

@@ -11,6 +11,7 @@ Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Optimizer = Literal["adamw", "adam", "sgd"]
+FramingName = Literal["squeezed", "letterbox"]  # of images into squares: see stages/data/framing.py
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 

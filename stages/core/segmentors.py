@@ -1,12 +1,13 @@
 """Options of the segmentors: published values as defaults, their source in each docstring."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from stages.core.section import (
     Count,
+    FramingName,
     Optimizer,
     Positive,
     Rate,
@@ -20,6 +21,7 @@ from stages.core.section import (
 class Segmentor(Training):
     """What all segmentors have in common."""
 
+    framing: ClassVar[FramingName] = "squeezed"
     image_size: Positive
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
@@ -47,6 +49,7 @@ class QuerySegmentor(Segmentor):
     no rate of their own until the schedule's first step; `one_rate_first_epoch` does the same.
     """
 
+    framing: ClassVar[FramingName] = "letterbox"
     optimizer: Optimizer = "adam"
     learning_rate: Rate = 1e-4
     weight_decay: Weight = 0.0

@@ -15,9 +15,11 @@ shard. Every reader takes a list of shards and gives one table; ids are row numb
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,8 @@ from stages.core.errors import InputError
 from stages.core.files import remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
+
+ROWS_AT_A_TIME = 10_000  # of a table that is written row by row
 
 INT, TEXT, FLOAT = pa.int64(), pa.string(), pa.float32()
 SCHEMAS: dict[str, pa.Schema] = {
@@ -85,16 +89,48 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
+class TableWriter:
+    """Writes rows of one of the table kinds above, of which few are in memory at a time."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.schema, self.rows = SCHEMAS[kind], list[Mapping[str, Any]]()
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._flush()
+        self.file.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(row)
+        if len(self.rows) == ROWS_AT_A_TIME:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.file.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
+        self.rows = []
+
+
 def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> None:
     """Write rows of one of the table kinds above; nothing is left behind on failure."""
-    schema = SCHEMAS[kind]
-    if isinstance(rows, pd.DataFrame):
-        table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
-    else:
-        table = pa.Table.from_pylist(list(rows), schema=schema)
     remove_abandoned(path)
     with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        if isinstance(rows, pd.DataFrame):
+            schema = SCHEMAS[kind]
+            table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+            pq.write_table(table, temporary, compression="zstd")
+            return
+        with TableWriter(temporary, kind) as writer:
+            for row in rows:
+                writer.add(row)
 
 
 def read_table(kind: str, paths: Path | Sequence[Path]) -> pd.DataFrame:
@@ -136,15 +172,10 @@ class Samples:
         if chosen.empty:
             present = ", ".join(sorted(self.objects.split.unique()))
             raise InputError(f"no object is in split {name!r}; splits of this data set: {present}")
-        return self._of(chosen)
+        return self.of(chosen)
 
-    def shard(self, number: int, count: int) -> "Samples":
-        """Part `number` (from 0) of `count`: whole images, in order."""
-        images = np.sort(self.objects.image.unique())
-        part = np.array_split(images, count)[number]
-        return self._of(self.objects[self.objects.image.isin(part)])
-
-    def _of(self, objects: pd.DataFrame) -> "Samples":
+    def of(self, objects: pd.DataFrame) -> "Samples":
+        """Some of the objects, with their images and expressions."""
         return Samples(
             self.images[self.images.image.isin(objects.image)],
             objects,
@@ -174,17 +205,37 @@ def write_samples(folder: Path, samples: Samples) -> None:
     write_table(folder / "expressions.parquet", "expressions", samples.expressions)
 
 
-def count_samples(samples: Samples) -> dict[str, dict[str, int]]:
-    """What there is in each split; told in the log, too."""
+def count_samples(folder: Path) -> dict[str, dict[str, int]]:
+    """What there is in each split of the tables in a folder; told in the log, too."""
+    _, objects, expressions = sample_files(folder)
+    said = np.zeros(pq.read_metadata(objects).num_rows, np.int64)  # expressions of each object
+    for batch in pq.ParquetFile(expressions).iter_batches(columns=["object"]):
+        np.add.at(said, batch["object"].to_numpy(), 1)
+    facts = []
+    for batch in pq.ParquetFile(objects).iter_batches(
+        columns=["object", "image", "split", "mask", "no_target"]
+    ):
+        part = batch.to_pandas()
+        facts.append(
+            part.assign(
+                mask=part["mask"].notna(),
+                expressions=said[part["object"]],
+                split=part["split"].map(sys.intern),
+            )
+        )
+    return _count_splits(pd.concat(facts))
+
+
+def _count_splits(objects: pd.DataFrame) -> dict[str, dict[str, int]]:
     counts = {}
-    for name in samples.objects["split"].unique():
-        part = samples.split(name)
+    for name in objects["split"].unique():
+        part = objects[[in_split(split, name) for split in objects["split"]]]
         counts[name] = {
-            "images": len(part.images),
-            "objects": len(part.objects),
-            "expressions": len(part.expressions),
-            "masks": int(part.objects["mask"].notna().sum()),
-            "no_target": int(part.objects["no_target"].sum()),
+            "images": part["image"].nunique(),
+            "objects": len(part),
+            "expressions": int(part["expressions"].sum()),
+            "masks": int(part["mask"].sum()),
+            "no_target": int(part["no_target"].sum()),
         }
         log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
     return counts

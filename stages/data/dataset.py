@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from torch.utils.data import DataLoader
 
 from stages.core.errors import InputError
 from stages.core.masks import decode
+from stages.core.shards import image_batches
 from stages.core.tables import Samples
 from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
+from stages.data.resized import ResizedImages
 from stages.data.text import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,8 @@ class ReferringDataset:
     item of its own.
 
     `masks` gives the run lengths of each object to train on; an object that it does not know is
-    refused. `text` is the text of every expression, by id.
+    refused. `images` is what resize_images wrote for this size and framing; without it images are
+    decoded here.
     """
 
     def __init__(
@@ -62,11 +66,13 @@ class ReferringDataset:
         expressions_per_object: int | None = 1,
         masks: Mapping[int, str] | None = None,
         share_images: bool = True,
+        images: Path | None = None,
     ) -> None:
         self.samples, self.size, self.seed = samples, image_size, seed
         self.num_negatives, self.num_expressions = negatives, expressions_per_object
         self.masks, self.share_images = masks, share_images
         self.framing = FRAMINGS[framing]
+        self.resized = ResizedImages(images, image_size) if images is not None else None
         self.images = samples.images.set_index("image")
         self.absent = set(samples.objects.object[samples.objects.no_target].tolist())
         items = samples.objects[["object", "image"]]
@@ -123,6 +129,8 @@ class ReferringDataset:
 
     def pixels(self, image: int) -> Tensor:
         """The image at training size, uint8 (3, S, S); decoded once while memory lasts."""
+        if self.resized is not None:
+            return self.resized[image]
         if image in self.cache:
             return self.cache[image]
         pixels = self.framing.image(read_image(self.images.file[image]), self.size)
@@ -198,18 +206,9 @@ def inference_batches(
 
     `image` (I,) is added to the batch: the ids of its images.
     """
-    parts: list[list[int]] = [[]]
-    filled = 0
-    for image, targets in data.of_images.items():
-        count = sum(len(data.of_object[target]) for target in targets)
-        if parts[-1] and filled + count > expressions_per_batch:
-            parts.append([])
-            filled = 0
-        parts[-1].append(image)
-        filled += count
     yield from DataLoader(
         _ByImage(data),  # type: ignore[arg-type]  # addressed by image
-        batch_sampler=parts,
+        batch_sampler=image_batches(data.samples, expressions_per_batch),
         collate_fn=_ByImage(data).collate,
         num_workers=workers,
     )

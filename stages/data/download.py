@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from stages.core.config import RemoteFile
 from stages.core.errors import InputError
+from stages.core.files import require_space
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 3  # for each address
@@ -36,18 +37,23 @@ def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
     Raises InputError that tells what each address said and where to put the file by hand.
     """
     path = folder / file.path
-    there = [folder / name for name in file.gives] or [path]
-    if all(one.exists() for one in there):
-        log.info("%s: is there", ", ".join(map(str, there)))
+    needed = file.gives or (file.path,)
+    if not _missing(needed, folder):
+        log.info("%s: is there", ", ".join(str(folder / name) for name in needed))
         return
     if not path.exists():
         _download(file, path, pause)
     if file.unpack is not None:
         _unpack(path, folder / file.unpack)
         path.unlink()
-    missing = [str(one) for one in there if not one.exists()]
+    missing = _missing(needed, folder)
     if missing:
         raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+
+
+def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
+    """What of these is not in the folder."""
+    return [folder / one for one in patterns if next(folder.glob(str(one)), None) is None]
 
 
 def _download(file: RemoteFile, path: Path, pause: float) -> None:
@@ -101,7 +107,7 @@ def _continue(url: str, part: Path) -> None:
             have = 0  # a server that always begins at the start
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        _require_space(part.parent, (total or have) - have, url)
+        require_space(part.parent, (total or have) - have, url)
         bar = tqdm(
             desc=part.name.split(".")[1],
             initial=have,
@@ -120,12 +126,6 @@ def _continue(url: str, part: Path) -> None:
         raise ConnectionError(f"ended after {got:,} of {total:,} bytes")
 
 
-def _require_space(folder: Path, needed: int, place: object) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
-
-
 def _checksum(path: Path, method: str) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, method).hexdigest()
@@ -138,7 +138,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     staging.mkdir(parents=True)
     try:
         with zipfile.ZipFile(archive) as opened:
-            _require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
+            require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
             for name in tqdm(opened.namelist(), desc=archive.name, disable=None):
                 opened.extract(name, staging)  # never outside of the folder
         for source in _files(staging):

@@ -7,17 +7,15 @@ certainly not of the target (`certain`), for what lies outside of the square.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from PIL import Image
 from torch import Tensor
 
 from stages.core import response
 from stages.core.masks import Mask
+from stages.core.section import FramingName
 from stages.data import letterbox
 from stages.data.images import DEVIATION, MEAN, normalize, square, square_mask
-
-FramingName = Literal["squeezed", "letterbox"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)

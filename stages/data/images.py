@@ -12,7 +12,6 @@ from stages.core.masks import Mask
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which TRIS also gives to CLIP
 DEVIATION = (0.229, 0.224, 0.225)
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's entry, and those of its values that lie
 
 
 def read_image(path: Path | str) -> Image.Image:
@@ -28,13 +27,6 @@ def read_image(path: Path | str) -> Image.Image:
         raise InputError(f"{path}: no such image") from None
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
-
-
-def upright_size(opened: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened picture as it is to be seen, without decoding it."""
-    width, height = opened.size
-    lies = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
-    return (height, width) if lies else (width, height)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -1,28 +1,22 @@
 """REFER's annotation files: refs(<split_by>).p or grefs(<split_by>).json, and instances.json.
 
 The refs of RefCOCO, RefCOCO+, RefCOCOg and ReferIt are pickles. They are read by an unpickler that
-can make numbers, texts and plain containers and nothing else, so a hostile file runs nothing.
-
-Follows the official reader (TRIS dataset/refer.py) with one departure: a pixel inside two polygons
-of one object belongs to the object, as in COCO's own masks. The official code counts such pixels
-as background (`getMask` and `ReferDataset.__getitem__`); `overlap: official` does the same.
+can make numbers, texts and plain containers and nothing else, so a hostile file runs nothing. A
+pickle can only be loaded whole; the JSON files are gone through piece by piece.
 """
 
 import io
-import json
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-from pycocotools import mask as coco
+from typing import Any
 
 from stages.core.errors import InputError
-from stages.core.masks import Mask
+from stages.data.json_stream import list_elements, named_lists
+from stages.data.spool import Spool
 
-Overlap = Literal["union", "official"]
-LEAST_COORDINATES = 6  # of a polygon: three corners
 # Containers that pickles build by name; python 2 calls the module __builtin__.
 CONTAINERS = {
     (module, kind.__name__): kind
@@ -35,9 +29,9 @@ CONTAINERS = {
 class Instances:
     """Images, annotations and category names by their ids."""
 
-    images: dict[int, dict[str, Any]]
-    annotations: dict[int, dict[str, Any]]
-    categories: dict[int, str]
+    images: Spool
+    annotations: Spool
+    categories: dict[Any, str]
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -53,70 +47,68 @@ def load_plain(content: bytes) -> Any:
     return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
-def read_refs(path: Path) -> list[dict[str, Any]]:
-    """The refs in a file: restricted pickle (.p) or JSON. Raises InputError for anything else."""
-    content = path.read_bytes()
+def read_refs(path: Path) -> Iterator[dict[str, Any]]:
+    """The refs in a file: restricted pickle (.p), which is loaded whole, or JSON, which is not.
+
+    Raises InputError for anything else.
+    """
     try:
-        refs = json.loads(content) if path.suffix == ".json" else load_plain(content)
+        refs = list_elements(path) if path.suffix == ".json" else _unpickled_list(path)
+        for ref in refs:
+            if not isinstance(ref, dict):
+                raise TypeError(f"holds {type(ref).__name__}")
+            yield ref
     except Exception as error:  # a damaged pickle can raise any exception
         raise InputError(
             f"{path}: cannot be read ({error}); needed REFER's list of refs, in plain containers"
         ) from None
-    if not isinstance(refs, list) or not all(isinstance(ref, dict) for ref in refs):
-        raise InputError(f"{path}: holds {type(refs).__name__}; needed REFER's list of refs")
+
+
+def _unpickled_list(path: Path) -> list[Any]:
+    refs = load_plain(path.read_bytes())
+    if not isinstance(refs, list):
+        raise TypeError(f"holds {type(refs).__name__}")
     return refs
 
 
-def read_instances(path: Path) -> Instances:
-    """COCO-style instances.json. Raises InputError for missing parts and for repeated ids."""
-    names = ("images", "annotations", "categories")
-    try:
-        content = json.loads(path.read_bytes())
-        parts = [content[name] for name in names]
-        tables = [{entry["id"]: entry for entry in part} for part in parts]
-        categories = {entry["id"]: str(entry["name"]) for entry in parts[2]}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({type(error).__name__}: {error}); "
-            "needed images, annotations and categories with ids"
-        ) from None
-    for name, part, table in zip(names, parts, tables, strict=True):
-        if len(table) < len(part):
-            repeated = len(part) - len(table)
-            raise InputError(f"{path}: {repeated} repeated ids in {name}; needed each id once")
-    images, annotations, _ = tables
-    return Instances(images, annotations, categories)
+@contextmanager
+def open_instances(path: Path, scratch: Path) -> Iterator[Instances]:
+    """COCO-style instances.json, spooled in the folder `scratch`.
 
-
-def segmentation_mask(
-    segmentation: Any, height: int, width: int, overlap: Overlap = "union"
-) -> Mask:
-    """The mask (height, width) of COCO polygons, of run lengths (compressed or not), or a list.
-
-    `overlap: official` leaves out the pixels that lie in more than one of the polygons.
-    Raises ValueError if it is none of these or of another size.
+    Raises InputError for missing parts and for repeated ids.
     """
-    try:
-        parts = [segmentation] if isinstance(segmentation, dict) else list(segmentation)
-        if not all(isinstance(part, dict | list) for part in parts):
-            raise TypeError(f"found {segmentation!r}")
-        parts = [p for p in parts if isinstance(p, dict) or len(p) >= LEAST_COORDINATES]
-        if not parts:
-            return np.zeros((height, width), dtype=bool)
-        run_lengths = [_run_lengths(part, height, width) for part in parts]
-        layers = coco.decode(run_lengths)  # (height, width, parts)
-    except Exception as error:  # pycocotools raises bare Exceptions
-        raise ValueError(f"no COCO segmentation ({error})") from None
-    if layers.shape[:2] != (height, width):
-        raise ValueError(f"of {layers.shape[1]} x {layers.shape[0]} pixels")
-    count = layers.sum(axis=2)
-    return (count == 1) if overlap == "official" else (count > 0)
+    with Spool(scratch / "images.sqlite") as images, Spool(scratch / "shapes.sqlite") as shapes:
+        instances = Instances(images, shapes, {})
+        try:
+            counts = _fill(instances, path)
+            repeated = {
+                "images": counts["images"] - images.num_keys,
+                "annotations": counts["annotations"] - shapes.num_keys,
+                "categories": counts["categories"] - len(instances.categories),
+            }
+        except InputError:  # of the spool, and a ValueError too
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(
+                f"{path}: cannot be read ({type(error).__name__}: {error}); "
+                "needed images, annotations and categories with ids"
+            ) from None
+        for name, count in repeated.items():
+            if count:
+                raise InputError(f"{path}: {count} repeated ids in {name}; needed each id once")
+        yield instances
 
 
-def _run_lengths(part: Any, height: int, width: int) -> dict[str, Any]:
-    """COCO's compressed run lengths of a polygon or of run lengths of either kind."""
-    if not isinstance(part, dict):
-        return coco.frPyObjects([part], height, width)[0]
-    if isinstance(part["counts"], str | bytes):
-        return part
-    return coco.frPyObjects([part], *part["size"])[0]
+def _fill(instances: Instances, path: Path) -> dict[str, int]:
+    """Puts everything in its place; gives how many there were of each."""
+    counts: dict[str, int] = {}
+    spools = {"images": instances.images, "annotations": instances.annotations}
+    for name, entries in named_lists(path):
+        counts[name] = 0
+        for entry, text in entries:
+            counts[name] += 1
+            if name == "categories":
+                instances.categories[entry["id"]] = str(entry["name"])
+            elif name in spools:
+                spools[name].add_text(entry["id"], text)
+    return counts

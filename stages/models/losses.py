@@ -27,9 +27,10 @@ def negatives_loss(cosines: Tensor) -> Tensor:
     return -(1 - cosines).clamp(min=SMALL).log().mean()
 
 
-def classification_loss(scores: Tensor) -> Tensor:
-    """Which expression belongs to which image: scores (B, B) against the diagonal."""
-    labels = torch.eye(len(scores), dtype=scores.dtype, device=scores.device)
+def classification_loss(scores: Tensor, first: int = 0) -> Tensor:
+    """Which expression belongs to which image: scores (B, T), image b with expression first + b."""
+    labels = torch.zeros_like(scores)
+    labels.diagonal(first).fill_(1)
     return F.multilabel_soft_margin_loss(scores, labels)
 
 

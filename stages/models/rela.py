@@ -24,6 +24,7 @@ from stages.backbones.resnet import ResNet50, torchvision_name
 from stages.backbones.swin import SIZES, Swin, WordReader, without_tables
 from stages.core import config as options
 from stages.core.errors import InputError
+from stages.core.processes import mean_over_all
 from stages.models import losses
 from stages.models.deformable import PixelDecoder
 from stages.models.rela_decoder import Answer, RegionDecoder
@@ -271,8 +272,10 @@ def official_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     """Weighted mean over logits (T, 2, ...) and classes (T, ...): 1 only where exactly 1."""
-    logits = logits.float()
-    return F.cross_entropy(logits, classes.long(), weight=logits.new_tensor(CLASS_WEIGHTS))
+    logits, classes = logits.float(), classes.long()
+    weights = logits.new_tensor(CLASS_WEIGHTS)[classes]
+    each = F.cross_entropy(logits, classes, reduction="none")
+    return mean_over_all(each, weights, items=len(logits))
 
 
 def _margin(logits: Tensor) -> Tensor:

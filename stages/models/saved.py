@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from stages.backbones.weights import load_exactly
 from stages.core import config as options
 from stages.core.config import ClipSource
 from stages.core.errors import InputError
-from stages.core.section import Section
+from stages.core.section import FramingName, Section
 from stages.models.tris import TrisStage1
 from stages.training.checkpoint import load_weights
 
@@ -36,7 +36,7 @@ MODELS: dict[str, tuple[type[Any], str]] = {
 class Predictor(Protocol):
     """Gives maps of expressions (T, S, S): a mask is where its map is positive."""
 
-    framing: Literal["squeezed", "letterbox"]  # see stages/data/framing.py
+    framing: FramingName
     certain: float  # what a map has where it is certain that nothing is
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor: ...

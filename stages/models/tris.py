@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.core import config as options
 from stages.core import response
+from stages.core.processes import gather_rows
 from stages.models import losses
 from stages.models.groups import optimizer_group
 from stages.models.judge import encode_kept, resize_images
@@ -125,20 +126,23 @@ class Stage1Trainer(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of images (B, 3, S, S) and tokens (B, L); see `Stage1` for their weights.
 
-        `expression` (B,) and `negatives` (B, N) are rows of the judge's text features.
+        `expression` (B,) and `negatives` (B, N) are rows of the judge's text features. The images
+        are contrasted with the expressions of all processes.
         """
         config, images = self.config, batch["images"]
         features = self.model.backbone.stages(images)[-1]
-        _, sentences = self.model.backbone.encode_text(batch["tokens"])
-        scores = self.model.pairs(features, sentences)  # (B, B, h, w)
-        grids = scores.diagonal().permute(2, 0, 1)  # (B, h, w): each image with its own expression
+        tokens, first = gather_rows(batch["tokens"])
+        _, sentences = self.model.backbone.encode_text(tokens)
+        scores = self.model.pairs(features, sentences)  # (B, T, h, w)
+        # Each image with its own expression: (B, h, w).
+        grids = scores[:, first : first + len(images)].diagonal().permute(2, 0, 1)
         maps = response.upsample(grids, (images.shape[2], images.shape[3])).sigmoid()
         kept = encode_kept(self.judge, resize_images(self.judge, images), maps)  # (B, D)
         named = {
             "foreground": losses.foreground_loss(
                 (kept * self.texts[batch["expression"]]).sum(dim=1)
             ),
-            "classification": losses.classification_loss(self._match(scores)),
+            "classification": losses.classification_loss(self._match(scores), first),
         }
         total = config.weight_foreground * named["foreground"]
         total = total + config.weight_classification * named["classification"]

@@ -1,35 +1,48 @@
-"""Loss curves as SVG, to be put into the page."""
+"""Curves: losses over epochs, and precision over thresholds."""
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-import matplotlib
+import numpy as np
+from numpy.typing import ArrayLike
 
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
+from stages.core.metrics import precision
+from stages.reporting.plots import (
+    BLACK,
+    add_legend,
+    as_svg,
+    legend_rows,
+    line_styles,
+    new_plot,
+)
 
-matplotlib.rcParams["svg.hashsalt"] = "risflow"  # else ids are random, and the page never the same
 NOT_LOSSES = ("step", "epoch", "learning_rate")
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito
+THRESHOLDS = np.linspace(0, 1, 51)
 
 
 def loss_curve(title: str, history: Sequence[dict[str, float]]) -> str:
     """An SVG of all losses of one training over its epochs."""
-    figure, axes = plt.subplots(figsize=(5.6, 2.8), layout="constrained")
-    names = [name for name in history[0] if name not in NOT_LOSSES]
+    parts = [name for name in history[0] if name not in (*NOT_LOSSES, "loss")]
+    figure, axes = new_plot(legend_rows(1 + len(parts)))
     epochs = [row["epoch"] for row in history]
     marker = "o" if len(history) == 1 else None  # a line of one point is not seen
-    parts = [name for name in names if name != "loss"]
     losses = [row["loss"] for row in history]
-    axes.plot(epochs, losses, color="black", label="loss", linewidth=2, marker=marker)
-    for name, color in zip(parts, COLORS * len(parts), strict=False):
-        label = name.replace("_", " ")
+    axes.plot(epochs, losses, color=BLACK, label="loss (weighted sum)", linewidth=2, marker=marker)
+    for name, style in line_styles(parts).items():
         values = [row[name] for row in history]
-        axes.plot(epochs, values, color=color, label=label, linewidth=1.2, marker=marker)
-    axes.set(title=title, xlabel="epoch", ylabel="loss")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]
+        style["marker"] = marker
+        axes.plot(epochs, values, label=name.replace("_", " "), linewidth=1.2, **style)
+    axes.set(title=title, xlabel="epoch", ylabel="loss", ylim=(min(0, min(losses)), None))
+    add_legend(figure)
+    return as_svg(figure, f"losses of {title}")
+
+
+def precision_curve(title: str, ious: Mapping[str, ArrayLike]) -> str:
+    """An SVG of P@X over X, a line for each of the named IoUs (N)."""
+    figure, axes = new_plot(legend_rows(len(ious)))
+    for name, style in line_styles(ious).items():
+        shares = [100 * precision(ious[name], threshold) for threshold in THRESHOLDS]
+        axes.plot(THRESHOLDS, shares, label=name, linewidth=1.4, markevery=10, ms=4, **style)
+    axes.set(title=title, xlabel="IoU threshold X", ylabel="P@X: expressions above X (%)")
+    axes.set(xlim=(0, 1), ylim=(0, 100))
+    add_legend(figure)
+    return as_svg(figure, title)

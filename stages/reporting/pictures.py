@@ -7,12 +7,14 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from stages.core.masks import Mask
 
 SIDE = 144  # pixels of the longer side
 PREDICTED = (0, 114, 178)  # blue
 TRUE = (0, 158, 115)  # green
+OUTLINE = (230, 159, 0)  # orange, of the true mask over a predicted one
 IGNORED = (150, 150, 150)
 
 
@@ -30,6 +32,19 @@ def over(
     if ignore is not None:
         pixels = _blend(pixels, ignore, IGNORED)
     return _data(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def against(image: Image.Image, prediction: Mask, truth: Mask) -> str:
+    """The image in gray, with a prediction in color and the outline of the truth."""
+    size = _size(image)
+    found, true = _resized(prediction, size), _resized(truth, size)
+    pixels = _blend(_gray(image.resize(size, Image.Resampling.BICUBIC)), found, PREDICTED)
+    pixels[true & ~binary_erosion(true, iterations=2)] = OUTLINE
+    return _data(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 
 def heat(image: Image.Image, response: NDArray[np.float32]) -> str:
@@ -53,9 +68,12 @@ def _blend(
     return result
 
 
-def _data(image: Image.Image) -> str:
+def _size(image: Image.Image) -> tuple[int, int]:
     factor = SIDE / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
+
+
+def _data(image: Image.Image) -> str:
     text = io.BytesIO()
-    image.resize(size, Image.Resampling.BICUBIC).save(text, "JPEG", quality=85)
+    image.resize(_size(image), Image.Resampling.BICUBIC).save(text, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(text.getvalue()).decode()

@@ -1,7 +1,10 @@
 """The score table, as text for a terminal and as rows for the page."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from stages.core.config import Figures
 
 Label = Callable[[dict[str, Any]], str]  # what a metrics file is called in the table
 
@@ -15,8 +18,10 @@ LABELS = {
     "pseudo": "pseudo masks",
     "segmentor": "segmentor",
 }
+BASELINES = ("whole_image", "center_box")
 COLUMNS = {
     "mean_iou": "mIoU",
+    "interval": "95 %",
     "overall_iou": "oIoU",
     "precision_50": "P@0.5",
     "precision_70": "P@0.7",
@@ -28,8 +33,8 @@ COLUMNS = {
 # Of a split with expressions that have no target, where cIoU is oIoU by gRefCOCO's rules.
 GENERALIZED = {"g_iou": "gIoU", "c_iou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"}
 NOTE = """\
-percent; mIoU: mean over expressions, oIoU: over pixels,
-P@X: share of IoU above X, hit and hitM: peak inside the box, inside the mask
+percent; mIoU: mean over expressions, and where it lies if other images are drawn (95 %),
+oIoU: over pixels, P@X: share of IoU above X, hit and hitM: peak inside the box, inside the mask
 """
 GENERALIZED_NOTE = """\
 gIoU, cIoU: mIoU, oIoU by gRefCOCO's rules, N-acc: share of the expressions without a target that
@@ -37,23 +42,61 @@ were found to be so, T-acc: share of the others that were not
 """
 
 
-def columns(metrics: Sequence[dict[str, Any]]) -> list[str]:
-    """The heads of the table."""
-    return list((COLUMNS | (GENERALIZED if _is_generalized(metrics) else {})).values())
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: something scored, or what the one above it is to be held against."""
+
+    split: str
+    name: str
+    cells: list[str]
+    kind: Literal["scored", "published", "expected"] = "scored"
 
 
-def rows(metrics: Sequence[dict[str, Any]], label: Label) -> list[tuple[str, str, list[str]]]:
-    """(split, what, cells) of each scored thing; what has no scores is left out."""
-    generalized = GENERALIZED if _is_generalized(metrics) else {}
+def columns(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The metrics of the table, and their heads."""
+    return COLUMNS | (GENERALIZED if _is_generalized(metrics) else {})
+
+
+def rows(
+    metrics: Sequence[dict[str, Any]], label: Label, figures: Mapping[str, Figures]
+) -> list[Row]:
+    """A row for each scored thing, then its published and expected figures, if it has any.
+
+    `figures` are those of experiments by name. What has no scores is left out.
+    """
+    keys = list(columns(metrics))
     table = []
     for entry in metrics:
-        scores = entry["scores"]
-        if not scores:
+        if not entry["scores"]:
             continue
-        cells = [_cell(scores, key) for key in COLUMNS]
-        cells += [_cell(scores.get("generalized", {}), key) for key in generalized]
-        table.append((entry["split"], label(entry), cells))
+        split = entry["split"]
+        generalized = entry["scores"].get("generalized", {})
+        scores = entry["scores"] | {key: generalized.get(key) for key in GENERALIZED}
+        table.append(Row(split, label(entry), [_cell(scores, key) for key in keys]))
+        if entry["what"] == "segmentor" and entry["experiment"] in figures:
+            table += _held_against(figures[entry["experiment"]], split, scores, keys)
     return table
+
+
+def _held_against(
+    figures: Figures, split: str, scores: dict[str, float | None], keys: Sequence[str]
+) -> list[Row]:
+    found = []
+    published: Mapping[Any, float] = figures.published.get(split, {})
+    if published:
+        cells = [f"{published[key]:.1f}" if key in published else "" for key in keys]
+        found.append(Row(split, "published", cells, "published"))
+    expected: Mapping[Any, tuple[float, float]] = figures.expected.get(split, {})
+    if expected:
+        cells = [_range(*expected[key]) if key in expected else "" for key in keys]
+        reached = all(_within(scores.get(key), *limits) for key, limits in expected.items())
+        name = "expected, reached" if reached else "expected, missed"
+        found.append(Row(split, name, cells, "expected"))
+    return found
+
+
+def _within(value: float | None, low: float, high: float) -> bool:
+    return value is not None and low <= 100 * value <= high
 
 
 def label_in_report(name: str) -> Label:
@@ -69,30 +112,48 @@ def label_in_report(name: str) -> Label:
 
 def label_in_comparison(entry: dict[str, Any]) -> str:
     """What a scored thing is called beside those of other experiments."""
-    return entry["experiment"] if entry["what"] == "segmentor" else LABELS[entry["what"]]
+    return str(entry["experiment"]) if entry["what"] == "segmentor" else LABELS[entry["what"]]
 
 
 def _is_generalized(metrics: Sequence[dict[str, Any]]) -> bool:
     return any("generalized" in entry["scores"] for entry in metrics)
 
 
-def text_table(metrics: Sequence[dict[str, Any]], label: Label) -> str:
+def text_table(
+    metrics: Sequence[dict[str, Any]], label: Label, figures: Mapping[str, Figures]
+) -> str:
     """The table in plain text, a block for each split."""
-    table = rows(metrics, label)
+    table = rows(metrics, label, figures)
     if not table:
         return "nothing is scored: the data set has no masks\n"
-    width = max(len(what) for _, what, _ in table)
+    heads = list(columns(metrics).values())
+    names = [row.name if row.kind == "scored" else f"  {row.name}" for row in table]
+    width = max(map(len, names))
+    cells = zip(*(row.cells for row in table), strict=True)
+    widths = [max(8, 2 + max(map(len, column))) for column in cells]
     lines: list[str] = []
     last = None
-    for split, what, cells in table:
-        if split != last:
-            lines += ["", f"{split:<{width}}" + "".join(f"{head:>8}" for head in columns(metrics))]
-        lines.append(f"{what:<{width}}" + "".join(f"{cell:>8}" for cell in cells))
-        last = split
+    for row, name in zip(table, names, strict=True):
+        if row.split != last:
+            lines += ["", _line(row.split, heads, width, widths)]
+        lines.append(_line(name, row.cells, width, widths))
+        last = row.split
     note = NOTE + (GENERALIZED_NOTE if _is_generalized(metrics) else "")
     return "\n".join([*lines[1:], "", note])
 
 
-def _cell(scores: dict[str, float | None], key: str) -> str:
+def _line(name: str, cells: Sequence[str], width: int, widths: Sequence[int]) -> str:
+    padded = (f"{cell:>{size}}" for cell, size in zip(cells, widths, strict=True))
+    return f"{name:<{width}}{''.join(padded)}".rstrip()
+
+
+def _cell(scores: Mapping[str, Any], key: str) -> str:
+    if key == "interval":
+        low, high = scores.get("mean_iou_low"), scores.get("mean_iou_high")
+        return "-" if low is None or high is None else _range(100 * low, 100 * high)
     value = scores.get(key)
     return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.1f}-{high:.1f}"

@@ -1,16 +1,17 @@
 """The one training loop: whatever is trained here, is trained by `fit`.
 
-Each random draw is a function of (seed, epoch, item), so that a run continued from its saved state
-equals the unbroken one bit for bit on the same device with the same number of threads.
+Each random draw is a function of (seed, epoch, item) or of (seed, step, process), so that a run
+continued from its saved state equals the unbroken one bit for bit on the same device with the same
+number of threads. torchrun may start it once for each GPU: the processes share the items of a step,
+and everything else is as with one of them, up to rounding.
 """
 
 import logging
 import math
-import os
 import shutil
-import sys
-import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,41 +19,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from stages.core.config import Training
 from stages.core.device import autocast, choose_device
 from stages.core.errors import InputError
 from stages.core.files import write_json
+from stages.core.processes import is_first_process, joined, process_count, process_rank, total
+from stages.training.batches import Batch, TrainingData, count_steps, load_steps
 from stages.training.checkpoint import load_state, save_state, save_weights
+from stages.training.interruption import Interruption
+from stages.training.norms import synchronize_norms
+from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
-Batch = dict[str, Tensor]
-Draw = tuple[int, int]  # epoch, item
 LOG_EVERY = 20  # steps
-
-
-class TrainingData(Protocol):
-    """Items addressed by (epoch, index), the same item for the same address."""
-
-    groups: NDArray[np.int64] | None  # of each item: what it shares an image with
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, draw: Draw) -> Any: ...
-
-    def collate(self, items: list[Any]) -> Batch: ...
 
 
 class Trainable(Protocol):
     """A module that knows its losses, its parameter groups, and which of its weights to keep."""
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named losses; `loss` is the one that is minimized."""
 
     def parameter_groups(self, config: Any) -> list[dict[str, Any]]:
@@ -60,27 +51,6 @@ class Trainable(Protocol):
 
     def kept(self) -> nn.Module:
         """The part whose weights are the result (a frozen judge is not)."""
-
-
-class Progress:
-    """Counts steps on a terminal, or writes a line now and then where there is none."""
-
-    def __init__(self, name: str, first: int, total: int, pause: float = 15) -> None:
-        self.bar = tqdm(desc=name, initial=first, total=total, disable=None, file=sys.stderr)
-        self.name, self.first, self.total = name, first, total
-        self.started = self.written = time.monotonic()
-        self.pause = pause  # seconds between lines
-
-    def update(self, step: int, losses: dict[str, float]) -> None:
-        """Steps done so far, and the latest mean losses."""
-        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(step - self.bar.n)
-        now = time.monotonic()
-        if self.bar.disable and (now - self.written > self.pause or step == self.total):
-            left = (now - self.started) / (step - self.first) * (self.total - step)
-            log.info("%s: step %d of %d, %.0f s left  %s", self.name, step, self.total, left, text)
-            self.written = now
 
 
 def fit(
@@ -95,32 +65,59 @@ def fit(
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
     A resume state lies beside the output until that is written: a run that was ended in the middle
-    continues from it if `fingerprint` (options and data) is the same. Raises InputError at the
-    first loss that is not finite.
+    continues from it if `fingerprint` (options and data) is the same, also with another number of
+    processes. Of several processes only the first writes. Raises InputError at the first loss that
+    is not finite, and where one item alone does not fit into the memory of the GPU; Interrupted,
+    with the state saved, after the step in which a signal asked to end.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("training on several devices at once is not supported yet: use one")
     device = choose_device()
-    torch.manual_seed(config.seed)
-    trainable.to(device).train()
-    trainable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
-    run = _Run(trainable, config, output, fingerprint, steps_per_epoch=_num_steps(data, config))
-    run.resume()
-    batches = _loader(data, config, first_step=run.step)
-    progress = Progress(output.parent.name, run.step, run.total)
-    curves = output.parent / "tensorboard"
-    if run.step == 0:
-        shutil.rmtree(curves, ignore_errors=True)  # of an earlier training
-    with SummaryWriter(str(curves), purge_step=run.step) as board:
-        for micro_batches in batches:
-            run.advance(micro_batches, device)
-            if run.step % LOG_EVERY == 0 or run.step == run.total:
-                progress.update(run.step, run.record(board))
-            if run.step % config.save_every == 0 and run.step < run.total:
-                run.save()
-    save_weights(output, run.result().state_dict(), about)
-    write_json(output.parent / "losses.json", run.history)
-    run.state_path.unlink(missing_ok=True)
+    with joined(device), Interruption() as interruption:
+        run = _Run(trainable, config, device, output, fingerprint, count_steps(data, config))
+        run.resume()
+        with _board(output.parent / "tensorboard", run.step) as board:
+            progress = Progress(output.parent.name, run.step, run.total) if board else None
+            while run.step < run.total:
+                try:
+                    _advance_to_end(run, data, board, progress, interruption)
+                    continue
+                except torch.OutOfMemoryError as error:
+                    found = str(error).partition(". ")[0]
+                run.use_less_memory(found)
+        if is_first_process():
+            save_weights(output, run.result().state_dict(), about)
+            write_json(output.parent / "losses.json", run.history)
+            run.state_path.unlink(missing_ok=True)
+
+
+def _board(folder: Path, step: int) -> Any:
+    """The tensorboard of the first process; none for the others."""
+    if not is_first_process():
+        return nullcontext()
+    if step == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier training
+    return SummaryWriter(str(folder), purge_step=step)
+
+
+def _advance_to_end(
+    run: "_Run",
+    data: TrainingData,
+    board: SummaryWriter | None,
+    progress: Progress | None,
+    interruption: Interruption,
+) -> None:
+    for batches in load_steps(data, run.config, run.accumulate, run.step):
+        run.advance(batches)
+        if run.step % LOG_EVERY == 0 or run.step == run.total:
+            losses = run.record(board)
+            if board is not None and progress is not None:
+                progress.update(run.step, losses)
+                speed = progress.speed(run.step) * len(data) / run.steps_per_epoch
+                board.add_scalar("train/items_per_second", speed, run.step)
+        ended = interruption.asked()
+        if (run.step % run.config.save_every == 0 or ended) and run.step < run.total:
+            run.save()
+            if ended:
+                interruption.end(f"saved at step {run.step} of {run.total}, to go on from there")
 
 
 class _Run:
@@ -130,14 +127,22 @@ class _Run:
         self,
         trainable: nn.Module,
         config: Training,
+        device: torch.device,
         output: Path,
         fingerprint: str,
         steps_per_epoch: int,
     ) -> None:
-        self.trainable, self.config, self.fingerprint = trainable, config, fingerprint
+        self.config, self.device, self.fingerprint = config, device, fingerprint
         self.steps_per_epoch = steps_per_epoch
         self.step, self.total = 0, steps_per_epoch * config.epochs
+        self.accumulate = config.accumulate
         self.state_path = output.with_suffix(".state.pt")
+        trainable.to(device).train()
+        trainable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
+        self.trainable = trainable
+        if process_count() > 1:
+            synchronize_norms(trainable, device)
+            self.trainable = _distributed(trainable, device)
         self.optimizer = _optimizer(trainable, config)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
@@ -148,54 +153,92 @@ class _Run:
             if config.ema
             else None
         )
-        self.recent: list[dict[str, Tensor]] = []
+        self.names: list[str] = []  # of the losses
+        self.recent: list[Tensor] = []  # of the latest steps: this process's part of the losses
+        self.settled: list[list[float]] = []  # of the steps before: those of all processes
         self.history: list[dict[str, float]] = []
 
-    def advance(self, micro_batches: Sequence[tuple[Batch, float]], device: torch.device) -> None:
-        """One optimizer step over the micro-batches of one batch, each with its share of it."""
+    def advance(self, batches: Sequence[tuple[Batch, float]]) -> None:
+        """One optimizer step over this process's micro-batches, each with its share of the step."""
+        torch.manual_seed(_draw(self.config.seed, self.step, process_rank()))
         rates = learning_rates(self.config, self.base_rates, self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        for batch, share in micro_batches:
-            on_device = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-            with autocast(device, self.config.precision):
-                losses = self.trainable(on_device)
-            (losses["loss"] * share).backward()
-            for name, value in losses.items():
-                part = value.detach().float() * share
-                sums[name] = sums[name] + part if name in sums else part
+        parts = []
+        for number, (batch, share) in enumerate(batches, start=1):
+            with self._gradients_stay(number < len(batches)):
+                losses = self._losses(batch)
+                # The gradients are averaged over the processes; their sum is needed.
+                (losses["loss"] * (share * process_count())).backward()
+            parts.append(torch.stack([x.detach().float() for x in losses.values()]) * share)
+            self.names = list(losses)
         if self.config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.trainable.parameters(), self.config.clip_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.kept)
-        self.recent.append(sums)
+        self.recent.append(torch.stack(parts).sum(0))
         self.step += 1
 
-    def record(self, board: SummaryWriter) -> dict[str, float]:
-        """Mean losses since the last record, checked to be finite; one transfer for all of them."""
-        names = list(self.recent[0])
-        values = torch.stack([torch.stack([row[name] for name in names]) for row in self.recent])
-        table = values.cpu().double().numpy()  # (steps, losses)
-        self._require_finite(names, table)
-        means = dict(zip(names, table.mean(0).tolist(), strict=True))
+    def _losses(self, batch: Batch) -> dict[str, Tensor]:
+        on_device = {k: value.to(self.device, non_blocking=True) for k, value in batch.items()}
+        with autocast(self.device, self.config.precision):
+            losses: dict[str, Tensor] = self.trainable(on_device)
+        return losses
+
+    def _gradients_stay(self, more_follow: bool) -> Any:
+        """Processes exchange gradients once a step, with its last micro-batch."""
+        if more_follow and isinstance(self.trainable, DistributedDataParallel):
+            return self.trainable.no_sync()
+        return nullcontext()
+
+    def use_less_memory(self, found: str) -> None:
+        """Take the step again in twice as many parts, after what the GPU had no memory for."""
+        items = math.ceil(self.config.batch_size / self.accumulate)  # of all processes
+        if process_count() > 1:
+            wanted = 2 * self.accumulate
+            raise InputError(f"{found}; needed: fewer items at a time, by accumulate: {wanted}")
+        if items == 1:
+            raise InputError(f"{found}; needed: smaller images or a smaller model")
+        self.accumulate *= 2
+        torch.cuda.empty_cache()
+        log.warning(
+            "step %d: %s; from here on each step is done in %d parts, with the same result"
+            " but for batch norms",
+            *(self.step, found, self.accumulate),
+        )
+
+    def record(self, board: SummaryWriter | None) -> dict[str, float]:
+        """Mean losses since the last record, checked to be finite."""
+        self._settle()
+        means = dict(zip(self.names, np.mean(self.settled, axis=0).tolist(), strict=True))
         rate = self.optimizer.param_groups[-1]["lr"]
         epoch = self.step / self.steps_per_epoch
         self.history.append({"step": self.step, "epoch": epoch, "learning_rate": rate, **means})
-        for name, value in means.items():
-            board.add_scalar(f"train/{name}", value, self.step)
-        board.add_scalar("train/learning_rate", rate, self.step)
-        self.recent = []
+        if board is not None:
+            for name, value in means.items():
+                board.add_scalar(f"train/{name}", value, self.step)
+            board.add_scalar("train/learning_rate", rate, self.step)
+        self.settled = []
         return means
 
-    def _require_finite(self, names: list[str], table: NDArray[np.float64]) -> None:
+    def _settle(self) -> None:
+        """The losses of the latest steps over all processes, in one transfer; they are finite."""
+        if not self.recent:
+            return
+        table = total(torch.stack(self.recent)).double().cpu().numpy()  # (steps, losses)
+        self._require_finite(table)
+        self.settled += table.tolist()
+        self.recent = []
+
+    def _require_finite(self, table: NDArray[np.float64]) -> None:
         bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
         if bad.size == 0:
             return
         step = self.step - len(table) + int(bad[0])
-        values = ", ".join(f"{name} {x:.4g}" for name, x in zip(names, table[bad[0]], strict=True))
+        row = zip(self.names, table[bad[0]], strict=True)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in row)
         raise InputError(
             f"epoch {step // self.steps_per_epoch}, step {step}: loss is not finite ({values});"
             " lower learning_rate, set clip_norm, or use precision: float32"
@@ -203,19 +246,17 @@ class _Run:
 
     def save(self) -> None:
         """Write the resume state, after all losses so far were found finite."""
-        if self.recent:
-            names = list(self.recent[0])
-            rows = [[float(row[name]) for name in names] for row in self.recent]
-            self._require_finite(names, np.array(rows))
+        self._settle()
+        if not is_first_process():
+            return
         state = {
             "fingerprint": self.fingerprint,
             "step": self.step,
             "weights": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
-            "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "recent": self.recent,
+            "names": self.names,
+            "settled": self.settled,
             "history": self.history,
         }
         save_state(self.state_path, state)
@@ -229,17 +270,31 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["random"])
-        if state["random_gpu"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_gpu"])
-        device = next(self.kept.parameters()).device
-        self.recent = [{k: v.to(device) for k, v in row.items()} for row in state["recent"]]
+        self.names, self.settled = state["names"], state["settled"]
         self.history, self.step = state["history"], state["step"]
         log.info("continues at step %d of %d", self.step, self.total)
 
     def result(self) -> nn.Module:
         """The module whose weights are the result."""
         return self.average.module if self.average is not None else self.kept
+
+
+def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
+    """The module in every process; its gradients are averaged over them."""
+    with warnings.catch_warnings():
+        # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            trainable,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # the norms keep them equal
+            static_graph=True,  # some of a model may be in no loss, in every step the same
+        )
+
+
+def _draw(seed: int, step: int, process: int) -> int:
+    """The seed of what a process draws in a step."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
 
 
 def learning_rates(
@@ -273,63 +328,3 @@ def _optimizer(trainable: nn.Module, config: Training) -> Optimizer:
         return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(groups, weight_decay=config.weight_decay)
-
-
-def _num_steps(data: TrainingData, config: Training) -> int:
-    """Steps an epoch: the last, smaller batch counts."""
-    return math.ceil(len(data) / config.batch_size)
-
-
-def _loader(
-    data: TrainingData, config: Training, first_step: int
-) -> Iterator[list[tuple[Batch, float]]]:
-    """The micro-batches of each step and their shares, from `first_step` to the last step."""
-    loader: Iterator[Batch] = iter(
-        DataLoader(
-            data,  # type: ignore[arg-type]  # addressed by (epoch, index)
-            batch_sampler=_MicroBatches(data, config, first_step),  # type: ignore[arg-type]
-            collate_fn=data.collate,
-            num_workers=config.workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-    )
-    for step in _batches(data, config, first_step):
-        yield [(next(loader), len(part) / len(step)) for part in _parts(step, config)]
-
-
-class _MicroBatches:
-    """What each forward pass sees, for the processes that read it."""
-
-    def __init__(self, data: TrainingData, config: Training, first_step: int) -> None:
-        self.data, self.config, self.first_step = data, config, first_step
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for step in _batches(self.data, self.config, self.first_step):
-            yield from _parts(step, self.config)
-
-
-def _parts(step: list[Draw], config: Training) -> list[list[Draw]]:
-    size = math.ceil(config.batch_size / config.accumulate)
-    return [step[i : i + size] for i in range(0, len(step), size)]
-
-
-def _batches(data: TrainingData, config: Training, first_step: int) -> Iterator[list[Draw]]:
-    """The items of each step; an epoch's order is a function of seed and epoch."""
-    steps = _num_steps(data, config)
-    for epoch in range(first_step // steps, config.epochs):
-        order = _order(data, np.random.default_rng([config.seed, epoch]), config.group_by_image)
-        for step in range(first_step - epoch * steps if epoch == first_step // steps else 0, steps):
-            chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
-            yield [(epoch, int(index)) for index in chosen]
-
-
-def _order(
-    data: TrainingData, draw: np.random.Generator, group_by_image: bool
-) -> NDArray[np.int64]:
-    """A permutation of all items; grouped, the items of an image stay together."""
-    order = draw.permutation(len(data))
-    if not group_by_image or data.groups is None:
-        return order
-    _, group = np.unique(data.groups, return_inverse=True)
-    rank = draw.permutation(group.max() + 1)
-    return order[np.argsort(rank[group[order]], kind="stable")]

@@ -11,7 +11,7 @@ from PIL import Image
 from stages.core.generalized import Outcome, outcome, summarize_generalized
 from stages.core.masks import Mask
 from stages.data.images import square, square_mask
-from stages.data.refer import segmentation_mask
+from stages.data.segmentation import segmentation_mask
 from stages.data.wordpiece import WordPieceTokenizer
 from tests.parity.golden import CASES, Golden, load
 

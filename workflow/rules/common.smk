@@ -1,5 +1,6 @@
 # The configuration, checked when the workflow is parsed, and how rules ask for parts of it.
 
+import functools
 import hashlib
 import os
 import sys
@@ -10,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from stages.core.controller import take_over
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
+from stages.core.launch import JOBS_PER_GPU
 from stages.core.resources import resource as resource_of_step
 
 try:
@@ -19,6 +21,8 @@ except InputError as error:
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+os.environ[JOBS_PER_GPU] = str(configs.settings.jobs_per_gpu)
 
 
 onstart:
@@ -47,6 +51,7 @@ wildcard_constraints:
     split=r"\w+",
     shard=r"\d+",
     shards=r"\d+",
+    size=r"\d+",
 
 
 def experiment_of(wildcards):
@@ -76,6 +81,25 @@ def samples(wildcards):
     return f"{RESULTS}/datasets/{experiment_of(wildcards).dataset}/samples.json"
 
 
+@functools.cache
+def caches_images(dataset):
+    return configs.caches_images(dataset)
+
+
+def images_of(section):
+    """The images as the model of a section sees them, if they are kept; else steps decode them."""
+
+    def files(wildcards):
+        experiment = experiment_of(wildcards)
+        if not caches_images(experiment.dataset):
+            return []
+        seen = getattr(experiment, section)
+        folder = f"{RESULTS}/datasets/{experiment.dataset}"
+        return f"{folder}/images-{seen.framing}-{seen.image_size}.npy"
+
+    return files
+
+
 def weights_of(*sections):
     """The files that what these sections describe is read from."""
     return lambda wildcards: [
@@ -97,9 +121,14 @@ def text_features(wildcards):
     return f"{RESULTS}/datasets/{experiment.dataset}/text-{name}.safetensors"
 
 
+@functools.cache
+def shards_of(experiment):
+    return configs.shards(experiment)
+
+
 def shard_files(pattern, experiment, **names):
     """All shards of a file name that has {shard} and {shards}."""
-    count = configs.experiments[experiment].shards
+    count = shards_of(experiment)
     return [
         pattern.format(experiment=experiment, shard=shard, shards=count, **names)
         for shard in range(count)

@@ -101,6 +101,29 @@ rule mix:
         " --config {params.config:q} > {log:q} 2>&1"
 
 
+rule resize_images:
+    input:
+        samples=f"{DATA}/samples.json",
+        table=f"{DATA}/images.parquet",
+    output:
+        images=f"{DATA}/images-{{framing}}-{{size}}.npy",
+    log:
+        f"{DATA}/images-{{framing}}-{{size}}.log",
+    benchmark:
+        f"{DATA}/images-{{framing}}-{{size}}.tsv"
+    wildcard_constraints:
+        framing="squeezed|letterbox",
+    priority: 1
+    threads: resource("resize_images", "threads")
+    resources:
+        gpu=resource("resize_images", "gpu"),
+        mem_mb=resource("resize_images", "mem_mb"),
+        runtime=resource("resize_images", "runtime"),
+    shell:
+        "python -m stages.resize_images --samples {input.samples:q} --images {output.images:q}"
+        " --framing {wildcards.framing} --size {wildcards.size} --workers {threads} > {log:q} 2>&1"
+
+
 rule encode_text:
     input:
         samples=f"{DATA}/samples.json",
@@ -155,6 +178,6 @@ rule pretrain_clip:
         config=PretrainClip().model_dump_json(),
         work=f"{RESULTS}/small_clip/work",
     shell:
-        "python -m stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
+        "python -m stages.core.launch {resources.gpu} stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
         " --record {output.record:q} --work {params.work:q} --config {params.config:q}"
         " > {log:q} 2>&1"

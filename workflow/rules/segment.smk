@@ -19,6 +19,11 @@ def model_to_predict_with(wildcards):
     return f"{RUN}/{wildcards.what}/model.safetensors".format(experiment=wildcards.experiment)
 
 
+def images_to_predict(wildcards):
+    section = "segmentor" if wildcards.what == "segmentor" else "stage1"
+    return images_of(section)(wildcards)
+
+
 def model_arguments(wildcards, input):
     if wildcards.what != "zero_shot":
         return shlex.join(["--model", str(input.model)])
@@ -31,6 +36,7 @@ rule train_segmentor:
     input:
         samples=samples,
         masks=masks_to_learn,
+        images=images_of("segmentor"),
         weights=weights_of("clip", "segmentor"),
     output:
         model=f"{RUN}/segmentor/model.safetensors",
@@ -50,9 +56,9 @@ rule train_segmentor:
         config=options("segmentor"),
         clip=options("clip"),
     shell:
-        "python -m stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
-        " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
-        " > {log:q} 2>&1"
+        "python -m stages.core.launch {resources.gpu} stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
+        " --images {input.images:q} --model {output.model:q} --config {params.config:q}"
+        " --clip {params.clip:q} > {log:q} 2>&1"
 
 
 rule import_checkpoint:
@@ -83,6 +89,7 @@ rule predict:
     input:
         samples=samples,
         model=model_to_predict_with,
+        images=images_to_predict,
     output:
         predictions=PREDICTIONS,
     log:
@@ -100,7 +107,8 @@ rule predict:
         config=options("evaluation"),
         model=model_arguments,
     shell:
-        "python -m stages.predict --samples {input.samples:q} --split {wildcards.split}"
+        "python -m stages.core.launch {resources.gpu} stages.predict --samples {input.samples:q} --split {wildcards.split}"
         " --shard {wildcards.shard} --shards {wildcards.shards}"
         " --predictions {output.predictions:q} {params.model} --config {params.config:q}"
+        " --images {input.images:q}"
         " > {log:q} 2>&1"

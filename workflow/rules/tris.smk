@@ -5,6 +5,7 @@ rule train_stage1:
     input:
         samples=samples,
         features=text_features,
+        images=images_of("stage1"),
         weights=weights_of("clip", "judge"),
     output:
         model=f"{RUN}/stage1/model.safetensors",
@@ -24,15 +25,16 @@ rule train_stage1:
         clip=options("clip"),
         judge=options("judge"),
     shell:
-        "python -m stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
+        "python -m stages.core.launch {resources.gpu} stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
         " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
-        " --judge {params.judge:q} > {log:q} 2>&1"
+        " --judge {params.judge:q} --images {input.images:q} > {log:q} 2>&1"
 
 
 rule select_maps:
     input:
         samples=samples,
         features=text_features,
+        images=images_of("stage1"),
         model=f"{RUN}/stage1/model.safetensors",
         weights=weights_of("judge"),
     output:
@@ -51,7 +53,8 @@ rule select_maps:
         config=options("prms"),
         judge=options("judge"),
     shell:
-        "python -m stages.select_maps --samples {input.samples:q} --features {input.features:q}"
+        "python -m stages.core.launch {resources.gpu} stages.select_maps --samples {input.samples:q} --features {input.features:q}"
         " --model {input.model:q} --maps {output.maps:q} --split {wildcards.split}"
         " --shard {wildcards.shard} --shards {wildcards.shards}"
-        " --judge {params.judge:q} --config {params.config:q} > {log:q} 2>&1"
+        " --judge {params.judge:q} --config {params.config:q} --images {input.images:q}"
+        " > {log:q} 2>&1"

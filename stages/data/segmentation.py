@@ -1,0 +1,88 @@
+"""COCO's segmentations as masks: polygons, run lengths of both kinds, lists of them.
+
+Follows the official reader (TRIS dataset/refer.py) with one departure: a pixel inside two polygons
+of one object belongs to the object, as in COCO's own masks. The official code counts such pixels
+as background (`getMask` and `ReferDataset.__getitem__`); `overlap: official` does the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pycocotools import mask as coco
+
+from stages.core.masks import Mask
+
+Overlap = Literal["union", "official"]
+LEAST_COORDINATES = 6  # of a polygon: three corners
+
+
+def object_run_lengths(
+    segmentations: Sequence[Any], height: int, width: int, overlap: Overlap = "union"
+) -> str | None:
+    """Run lengths of all segmentations of an object together; None if no pixel is in them.
+
+    The same as of the union of their masks. Polygons are joined without drawing their pixels, which
+    takes a tenth of the time. Raises ValueError as `segmentation_mask` does.
+    """
+    layers = []
+    for segmentation in segmentations:
+        parts = _parts(segmentation)
+        is_drawn = overlap == "official" and len(parts) > 1
+        if is_drawn or any(isinstance(part, dict) for part in parts):
+            mask = segmentation_mask(segmentation, height, width, overlap)
+            layers.append(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
+        else:
+            layers += _run_lengths(parts, height, width)
+    if not layers:
+        return None
+    union = coco.merge(layers)
+    return str(union["counts"].decode("ascii")) if coco.area(union) else None
+
+
+def segmentation_mask(
+    segmentation: Any, height: int, width: int, overlap: Overlap = "union"
+) -> Mask:
+    """The mask (height, width) of COCO polygons, of run lengths (compressed or not), or a list.
+
+    `overlap: official` leaves out the pixels that lie in more than one of the polygons.
+    Raises ValueError if it is none of these or of another size.
+    """
+    parts = _parts(segmentation)
+    if not parts:
+        return np.zeros((height, width), dtype=bool)
+    runs = _run_lengths(parts, height, width)
+    try:
+        count = coco.decode(runs).sum(axis=2)  # (height, width, parts) over the parts
+    except Exception as error:  # pycocotools raises bare Exceptions
+        raise ValueError(f"no COCO segmentation ({error})") from None
+    return (count == 1) if overlap == "official" else (count > 0)
+
+
+def _parts(segmentation: Any) -> list[Any]:
+    """The polygons and run lengths of a segmentation, without polygons that hold nothing."""
+    parts = [segmentation] if isinstance(segmentation, dict) else segmentation
+    if not isinstance(parts, list) or not all(isinstance(part, dict | list) for part in parts):
+        raise ValueError(f"no COCO segmentation (found {segmentation!r})")
+    return [part for part in parts if isinstance(part, dict) or len(part) >= LEAST_COORDINATES]
+
+
+def _run_lengths(parts: list[Any], height: int, width: int) -> list[dict[str, Any]]:
+    """COCO's compressed run lengths of polygons and of run lengths of either kind."""
+    try:
+        runs = [_compressed(part, height, width) for part in parts]
+        sizes = [tuple(part["size"]) for part in runs]
+    except Exception as error:  # pycocotools raises bare Exceptions
+        raise ValueError(f"no COCO segmentation ({error})") from None
+    for size in sizes:
+        if size != (height, width):
+            raise ValueError("of {} x {} pixels".format(*reversed(size)))
+    return runs
+
+
+def _compressed(part: Any, height: int, width: int) -> dict[str, Any]:
+    if isinstance(part, list):
+        return coco.frPyObjects([part], height, width)[0]
+    if isinstance(part["counts"], str | bytes):
+        return part
+    return coco.frPyObjects([part], *part["size"])[0]

@@ -1,0 +1,23 @@
+"""Pages that hold all they show: filled templates, without anything to be loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from stages.core.files import replacing
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def write_page(path: Path, template: str, **content: Any) -> None:
+    """Fill a template of this folder."""
+    page = TEMPLATES.get_template(template).render(**content)
+    with replacing(path) as temporary:
+        temporary.write_text(page)

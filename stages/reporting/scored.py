@@ -1,0 +1,61 @@
+"""What evaluation found, read for the pages: metrics, and the expressions behind them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from stages.core.errors import InputError
+from stages.core.files import read_json
+from stages.reporting.table import Label
+
+COLUMNS = ["expression", "image", "kind", "words", "area", "iou", "no_target", "group"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One thing that was scored on one split."""
+
+    about: dict[str, Any]  # the metrics file
+    expressions: pd.DataFrame | None  # None where nothing has masks
+
+    @property
+    def split(self) -> str:
+        return str(self.about["split"])
+
+    @property
+    def what(self) -> str:
+        return str(self.about["what"])
+
+
+def read_scored(metrics: Sequence[Path], results: Sequence[Path]) -> list[Scored]:
+    """All that was scored, from the metrics files and the expressions of each."""
+    if len(metrics) != len(results):
+        raise InputError(f"{len(metrics)} metrics and {len(results)} results; needed one for each")
+    return [Scored(read_json(m), _expressions(r)) for m, r in zip(metrics, results, strict=True)]
+
+
+def _expressions(path: Path) -> pd.DataFrame | None:
+    names = pq.read_schema(path).names
+    if names == ["expression"]:
+        return None
+    if not set(COLUMNS) <= set(names):
+        raise InputError(
+            f"{path}: columns {', '.join(names)}; needed {', '.join(COLUMNS)}: it was made by an"
+            " earlier version, run again with --forcerun evaluate"
+        )
+    return pd.read_parquet(path, columns=COLUMNS)
+
+
+def by_split(
+    scored: Sequence[Scored], label: Label, left_out: Sequence[str] = ()
+) -> dict[str, dict[str, pd.DataFrame]]:
+    """The expressions of each split, of each scored thing by its label."""
+    series: dict[str, dict[str, pd.DataFrame]] = {}
+    for one in scored:
+        if one.expressions is not None and one.what not in left_out:
+            series.setdefault(one.split, {})[label(one.about)] = one.expressions
+    return series

@@ -1,0 +1,46 @@
+"""Ending a training by a signal: after its step, with its state saved."""
+
+import signal
+import time
+from types import FrameType, TracebackType
+
+from stages.core.errors import Interrupted
+from stages.core.processes import any_process
+
+SAME = 2.0  # seconds in which a signal that comes again, from torchrun too, is the same one
+
+
+class Interruption:
+    """Takes note of SIGTERM and Ctrl-C while a training runs; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.noted = 0.0
+
+    def __enter__(self) -> "Interruption":
+        signals = (signal.SIGTERM, signal.SIGINT)
+        self.previous = {number: signal.signal(number, self._note) for number in signals}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether any of the processes was told to end; all of them get the same answer."""
+        return any_process(self.signal is not None)
+
+    def end(self, message: str) -> None:
+        """End this step of the workflow as the signal asked for."""
+        raise Interrupted(self.signal or signal.SIGTERM, message)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None and time.monotonic() - self.noted > SAME:
+            raise Interrupted(number)
+        if self.signal is None:
+            self.signal, self.noted = number, time.monotonic()

@@ -1,0 +1,36 @@
+"""How far a training is: a bar on a terminal, now and then a line where there is none."""
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts the steps of a training."""
+
+    def __init__(self, name: str, first: int, total: int, pause: float = 15) -> None:
+        self.bar = tqdm(desc=name, initial=first, total=total, disable=None, file=sys.stderr)
+        self.name, self.first, self.total = name, first, total
+        self.started = self.written = time.monotonic()
+        self.pause = pause  # seconds between lines
+        self.timed = first, self.started
+
+    def speed(self, step: int) -> float:
+        """Steps a second since this was asked last."""
+        (last, then), self.timed = self.timed, (step, time.monotonic())
+        return (step - last) / (self.timed[1] - then)
+
+    def update(self, step: int, losses: dict[str, float]) -> None:
+        """Steps done so far, and the latest mean losses."""
+        text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        self.bar.set_postfix_str(text, refresh=False)
+        self.bar.update(step - self.bar.n)
+        now = time.monotonic()
+        if self.bar.disable and (now - self.written > self.pause or step == self.total):
+            left = (now - self.started) / (step - self.first) * (self.total - step)
+            log.info("%s: step %d of %d, %.0f s left  %s", self.name, step, self.total, left, text)
+            self.written = now

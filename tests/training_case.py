@@ -1,0 +1,110 @@
+"""Trains small models for some steps, in one process or in several: see test_processes.py.
+
+python -m tests.training_case FOLDER EPOCHS NAME...
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from irnet.affinity.network import RelationTraining
+from stages.core.config import Affinity, Stage1
+from stages.core.device import choose_device
+from stages.core.processes import joined
+from stages.core.section import Training
+from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.training.engine import fit
+from tests.small_clip import small_clip, small_tokens
+from tests.test_segmentors import ROWS
+
+SIZE = 64
+ITEMS = 21  # in batches of 8: the last one has 5, which two processes share unequally
+STEPS = {
+    "batch_size": 8,
+    "learning_rate": 1e-5,
+    "backbone_learning_rate": 1e-5,
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "save_every": 4,
+}
+STAGE1 = Stage1(epochs=1, image_size=SIZE, hidden=16)
+RELATIONS = Affinity(epochs=1, backbone="small", crop_size=SIZE, radius=4)
+
+
+class Scenes:
+    """Noise with a bright rectangle, its mask, and words; labels of cells for the IRNet."""
+
+    groups = None
+
+    def __len__(self) -> int:
+        return ITEMS
+
+    def __getitem__(self, draw: tuple[int, int]) -> dict[str, Tensor]:
+        random = np.random.default_rng(draw[1])
+        top, left = random.integers(0, SIZE // 2, 2)
+        mask = np.zeros((SIZE, SIZE), np.float32)
+        mask[top : top + 24, left : left + 28] = 1
+        image = random.normal(size=(3, SIZE, SIZE)).astype(np.float32) + 2 * mask
+        labels = mask[::4, ::4].astype(np.uint8)
+        labels[:2] = 255
+        return {
+            "images": torch.from_numpy(image),
+            "tokens": small_tokens(1, seed=draw[1])[0],
+            "masks": torch.from_numpy(mask),
+            "labels": torch.from_numpy(labels),
+            "no_target": torch.tensor(float(draw[1] % 5 == 0)),
+            "expression": torch.tensor(draw[1]),
+            "negatives": torch.tensor([(draw[1] + 1) % ITEMS]),
+        }
+
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        exact = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
+        return {**exact, "image_index": torch.arange(len(items))}
+
+
+def build(name: str) -> tuple[nn.Module, Training]:
+    """A small model and the options of its training."""
+    torch.manual_seed(0)
+    if name == "stage1":
+        config: Any = STAGE1
+        texts = torch.randn(ITEMS, 24)
+        model: nn.Module = Stage1Trainer(
+            config, TrisStage1(config, small_clip(8)), small_clip(8, seed=1), texts
+        )
+    elif name == "irnet":
+        config = RELATIONS
+        model = RelationTraining(config)
+    else:
+        row = next(row for row in ROWS if row.name == name)
+        config, model = row.config, row.build()
+    for part in model.modules():  # what it drops differs from process to process
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
+    return model.double(), config.model_copy(update=STEPS)
+
+
+def main(folder: str, epochs: str, *names: str) -> None:
+    # Rounding grows from step to step, to a tenth of the loss after 20: all is computed in float64.
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    with joined(choose_device()):
+        for name in names:
+            model, config = build(name)
+            fit(
+                model,
+                Scenes(),
+                config.model_copy(update={"epochs": int(epochs)}),
+                output=Path(folder) / name / "model.safetensors",
+                fingerprint=name,
+                about={},
+            )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
