@@ -89,7 +89,7 @@ def steps_of_data(name):
 def steps_of_pseudo_masks(source, samples, splits):
     """The chain from text to pseudo masks; the last step makes them."""
     experiment = configs.experiments[source]
-    maps = {"split": [*splits, "train"], "shards": shards_of(name)}
+    maps = {"split": [*splits, "train"], "shards": shards_of(source)}
     text = step("encode_text", experiment.dataset, [samples], clip=text_name(experiment.judge))
     chain = [
         ("train_stage1", {"model": "stage1", "title": "train stage 1"}),
