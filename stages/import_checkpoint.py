@@ -1,34 +1,44 @@
-"""An official checkpoint of a segmentor as a model file like our own, to predict with and score."""
+"""An official checkpoint as a model file like our own: of a segmentor, or of TRIS stage 1."""
 
 import logging
 from pathlib import Path
 
-from stages.backbones.weights import load_exactly, read_weights
+from stages.backbones.weights import load_exactly
 from stages.core.command import main
-from stages.core.config import ClipSource
+from stages.core.config import ClipSource, Stage1
+from stages.core.errors import InputError
 from stages.core.segmentors import AnySegmentor
-from stages.models.saved import build_segmentor, describe
+from stages.models.official import read_official
+from stages.models.saved import STAGE1, build, describe
 from stages.training.checkpoint import save_weights
 from stages.training.facts import write_facts
 
 log = logging.getLogger(__name__)
 
 
-def run(checkpoint: Path, model: Path, config: AnySegmentor, clip: ClipSource) -> None:
-    """`config` and `clip` are those of the published row; the file's weights must fit exactly.
+def run(
+    checkpoint: Path,
+    model: Path,
+    clip: ClipSource,
+    config: AnySegmentor | None = None,
+    stage1: Stage1 | None = None,
+) -> None:
+    """The options are those of the published row: `config` of a segmentor, else `stage1`.
 
-    Raises InputError that names the first weight that is missing, surplus or misshapen.
+    The file's weights must fit exactly. Raises InputError that names the first weight that is
+    missing, surplus or misshapen.
     """
-    state = read_weights(checkpoint)
-    if config.model == "rela":
-        from stages.models.rela import official_weights
-
-        state = official_weights(state)
-    segmentor = build_segmentor(config, clip, pretrained=False)
-    load_exactly(segmentor, state, checkpoint)
-    save_weights(model, segmentor.state_dict(), describe(config.model, config, clip))
+    if (config is None) == (stage1 is None):
+        raise InputError("import: needed --config of a segmentor, or --stage1, and not both")
+    kind = config.model if config is not None else STAGE1
+    chosen = config if config is not None else stage1
+    assert chosen is not None
+    state = read_official(checkpoint, kind)
+    network = build(kind, chosen, clip, pretrained=False)
+    load_exactly(network, state, checkpoint)
+    save_weights(model, network.state_dict(), describe(kind, chosen, clip))
     write_facts(model)
-    log.info("%s: %d weights of %s", model, len(state), config.model)
+    log.info("%s: %d weights of %s", model, len(state), kind)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
         ),
         (
             "experiments/new.yaml",
+            "dataset: refshapes\nsupervision: masks\nstage1_checkpoint: a.pth\n",
+            r"new.yaml: stage1_checkpoint with supervision masks: no stage 1 here; needed",
+        ),
+        (
+            "experiments/new.yaml",
             "dataset: refshapes\nsegmentor: {model: criss}\n",
             r"new.yaml: segmentor.model: no such model; needed tris, .* found 'criss'",
         ),

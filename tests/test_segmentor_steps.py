@@ -91,7 +91,7 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
     state = load_file(own)
     wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}}
     torch.save({"epoch": 1, **wrapped}, official)
-    import_checkpoint.run(official, imported, experiment.segmentor, experiment.clip)
+    import_checkpoint.run(official, imported, experiment.clip, experiment.segmentor)
     tables = []
     for model in (own, imported):
         predict.run(samples, tmp_path / "p.parquet", "val", Evaluation(), model)
@@ -101,7 +101,7 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
     del wrapped["state_dict"][next(iter(wrapped["state_dict"]))]
     torch.save(wrapped, official)
     with pytest.raises(InputError, match=r"best\.pth: .* is missing; needed the weights of this"):
-        import_checkpoint.run(official, imported, experiment.segmentor, experiment.clip)
+        import_checkpoint.run(official, imported, experiment.clip, experiment.segmentor)
 
 
 def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:

@@ -289,3 +289,14 @@ def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path)
     assert done.stderr.count("rule resize_images:") == 1
     for name, file in zip(names, made, strict=True):
         assert file_hash(file) == file_hash(toy.results / name), name
+
+
+def test_a_stage_1_with_a_checkpoint_is_imported_and_what_follows_is_made(tmp_path: Path) -> None:
+    run = Toy(tmp_path)
+    shutil.copytree(ROOT / "configs", run.configs)
+    checkpoint = tmp_path / "stage1.pth"
+    checkpoint.touch()
+    run.edit(TRIS, stage1_checkpoint=str(checkpoint))
+    planned = run.planned()
+    # The segmentors of the experiment and of its upper bound are trained as ever.
+    assert planned == (ALL - {"train_stage1"}) | {"import_checkpoint"}

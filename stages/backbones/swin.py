@@ -53,7 +53,9 @@ class Swin(nn.Module):
         self.channels = tuple(widths)
         self.patch_embed = PatchEmbedding(size.width)
         # The chance to leave a block out grows from the first block to the last.
-        chances = torch.linspace(0, drop_path, sum(size.depths)).split(list(size.depths))
+        # On the CPU also where the weights are not: they are numbers, not weights.
+        steps = torch.linspace(0, drop_path, sum(size.depths), device="cpu")
+        chances = steps.split(list(size.depths))
         self.layers = nn.ModuleList(
             Stage(
                 width,

@@ -7,6 +7,7 @@ form in which OpenAI published CLIP.
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -63,11 +64,22 @@ def _unwrap(content: object, path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_exactly(module: nn.Module, state: Mapping[str, Tensor], place: str | Path) -> None:
-    """Load `state` where every name and shape is the module's own; other number types are cast.
+@dataclass(frozen=True)
+class Misfits:
+    """Where weights differ from those of a module, by name."""
 
-    Raises InputError, naming the first missing, surplus and misshapen weight, otherwise.
-    """
+    missing: list[str]
+    surplus: list[str]
+    misshapen: list[str]
+    text: str  # the first of each, with their shapes
+
+    @property
+    def count(self) -> int:
+        return len(self.missing) + len(self.surplus) + len(self.misshapen)
+
+
+def find_misfits(module: nn.Module, state: Mapping[str, Tensor]) -> Misfits:
+    """How `state` differs in names and shapes from what the module has."""
     own = module.state_dict()
     missing = [name for name in own if name not in state]
     surplus = [name for name in state if name not in own]
@@ -81,9 +93,18 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], place: str | Pa
         name = misshapen[0]
         found, needed = tuple(state[name].shape), tuple(own[name].shape)
         faults.append(f"{name} is {found} where {needed} is needed{_more(misshapen)}")
-    if faults:
+    return Misfits(missing, surplus, misshapen, "; ".join(faults))
+
+
+def load_exactly(module: nn.Module, state: Mapping[str, Tensor], place: str | Path) -> None:
+    """Load `state` where every name and shape is the module's own; other number types are cast.
+
+    Raises InputError, naming the first missing, surplus and misshapen weight, otherwise.
+    """
+    misfits = find_misfits(module, state)
+    if misfits.count:
         kind = type(module).__name__
-        raise InputError(f"{place}: {'; '.join(faults)}; needed the weights of this {kind}")
+        raise InputError(f"{place}: {misfits.text}; needed the weights of this {kind}")
     module.load_state_dict(dict(state))
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.core.resources import Resources, Step
 from stages.core.section import (
@@ -242,6 +242,7 @@ class Experiment(Figures):
     segmentor: AnySegmentor = TrisSegmentor()
     trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
+    stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)
@@ -253,6 +254,15 @@ class Experiment(Figures):
         if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
             raise ValueError("needed masks, pseudo or pseudo:<experiment>")
         return value
+
+    @model_validator(mode="after")
+    def _require_stage1_for_its_checkpoint(self) -> "Experiment":
+        if self.stage1_checkpoint is not None and self.supervision != "pseudo":
+            raise ValueError(
+                f"stage1_checkpoint with supervision {self.supervision}: no stage 1 here; needed"
+                " supervision: pseudo"
+            )
+        return self
 
     @property
     def figures(self) -> Figures:
@@ -276,6 +286,7 @@ class RemoteFile(Section):
     path: Path
     source: str  # the page that publishes it
     license: str
+    size: str | None = None  # where it is large, as people say it
     trained_on_coco: bool = False  # of weights
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None

@@ -2,17 +2,22 @@
 
 import os
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 
+from stages.core.errors import InputError
 
-def choose_device() -> torch.device:
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
     """The first visible GPU, else the CPU with the threads that the rule was given.
 
     Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
-    as OMP_NUM_THREADS.
+    as OMP_NUM_THREADS. Raises InputError where a GPU is asked for and there is none.
     """
-    if torch.cuda.is_available():
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("device: cuda; PyTorch sees no GPU here: use cpu, or auto")
+    if wanted != "cpu" and torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         return device

@@ -14,14 +14,20 @@ Step = Literal[
     "train_affinity",
     "propagate",
     "train_segmentor",
-    "import_checkpoint",
     "predict",
     "evaluate",
     "make_report",
 ]
 # Steps that serve several experiments: a profile may set theirs (set-threads, set-resources).
 SharedStep = Literal[
-    "make_refshapes", "pretrain_clip", "prepare", "mix", "resize_images", "encode_text", "compare"
+    "make_refshapes",
+    "pretrain_clip",
+    "prepare",
+    "mix",
+    "resize_images",
+    "import_checkpoint",
+    "encode_text",
+    "compare",
 ]
 Name = Literal["threads", "gpu", "mem_mb", "runtime"]
 

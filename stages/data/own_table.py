@@ -32,7 +32,7 @@ def read_table(path: Path, images: Path, scratch: Path) -> Iterator[Entry | Find
     """
     with Spool(scratch / "rows.sqlite") as spool:
         number = 0
-        for row in _rows(path):
+        for row in read_rows(path):
             if isinstance(row, Finding):
                 yield row
                 continue
@@ -80,7 +80,7 @@ def _text(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def _rows(path: Path) -> Rows:
+def read_rows(path: Path) -> Rows:
     """Each row of the table with its place; a row is a mapping of column names."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; needed a .csv, .jsonl or .parquet table")

@@ -6,10 +6,12 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from stages.backbones.weights import load_exactly
 from stages.core import config as options
+from stages.core.command import describe as explain
 from stages.core.config import ClipSource
 from stages.core.errors import InputError
 from stages.core.section import FramingName, Section
@@ -66,12 +68,13 @@ def build_segmentor(
     config: options.AnySegmentor, clip: ClipSource, pretrained: bool = True
 ) -> nn.Module:
     """A segmentor, with the published weights of its encoders if `pretrained`: to be trained."""
-    return _build(config.model, config, clip, pretrained)
+    return build(config.model, config, clip, pretrained)
 
 
-def _build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
-    build: Builder = resolve_name(MODELS[kind][1])
-    return build(config, clip, pretrained)
+def build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
+    """A model of any kind in MODELS."""
+    builder: Builder = resolve_name(MODELS[kind][1])
+    return builder(config, clip, pretrained)
 
 
 def describe(kind: str, config: Section, clip: ClipSource) -> dict[str, str]:
@@ -80,17 +83,38 @@ def describe(kind: str, config: Section, clip: ClipSource) -> dict[str, str]:
 
 
 def load_model(path: Path) -> Saved[nn.Module]:
-    """Any model that a training step wrote. Raises InputError for a file of another kind."""
+    """Any model that a training step wrote. Raises InputError for a file of another kind.
+
+    What it names by a relative path (a small CLIP's description, a vocabulary) is looked for from
+    here, then from the folders that `path` is in: models also work outside of their project.
+    """
     state, about = load_weights(path)
     kind = about.get("kind", "nothing")
     if kind not in MODELS:
         raise InputError(f"{path}: holds {kind}; needed one of {', '.join(MODELS)}")
-    config = MODELS[kind][0].model_validate_json(about["config"])
-    clip = ClipSource.model_validate_json(about["clip"])
+    try:
+        config = MODELS[kind][0].model_validate_json(about.get("config", ""))
+        clip = ClipSource.model_validate_json(about.get("clip", ""))
+    except ValidationError as error:
+        findings = "; ".join(explain(str(path), error))
+        raise InputError(f"{findings}; made by another version: train it anew") from None
+    if clip.model.endswith(".json"):
+        clip = clip.model_copy(update={"model": str(_located(Path(clip.model), path))})
+    if isinstance(config, options.RelaSegmentor) and config.vocabulary is not None:
+        vocabulary = _located(config.vocabulary, path)
+        config = config.model_copy(update={"vocabulary": vocabulary})
     # The file holds the encoders' trained weights: the published ones are not read again.
-    model = _build(kind, config, clip, pretrained=False)
+    model = build(kind, config, clip, pretrained=False)
     load_exactly(model, state, path)
     return Saved(model, clip, config, config.image_size)
+
+
+def _located(name: Path, model: Path) -> Path:
+    """A file from here, or from the nearest folder around the model that has it."""
+    if name.is_file():
+        return name
+    candidates = (folder / name for folder in model.resolve().parents)
+    return next((path for path in candidates if path.is_file()), name)
 
 
 def load_stage1(path: Path) -> Saved[TrisStage1]:

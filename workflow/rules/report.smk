@@ -33,11 +33,7 @@ def trained(name):
         stages = [(source, "stage1"), (source, "irnet"), *stages]
     if experiment.upper_bound:
         stages.append((experiment.upper_bound, "segmentor"))
-    return [
-        (e, stage)
-        for e, stage in stages
-        if stage != "segmentor" or configs.experiments[e].checkpoint is None
-    ]
+    return [(e, stage) for e, stage in stages if f"{e}/{stage}" not in IMPORTED]
 
 
 def pictures(name):
@@ -86,13 +82,21 @@ def steps_of_data(name):
     return [step("prepare", name, [])]
 
 
+def made_stage1(source):
+    """The step that makes stage 1: a training, or the import of an official checkpoint."""
+    if f"{source}/stage1" in IMPORTED:
+        details = {"title": "import stage 1", "imported": f"{source}/stage1"}
+        return "import_checkpoint", {"model": "stage1", **details}
+    return "train_stage1", {"model": "stage1", "title": "train stage 1"}
+
+
 def steps_of_pseudo_masks(source, samples, splits):
     """The chain from text to pseudo masks; the last step makes them."""
     experiment = configs.experiments[source]
     maps = {"split": [*splits, "train"], "shards": shards_of(source)}
     text = step("encode_text", experiment.dataset, [samples], clip=text_name(experiment.judge))
     chain = [
-        ("train_stage1", {"model": "stage1", "title": "train stage 1"}),
+        made_stage1(source),
         ("select_maps", maps),
         ("make_labels", maps),
         ("train_affinity", {"model": "irnet"}),
@@ -111,7 +115,8 @@ def steps_of_segmentor(name, learned, samples, splits):
     if experiment.checkpoint is None:
         made = step("train_segmentor", name, [learned], model="segmentor")
         return [made, step("predict", name, [made["name"]], **shards)]
-    made = step("import_checkpoint", name, [], model="segmentor")
+    imported = f"{name}/segmentor"
+    made = step("import_checkpoint", name, [], model="segmentor", imported=imported)
     return [made, step("predict", name, [made["name"], samples], **shards)]
 
 

@@ -61,28 +61,45 @@ rule train_segmentor:
         " --clip {params.clip:q} > {log:q} 2>&1"
 
 
+# What is not trained but imported, by the folder of its model: the checkpoint and the options.
+IMPORTED = {
+    f"{name}/{stage}": (name, checkpoint, option, section)
+    for name, experiment in configs.experiments.items()
+    for stage, checkpoint, option, section in [
+        ("segmentor", experiment.checkpoint, "--config", experiment.segmentor),
+        ("stage1", experiment.stage1_checkpoint, "--stage1", experiment.stage1),
+    ]
+    if checkpoint is not None
+}
+
+
+def import_options(wildcards):
+    name, _, option, section = IMPORTED[wildcards.imported]
+    clip = configs.experiments[name].clip
+    return shlex.join([option, section.model_dump_json(), "--clip", clip.model_dump_json()])
+
+
 rule import_checkpoint:
     input:
-        checkpoint=lambda w: str(experiment_of(w).checkpoint),
+        checkpoint=lambda w: str(IMPORTED[w.imported][1]),
     output:
-        model=f"{RUN}/segmentor/model.safetensors",
+        model=f"{RESULTS}/{{imported}}/model.safetensors",
     log:
-        f"{RUN}/segmentor/import_checkpoint.log",
+        f"{RESULTS}/{{imported}}/import_checkpoint.log",
     benchmark:
-        f"{RUN}/segmentor/import_checkpoint.tsv"
+        f"{RESULTS}/{{imported}}/import_checkpoint.tsv"
     wildcard_constraints:
-        experiment=one_of(n for n, e in configs.experiments.items() if e.checkpoint is not None),
+        imported=one_of(IMPORTED),
     threads: resource("import_checkpoint", "threads")
     resources:
         gpu=resource("import_checkpoint", "gpu"),
         mem_mb=resource("import_checkpoint", "mem_mb"),
         runtime=resource("import_checkpoint", "runtime"),
     params:
-        config=options("segmentor"),
-        clip=options("clip"),
+        options=import_options,
     shell:
         "python -m stages.import_checkpoint --checkpoint {input.checkpoint:q} --model {output.model:q}"
-        " --config {params.config:q} --clip {params.clip:q} > {log:q} 2>&1"
+        " {params.options} > {log:q} 2>&1"
 
 
 rule predict:

@@ -14,6 +14,8 @@ rule train_stage1:
         f"{RUN}/stage1/train_stage1.log",
     benchmark:
         f"{RUN}/stage1/train_stage1.tsv"
+    wildcard_constraints:
+        experiment=one_of(n for n, e in configs.experiments.items() if e.stage1_checkpoint is None),
     priority: 1
     threads: resource("train_stage1", "threads")
     resources:

@@ -1,0 +1,26 @@
+"""risflow compare: scores of several experiments side by side."""
+
+from typing import Annotated
+
+import typer
+
+from risflow.console import fail, notes, out
+
+
+def compare(
+    experiments: Annotated[list[str], typer.Argument(help="Names of configs/experiments/.")],
+) -> None:
+    """The scores of several experiments as one table, of those that there are."""
+    from risflow.scores import find_scores
+    from stages.reporting.table import label_in_comparison, text_table
+
+    found = find_scores(experiments)
+    for name, split in found.missing:
+        notes.print(
+            f"{name}: not scored on {split} yet: snakemake --cores all {name}", markup=False
+        )
+    if not found.metrics:
+        fail("nothing to compare yet")
+    for dataset, metrics in found.metrics.items():
+        table = text_table(metrics, label_in_comparison, found.figures)
+        out.print(f"{dataset}\n\n{table}", markup=False)

@@ -1,0 +1,72 @@
+"""How the command speaks: results on stdout, everything else on stderr, mistakes in one line."""
+
+import logging
+import os
+import signal
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from stages.core.errors import InputError
+
+USER_ERROR = 1
+PIPED_WIDTH = 200  # characters a line where no terminal says how many there are
+
+
+def _console(stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    return console
+
+
+out, notes = _console(stderr=False), _console(stderr=True)
+
+
+class Verbs(TyperGroup):
+    """The command: what a user gave wrongly is one line and exit code 1, never a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)  # in the order of a day's work, not of the alphabet
+
+    def invoke(self, ctx: Any) -> Any:
+        with _quiet():
+            try:
+                return super().invoke(ctx)
+            except (InputError, FileNotFoundError) as error:
+                fail(str(error))
+            except OSError as error:
+                if error.errno is None:
+                    raise
+                fail(f"{error.filename or 'output'}: {os.strerror(error.errno)}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of libraries, on which no user of the command can act; SIGTERM is Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _terminated)
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        signal.signal(signal.SIGTERM, before)
+
+
+def fail(message: str) -> None:
+    """One mistake of the user, and the end."""
+    notes.print(f"error: {message}", markup=False, style="red")
+    raise typer.Exit(USER_ERROR)
+
+
+def _terminated(_signal: int, _frame: types.FrameType | None) -> None:
+    """SIGTERM ends the command like Ctrl-C: files half-written are removed on the way out."""
+    raise KeyboardInterrupt

@@ -1,0 +1,1 @@
+"""Answers of trained models: what the steps, the command and the Python API share."""

@@ -1,0 +1,232 @@
+"""Masks of single pictures: by the Python API, and by the command."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import risflow as api
+from stages import make_refshapes, predict, prepare
+from stages.core.config import DatasetConfig, Evaluation, RefShapes
+from stages.core.errors import InputError
+from stages.core.masks import decode
+from stages.core.tables import read_samples, read_table
+from tests.command.conftest import Command, write_model
+from tests.conftest import ROOT
+
+TEXTS = ["the red square", "a blue ring above it"]
+
+
+def pixels(path: Path | str) -> NDArray[np.uint8]:
+    with Image.open(path) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+@pytest.mark.parametrize("name", ["refshapes_tris", "refshapes_rela", "refshapes_cris"])
+def test_the_api_says_what_the_step_says(tmp_path: Path, name: str) -> None:
+    model = write_model(tmp_path / "model.safetensors", name)
+    shapes = RefShapes(train_images=1, val_images=2, test_images=1)
+    make_refshapes.run(tmp_path / "source", shapes)
+    config = DatasetConfig(source="refshapes", annotations=tmp_path / "source", refshapes=shapes)
+    prepare.run(tmp_path / "samples.json", config)
+    predict.run(
+        tmp_path / "samples.json", tmp_path / "p.parquet", "val", Evaluation(batch_size=1), model
+    )
+    part = read_samples(tmp_path / "samples.json").split("val")
+    rows = read_table("predictions", tmp_path / "p.parquet").set_index("expression")
+    loaded = api.load(model)
+    for image in part.images.itertuples():
+        objects = part.objects.object[part.objects.image == image.image]
+        of_image = part.expressions[part.expressions.object.isin(objects)]
+        found = loaded.predict(image.file, of_image.text.tolist())
+        for number, expression in enumerate(of_image.expression):
+            row = rows.loc[expression]
+            mask = decode(row["mask"], row.height, row.width) & (not row.no_target)
+            assert np.array_equal(found.masks[number], mask)
+            assert found.scores[number] == pytest.approx(row.score, abs=1e-4)
+            assert found.no_target[number] == row.no_target
+            assert found.maps[number].max() == found.scores[number]
+
+
+def test_pictures_come_as_paths_images_and_values(model: Path, picture: Path) -> None:
+    loaded = api.load(model, device="cpu")
+    image = Image.fromarray(pixels(picture))
+    first = loaded.predict(picture, TEXTS)
+    assert first.masks.shape == first.maps.shape == (2, 40, 60)
+    assert first.masks.dtype == bool and first.maps.dtype == first.scores.dtype == np.float32
+    assert np.array_equal(first.masks, (first.maps > 0) & ~first.no_target[:, None, None])
+    for form in (str(picture), image, np.asarray(image)):
+        assert np.array_equal(loaded.predict(form, TEXTS).maps, first.maps)
+    alone = loaded.predict(picture, TEXTS[1])
+    np.testing.assert_allclose(alone.maps, first.maps[1:], atol=1e-5)
+    with pytest.raises(InputError, match=r"float64 \(4, 4\); needed RGB values"):
+        loaded.predict(np.zeros((4, 4)), TEXTS)  # type: ignore[arg-type]
+
+
+def test_where_there_is_said_to_be_no_target_the_mask_is_empty(
+    tmp_path: Path, picture: Path
+) -> None:
+    loaded = api.load(write_model(tmp_path / "m.safetensors", "refshapes_generalized_rela"))
+    nothing = loaded.inference.model.sem_seg_head.predictor.nt_embed
+    for sign in (-1.0, 1.0):
+        torch.nn.init.zeros_(nothing.layers[-1].weight)
+        with torch.no_grad():
+            nothing.layers[-1].bias.copy_(torch.tensor([-50.0, 50.0]) * sign)
+        found = loaded.predict(picture, TEXTS)
+        assert found.maps.max() > 0
+        assert found.no_target.tolist() == 2 * [sign > 0]
+        assert found.masks.any() == (sign < 0)
+
+
+def test_a_model_finds_what_it_names_from_any_folder(
+    tmp_path: Path, model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    (project / "results/it/segmentor").mkdir(parents=True)
+    moved = shutil.copy(model, project / "results/it/segmentor/model.safetensors")
+    (project / "data").mkdir()
+    shutil.copy(ROOT / "data/small_clip.json", project / "data/small_clip.json")
+    expected = api.load(model).predict(picture, TEXTS)
+    monkeypatch.chdir(tmp_path)
+    assert np.array_equal(api.load(moved).predict(picture, TEXTS).maps, expected.maps)
+    with pytest.raises(InputError, match=r"no file data/small_clip\.json"):
+        api.load(model)
+
+
+def test_the_command_writes_what_the_api_gives(
+    risflow: Command, tmp_path: Path, model: Path, picture: Path
+) -> None:
+    done = risflow("predict", picture, *TEXTS, "--model", model, "--output", tmp_path / "o")
+    assert done.exit_code == 0, done.output
+    assert "the red square" in done.stdout and "masks by" in done.stderr
+    found = api.load(model).predict(picture, TEXTS)
+    said = risflow(
+        "predict", picture, *TEXTS, "--model", model, "--output", tmp_path / "o", "--json"
+    )
+    for number, one in enumerate(json.loads(said.stdout)):
+        size = one["segmentation"]["size"]
+        assert one == json.loads(Path(one["files"]["json"]).read_text())
+        assert np.array_equal(decode(one["segmentation"]["counts"], *size), found.masks[number])
+        mask = pixels(one["files"]["mask"])[:, :, 0]
+        assert np.array_equal(mask, found.masks[number] * np.uint8(255))
+        assert pixels(one["files"]["overlay"]).shape == (40, 60, 3)
+        assert one["share"] == pytest.approx(found.masks[number].mean())
+    assert len(list((tmp_path / "o").iterdir())) == 3 * len(TEXTS)  # the same names both times
+
+
+def test_names_do_not_collide(risflow: Command, tmp_path: Path, model: Path, picture: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(picture, tmp_path / "other" / picture.name)
+    rows = ["a photo.png,the cup", "a photo.png,the-cup", "other/a photo.png,the cup"]
+    rows += ["a photo.png,die Täße", "a photo.png,杯子", "a photo.png,../../../etc"]
+    rows += [f"a photo.png,{'long ' * 100}", "a photo.png,the cup"]
+    table = tmp_path / "rows.csv"
+    table.write_text("\ufeffimage,expression\n" + "\n".join(rows), encoding="utf-8")
+    done = risflow("predict", "--table", table, "--model", model, "--output", tmp_path / "o")
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "o").glob("*.json"))) == len(rows) - 1  # one is there twice
+    assert all(path.parent == tmp_path / "o" for path in (tmp_path / "o").iterdir())
+    assert "only the first words are read" in done.stderr
+
+
+def test_the_newest_finished_segmentor_is_taken_and_named(
+    risflow: Command, tmp_path: Path, model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no experiment has a segmentor yet" in risflow("predict", picture, "x").stderr
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    for age, name in ((10, "newer"), (20, "older")):
+        folder = tmp_path / "results" / name / "segmentor"
+        folder.mkdir(parents=True)
+        shutil.copy(model, folder / "model.safetensors")
+        os.utime(folder / "model.safetensors", 2 * (time.time() - age,))
+    done = risflow("predict", picture, "x")
+    assert done.exit_code == 0, done.output
+    assert "results/newer/segmentor/model.safetensors" in done.stderr
+
+
+def test_mistakes_are_one_line(
+    risflow: Command, tmp_path: Path, model: Path, picture: Path
+) -> None:
+    text, large = tmp_path / "text.png", tmp_path / "large.png"
+    text.write_text("no picture")
+    Image.new("L", (12_000, 9_000)).save(large)
+    table, broken = tmp_path / "table.csv", tmp_path / "broken.safetensors"
+    table.write_text("picture,expression\na.png,x\n")
+    broken.write_bytes(model.read_bytes()[:1000])
+    gone = tmp_path / "gone.csv"
+    gone.write_text("image,expression\na photo.png,x\nno.png,y\n")
+    own = ("--output", tmp_path / "o")
+    with_model = ("--model", model, *own)
+    cases = [
+        ((text, "x", *with_model), r"text\.png: not a readable image"),
+        ((tmp_path / "no.png", "x", *with_model), r"no\.png: no such image"),
+        ((tmp_path, "x", *with_model), "not a readable image"),
+        ((large, "x", *with_model), "12000 x 9000 is 108 megapixels; at most 50 are taken"),
+        ((picture, " ", *with_model), "expression 1 is empty"),
+        ((picture, "x" * 10_000, *with_model), "expression 1 has 10,000 characters"),
+        ((picture, "x", *own, "--model", tmp_path / "no"), "no: no such file; needed a model file"),
+        ((picture, "x", *own, "--model", picture), "not a whole safetensors file"),
+        ((picture, "x", *own, "--model", broken), "not a whole safetensors file"),
+        ((picture, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
+        ((picture, "x", "--model", model, "--output", text), "File exists|Not a directory"),
+        ((picture, "x", "--model", model, "--output", text / "o"), "Not a directory"),
+        (("--table", table, *with_model), r"table\.csv: no column 'image' among picture"),
+        (("--table", gone, *with_model), r"gone\.csv:3: image 'no\.png' is not in"),
+        (("--table", picture, *with_model), r"ends in '\.png'; needed \.csv"),
+    ]
+    if not torch.cuda.is_available():
+        on_gpu = (picture, "x", "--device", "cuda", *with_model)
+        cases.append((on_gpu, "cuda; PyTorch sees no GPU"))
+    for arguments, message in cases:
+        done = risflow("predict", *arguments)
+        assert done.exit_code == 1, (arguments, done.output)
+        assert re.search(message, done.stderr), (message, done.stderr)
+        assert done.stderr.count("\n") == 1 and not done.stdout, done.output
+    for wrong in (
+        (),
+        (picture,),
+        (picture, "x", "--table", table),
+        (picture, "x", "--device", "x"),
+    ):
+        assert risflow("predict", *wrong).exit_code == 2
+    assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
+    for most, code in (("0.002", 1), ("0.0024", 0)):
+        done = risflow("predict", picture, "x", "--max-megapixels", most, *with_model)
+        assert done.exit_code == code, done.output
+
+
+def test_an_interrupted_command_leaves_whole_files(tmp_path: Path, model: Path) -> None:
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
+    rows = "\n".join(f"a.png,thing {number}" for number in range(5000))
+    (tmp_path / "rows.csv").write_text(f"image,expression\n{rows}\n")
+    output = tmp_path / "o"
+    arguments = ["--table", tmp_path / "rows.csv", "--model", model, "--output", output]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "risflow.cli", "predict", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(output.glob("*.json")):
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    assert "Traceback" not in running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    names = {path.name for path in output.iterdir()}
+    assert not [name for name in names if name.startswith(".")]
+    for path in output.glob("*.json"):
+        json.loads(path.read_text())
+    for path in output.glob("*.png"):
+        pixels(path)

@@ -1,0 +1,190 @@
+"""The page, over HTTP as a browser uses it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.command.conftest import Command, write_model
+from tests.conftest import ROOT
+
+gradio_client = pytest.importorskip("gradio_client", reason="gradio is not installed ([serve])")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+START = 120  # seconds
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a page with two models; the server must still be there at the end."""
+    folder = tmp_path_factory.mktemp("serve")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        models = [
+            write_model(folder / f"{name}.safetensors", f"refshapes_{name}")
+            for name in ("tris", "cris")
+        ]
+    arguments = [part for model in models for part in ("--model", str(model))]
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    with (folder / "log.txt").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "risflow.cli", "serve", "--port", "0", *arguments],
+            stderr=log,
+            cwd=ROOT,
+            env=environment,
+        )
+    try:
+        yield _address(folder / "log.txt", server)
+        assert server.poll() is None, (folder / "log.txt").read_text()
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=60) == 130
+
+
+def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
+    for _ in range(START * 10):
+        assert server.poll() is None, log.read_text()
+        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        if found and _answers(found[0]):
+            return found[0]
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text())
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def find(page: str) -> Iterator[Any]:
+    """Asks the page like its button does."""
+    client = gradio_client.Client(page, verbose=False, analytics_enabled=False)
+
+    def ask(picture: Path | None, text: str, models: tuple[str, ...] = ("tris", "cris")) -> str:
+        file = None if picture is None else gradio_client.handle_file(str(picture))
+        return str(client.predict(file, text, list(models), api_name="/find"))
+
+    yield ask
+    client.close()
+
+
+def test_its_health_is_told(page: str) -> None:
+    said = httpx.get(f"{page}/health")
+    assert said.json() == {"status": "ok", "models": ["tris", "cris"]}
+
+
+def test_every_model_answers_every_expression(find: Any, picture: Path) -> None:
+    said = find(picture, "the red square\n\n <b>bold</b> \n")
+    assert said.count('<div class="answer">') == 2
+    assert said.count("data:image/") == 2 * 2 * 3
+    assert "&lt;b&gt;bold" in said and "<b>" not in said
+    assert find(picture, "x", ("cris",)).count("data:image/") == 3
+
+
+def test_bad_input_is_a_message_and_the_page_goes_on(
+    find: Any, picture: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"
+    Image.new("L", (6000, 4000)).save(large)
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(picture.read_bytes()[:-60])
+    for arguments, message in (
+        ((None, "x"), "no picture"),
+        ((picture, " \n"), "no expression"),
+        ((picture, "x" * 10_000), "10,000 characters"),
+        ((picture, "x\n" * 11), "11 expressions; at most 10"),
+        ((picture, "x", ()), "no model is chosen"),
+        ((large, "x"), "6000 x 4000 is 24 megapixels; at most 20"),
+        ((cut, "x"), "not a readable image"),
+    ):
+        said = find(*arguments)
+        assert said.startswith('<p class="wrong">') and message in said
+        assert str(tmp_path) not in said and "/uploads/" not in said
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    assert "not a readable image" in find(text, "x")
+    assert "data:image/" in find(picture, "x")
+
+
+def test_files_that_were_not_uploaded_are_not_read(page: str, picture: Path) -> None:
+    for path in (str(picture), "/etc/passwd", str(ROOT / "data/small_clip.json"), f"{page}/health"):
+        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        asked = httpx.post(f"{page}/gradio_api/call/find", json={"data": [file, "x", ["tris"]]})
+        event = asked.json()["event_id"]
+        said = httpx.get(f"{page}/gradio_api/call/find/{event}", timeout=60).text
+        assert said.startswith("event: error") and "data:image" not in said
+        assert httpx.get(f"{page}/gradio_api/file={path}").status_code == 403
+
+
+def test_an_upload_has_a_limit(page: str) -> None:
+    content = b"0" * 21_000_000
+    said = httpx.post(f"{page}/gradio_api/upload", files={"files": ("a.png", content)}, timeout=60)
+    assert said.status_code == 413
+
+
+def test_without_gradio_it_says_how_to_get_it(
+    risflow: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    done = risflow("serve", "--model", model)
+    assert done.exit_code == 1 and "pip install -e '.[serve]'" in done.stderr
+
+
+def test_a_taken_port_and_a_wrong_address_are_one_line(risflow: Command, model: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = risflow("serve", "--model", model, "--port", port)
+    assert done.exit_code == 1
+    assert f"127.0.0.1:{port}: Address already in use; name another with --port" in done.stderr
+    done = risflow("serve", "--model", model, "--host", "192.0.2.1", "--port", "0")
+    assert done.exit_code == 1 and "192.0.2.1:0: Cannot assign requested" in done.stderr
+    done = risflow("serve", "--model", model.parent / "none")
+    assert done.exit_code == 1 and "no such file" in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
+    page: str, picture: Path, width: int
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    asked, wrong = set(), []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 900})
+        tab.set_default_timeout(60_000)
+        tab.on("request", lambda request: asked.add(request.url))
+        tab.on("pageerror", lambda error: wrong.append(str(error)))
+        tab.goto(page)
+        tab.set_input_files("input[type=file]", picture)
+        tab.fill("#expressions textarea", "the red square\na ring")
+        tab.wait_for_selector("img[src*='a_photo'], img[src*='a%20photo'], .image-frame img")
+        tab.click("#find")
+        tab.wait_for_selector(".answer img")
+        assert tab.locator(".answer img").count() == 2 * 2 * 3
+        boxes = [tab.locator(".answer img").nth(n).bounding_box() for n in range(3)]
+        assert len({box["y"] for box in boxes}) == 1  # side by side
+        assert all(box["x"] > 0 and box["x"] + box["width"] <= width for box in boxes)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        tab.fill("#expressions textarea", " ")
+        tab.click("#find")
+        tab.wait_for_selector(".wrong")
+        browser.close()
+    assert not wrong
+    elsewhere = {url for url in asked if not url.startswith((page, "data:", "blob:"))}
+    assert not elsewhere
