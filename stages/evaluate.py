@@ -1,14 +1,13 @@
-"""Score anything that has masks against the truth: metrics, and one row for each expression.
+"""Compare anything that has masks with the truth: one row for each expression (one shard).
 
 What belongs to an object (its response map, label, pseudo mask) counts once for each of its
-expressions, as in the official evaluation of PRMS. A split in which expressions without a target
-are is scored by gRefCOCO's rules too, as `generalized`; a prediction that says so, or is empty,
-denies the target. docs/metrics.md defines every number.
+expressions, as in the official evaluation of PRMS. A prediction that says that there is no target,
+or is empty, denies it. stages/score.py makes scores of the rows; docs/metrics.md defines them.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages.core.bootstrap import mean_interval
 from stages.core.boxes import find_boxes, score_boxes
 from stages.core.command import main
 from stages.core.errors import InputError
-from stages.core.failures import group, rival_pixels, shares
-from stages.core.files import replacing, write_json
-from stages.core.generalized import Outcome, outcome, summarize_generalized
+from stages.core.failures import group, rival_pixels
+from stages.core.files import replacing
+from stages.core.generalized import Outcome, outcome
 from stages.core.masks import Mask, decode
 from stages.core.metrics import (
     foreground,
@@ -34,7 +32,6 @@ from stages.core.metrics import (
     intersection_union,
     iou,
     peak,
-    summarize,
 )
 from stages.core.tables import Samples, read_maps, read_samples, read_table
 
@@ -61,41 +58,30 @@ class Predicted:
     no_target: bool | None = None  # whether there is said to be none; None: if the mask is empty
 
 
+KINDS = {"prms": "maps", "labels": "labels", "pseudo": "masks"}  # of tables; else: predictions
 Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at height and width
 
 
-def run(
-    samples: Path,
-    split: str,
-    what: What,
-    metrics: Path,
-    results: Path,
-    name: str,
-    masks: Sequence[Path] = (),
-) -> None:
-    """`masks` are the shards of what is scored; the baselines need none."""
+def run(samples: Path, split: str, what: What, results: Path, masks: Sequence[Path] = ()) -> None:
+    """The rows of all that `masks` are of, or of the whole split, for what needs no masks."""
     everything = read_samples(samples)
     part = everything.split(split)
-    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
     without = part.objects["mask"].isna()
-    if without.all():
-        log.warning("%s has no masks: nothing of it is scored", split)
-        write_json(metrics, {**about, "scores": {}, "groups": {}})
-        with replacing(results) as temporary:
-            pd.DataFrame({"expression": part.expressions.expression}).to_parquet(temporary)
-        return
-    if without.any():
+    if without.any() and not without.all():
         missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
         raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
-    others = _Others(everything, part.images.image)
-    table, outcomes = _score(part, _source(what, masks), others, with_boxes=what == "stage1")
+    if masks:
+        covered = np.unique(read_table(KINDS.get(what, "predictions"), masks)["object"])
+        part = part.of(part.objects[part.objects["object"].isin(covered)])
+    if without.all():
+        log.warning("%s has no masks: nothing of it is scored", split)
+        table = pd.DataFrame({"expression": part.expressions.expression})
+    else:
+        others = _Others(everything, part.images.image)
+        table = _score(part, _source(what, masks), others, with_boxes=what == "stage1")
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
-    scores = _summary(table)
-    if part.objects.no_target.any():
-        scores["generalized"] = _flat(asdict(summarize_generalized(outcomes)))
-    write_json(metrics, {**about, "scores": scores, "groups": shares(table["group"].tolist())})
-    log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
+    log.info("%s on %s: %d expressions", what, split, len(table))
 
 
 def _source(what: What, shards: Sequence[Path]) -> Source:
@@ -110,8 +96,8 @@ def _source(what: What, shards: Sequence[Path]) -> Source:
         maps = read_maps(shards)
         return lambda row, height, width: _of_map(maps[row.object], height, width)
     if what in ("labels", "pseudo"):
-        kind, column = ("labels", "foreground") if what == "labels" else ("masks", "mask")
-        of_object = read_table(kind, shards).set_index("object")[column].to_dict()
+        column = "foreground" if what == "labels" else "mask"
+        of_object = read_table(KINDS[what], shards).set_index("object")[column].to_dict()
         return lambda row, height, width: Predicted(decode(of_object[row.object], height, width))
     predictions = read_table("predictions", shards).set_index("expression")
 
@@ -164,11 +150,9 @@ class _Others:
         return rows["object"].to_numpy(), masks
 
 
-def _score(
-    part: Samples, source: Source, others: _Others, with_boxes: bool
-) -> tuple[pd.DataFrame, list[Outcome]]:
-    """A row for each expression of a split, and what it is by gRefCOCO's rules."""
-    rows, outcomes = [], []
+def _score(part: Samples, source: Source, others: _Others, with_boxes: bool) -> pd.DataFrame:
+    """A row for each expression; those beginning with `generalized` go by gRefCOCO's rules."""
+    rows = []
     expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
     for row in expressions.itertuples():
         truth = decode(row.mask, row.height, row.width)
@@ -191,8 +175,8 @@ def _score(
             "no_target": row.no_target,
             "predicted_no_target": denied,
             "group": group(mask, truth, rival),
+            **_generalized(outcome(predicted.mask, truth, row.no_target, denied)),
         }
-        outcomes.append(outcome(predicted.mask, truth, row.no_target, denied))
         if predicted.point is not None and not row.no_target:
             boxes = [_corners(box) for box in row.boxes]
             scored["hit"] = hits_box(predicted.point, boxes)
@@ -201,7 +185,15 @@ def _score(
                 found = find_boxes(predicted.mask)
                 scored["box_iou"], scored["box_hit"] = score_boxes(found, predicted.point, boxes[0])
         rows.append(scored)
-    return pd.DataFrame(rows), outcomes
+    return pd.DataFrame(rows)
+
+
+def _generalized(found: Outcome) -> dict[str, float]:
+    return {
+        "generalized_intersection": found.intersection,
+        "generalized_union": found.union,
+        "generalized_iou": found.iou,
+    }
 
 
 def _rival(mask: Mask, truth: Mask, others: _Others, row: Any) -> int:
@@ -212,27 +204,6 @@ def _corners(box: Any) -> list[int]:
     """Corners of x, y, width, height, cut to whole pixels as the official evaluation does."""
     x, y, width, height = (int(value) for value in box)
     return [x, y, x + width, y + height]
-
-
-def _summary(table: pd.DataFrame) -> dict[str, Any]:
-    hits = table.dropna(subset=["hit"]) if "hit" in table else None  # those that have a target
-    scores = summarize(
-        table["intersection"],
-        table["union"],
-        None if hits is None else hits["hit"],
-        None if hits is None else hits["hit_mask"],
-    )
-    flat = _flat(asdict(scores))
-    flat["mean_iou_low"], flat["mean_iou_high"] = mean_interval(table["iou"], table["image"])
-    for column in ("box_iou", "box_hit"):
-        if column in table:
-            flat[column] = float(table[column].mean())
-    return flat
-
-
-def _flat(scores: dict[str, Any]) -> dict[str, Any]:
-    precision = scores.pop("precision") or {}
-    return scores | {f"precision_{round(100 * at)}": value for at, value in precision.items()}
 
 
 if __name__ == "__main__":

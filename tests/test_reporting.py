@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import compare, evaluate, make_refshapes, prepare, report
+from stages import compare, evaluate, make_refshapes, prepare, report, score
 from stages.core.config import (
     Compared,
     DatasetConfig,
@@ -254,8 +254,9 @@ def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:
     predicted = rows.assign(mask=masks, row=0, column=0, score=1.0, no_target=False)
     files = {name: [folder / name] for name in ("predictions", "metrics", "results", "losses")}
     write_table(files["predictions"][0], "predictions", predicted)
-    where = [files["metrics"][0], files["results"][0]]
-    evaluate.run(samples, "val", "segmentor", *where, "it", files["predictions"])
+    rows, where = folder / "rows", [files["metrics"][0], files["results"][0]]
+    evaluate.run(samples, "val", "segmentor", rows, files["predictions"])
+    score.run(samples, "val", "segmentor", "it", [rows], *where)
     write_json(files["losses"][0], [{"step": 1, "epoch": 1.0, "learning_rate": 0.1, "loss": 2.0}])
     return files
 

@@ -15,6 +15,7 @@ from stages import (
     predict,
     prepare,
     report,
+    score,
     train_segmentor,
 )
 from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
@@ -105,8 +106,9 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
 
 
 def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
-    metrics = folder / "metrics.json"
-    evaluate.run(samples, "val", "segmentor", metrics, folder / "rows.parquet", "it", [predictions])
+    rows, metrics = folder / "rows.parquet", folder / "metrics.json"
+    evaluate.run(samples, "val", "segmentor", rows, [predictions])
+    score.run(samples, "val", "segmentor", "it", [rows], metrics, folder / "all.parquet")
     scores: dict[str, Any] = read_json(metrics)["scores"]
     return scores
 
@@ -123,10 +125,11 @@ def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     folder = tmp_path / "unmasked"
     metrics, page, text = (tmp_path / name for name in ("metrics.json", "page.html", "scores.txt"))
     results = tmp_path / "r.parquet"
-    evaluate.run(folder, "val", "segmentor", metrics, results, "it", [tmp_path / "none"])
+    predictions = [tmp_path / "predictions.parquet"]
+    evaluate.run(folder, "val", "segmentor", tmp_path / "rows.parquet", predictions)
+    score.run(folder, "val", "segmentor", "it", [tmp_path / "rows.parquet"], metrics, results)
     assert read_json(metrics)["scores"] == {}
     experiment = EXPERIMENTS["refshapes_cris"]
-    predictions = [tmp_path / "predictions.parquet"]
     report.run("it", experiment, folder, [metrics], [results], [], predictions, page, text)
     assert "nothing is scored" in text.read_text()
     assert "truth" not in page.read_text()
@@ -135,9 +138,18 @@ def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     some = whole.objects.assign(mask=whole.objects["mask"].where(whole.objects.object > 0))
     write_samples(tmp_path / "some", Samples(whole.images, some, whole.expressions))
     with pytest.raises(InputError, match=r"1 of .* objects of train have no mask; needed masks of"):
-        evaluate.run(
-            tmp_path / "some", "train", "center_box", metrics, tmp_path / "r.parquet", "it"
-        )
+        evaluate.run(tmp_path / "some", "train", "center_box", tmp_path / "r.parquet")
+
+
+def test_scores_of_some_shards_only_are_refused(samples: Path, tmp_path: Path) -> None:
+    rows, part = tmp_path / "rows.parquet", tmp_path / "part.parquet"
+    evaluate.run(samples, "val", "center_box", rows)
+    pd.read_parquet(rows)[1:].to_parquet(part)
+    out = tmp_path / "metrics.json", tmp_path / "all.parquet"
+    for shards in ([part], [rows, part]):
+        with pytest.raises(InputError, match=r"and the other shards: .* rows; needed all"):
+            score.run(samples, "val", "center_box", "it", shards, *out)
+    assert not out[0].exists()
 
 
 def test_what_is_said_to_be_absent_counts_as_denied(samples: Path, tmp_path: Path) -> None:

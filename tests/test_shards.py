@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from irnet import make_labels, propagate
-from stages import predict, select_maps
+from stages import evaluate, predict, score, select_maps
 from stages.core.config import ClipSource, Evaluation, Labels, Prms, Propagation
 from stages.core.shards import image_batches, take_shard
 from stages.core.sizes import count_shards
@@ -26,7 +26,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pass_in_shards(toy: Toy, folder: Path, shards: int) -> dict[str, str]:
-    """PRMS, labels, propagation and prediction in so many jobs: a hash of what each wrote."""
+    """All passes in so many jobs: a hash of what each wrote."""
     samples = toy.results / "datasets/refshapes/samples.json"
     run = toy.results / "refshapes_tris"
     texts = next((toy.results / "datasets/refshapes").glob("text-*.safetensors"))
@@ -58,11 +58,21 @@ def pass_in_shards(toy: Toy, folder: Path, shards: int) -> dict[str, str]:
             shard=shard,
             shards=shards,
         )
-    whole = {}
+    whole = {"rows": evaluated(samples, parts["predictions"], folder)}
     for kind, files in parts.items():
         write_table(folder / f"{kind}.parquet", kind, read_table(kind, files))
         whole[kind] = file_hash(folder / f"{kind}.parquet")
     return whole
+
+
+def evaluated(samples: Path, predictions: list[Path], folder: Path) -> str:
+    """Scores of predictions, evaluated shard by shard: a hash of the rows and of the metrics."""
+    rows = [file.with_name(f"rows-{file.name}") for file in predictions]
+    for file, result in zip(predictions, rows, strict=True):
+        evaluate.run(samples, "val", "segmentor", result, [file])
+    metrics, results = folder / "metrics.json", folder / "rows.parquet"
+    score.run(samples, "val", "segmentor", "it", rows, metrics, results)
+    return file_hash(results) + file_hash(metrics)
 
 
 def test_one_two_and_seven_jobs_give_the_same_bytes(toy: Toy, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ TRIS = "experiments/refshapes_tris.yaml"
 MASKS = "experiments/refshapes_tris_masks.yaml"
 DATA = "datasets/refshapes.yaml"
 
-SCORED = {"evaluate", "make_report"}
+SCORED = {"evaluate", "score", "make_report"}
 SEGMENT = {"train_segmentor", "predict"} | SCORED
 PSEUDO = {"propagate"} | SEGMENT
 AFFINITY = {"train_affinity"} | PSEUDO
@@ -113,7 +113,7 @@ def test_an_experiment_on_pseudo_masks_of_another_trains_only_its_segmentor(toy:
 
 
 def test_a_comparison_takes_up_what_the_demo_has_made(toy: Toy) -> None:
-    training = {"train_segmentor", "predict", "evaluate"}
+    training = {"train_segmentor", "predict", "evaluate", "score"}
     data = {"make_refshapes", "prepare"}  # of refshapes_generalized
     assert toy.planned("demo_segmentors") == training | data | {"compare", "demo_segmentors"}
 

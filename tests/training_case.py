@@ -3,6 +3,7 @@
 python -m tests.training_case FOLDER EPOCHS NAME...
 """
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,4 +108,5 @@ def main(folder: str, epochs: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(*sys.argv[1:])

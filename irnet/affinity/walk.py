@@ -67,7 +67,8 @@ def transition(edge: Tensor, radius: int, beta: float) -> Tensor:
     values = torch.cat([affinity, affinity.new_ones(1)])[entries.pairs]
     totals = values.new_zeros(height * width).index_add_(0, entries.rows, values)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        # That sparse rows are new, and (torch 2.11) that what is left out below is left out.
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant checks)")
         return torch.sparse_csr_tensor(
             entries.starts,
             entries.columns,

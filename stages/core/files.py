@@ -41,13 +41,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def require_space(folder: Path, needed: int, place: object) -> None:
-    """Raises InputError, of `place`, if the disk of a folder has less than `needed` bytes."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
-
-
 def _refusal(error: Exception, temporary: Path) -> int | None:
     """Why the disk takes no more, as a number of errno; None if a write failed for other reasons.
 
@@ -82,6 +75,13 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def require_space(folder: Path, needed: int, place: object) -> None:
+    """Raises InputError, of `place`, if the disk of a folder has less than `needed` bytes."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{place}: {needed:,} bytes; only {free:,} are free in {folder}")
 
 
 def _umask() -> int:

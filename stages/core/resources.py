@@ -16,6 +16,7 @@ Step = Literal[
     "train_segmentor",
     "predict",
     "evaluate",
+    "score",
     "make_report",
 ]
 # Steps that serve several experiments: a profile may set theirs (set-threads, set-resources).
@@ -67,6 +68,7 @@ STEP_RESOURCES: Mapping[Step | SharedStep, Resources] = {
     "import_checkpoint": _on_cpu(8000, 30),
     "predict": _on_gpu(240),
     "evaluate": _on_cpu(2000, 60),
+    "score": _on_cpu(2000, 60),
     "make_report": _on_cpu(4000, 60),
     "compare": _on_cpu(2000, 10),
 }

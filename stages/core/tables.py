@@ -168,9 +168,12 @@ class Samples:
 
     def split(self, name: str) -> "Samples":
         """The objects of one split, with their images and expressions."""
-        chosen = self.objects[[in_split(split, name) for split in self.objects.split]]
+        splits = self.objects.split.unique()
+        chosen = self.objects[
+            self.objects.split.isin([split for split in splits if in_split(split, name)])
+        ]
         if chosen.empty:
-            present = ", ".join(sorted(self.objects.split.unique()))
+            present = ", ".join(sorted(splits))
             raise InputError(f"no object is in split {name!r}; splits of this data set: {present}")
         return self.of(chosen)
 

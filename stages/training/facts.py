@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -25,15 +25,23 @@ def write_facts(model: Path) -> None:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "risflow": version("risflow"),
+        "risflow": _version("risflow"),
         "commit": _commit(),
         "python": platform.python_version(),
-        "torch": version("torch"),
+        "torch": _version("torch"),
         "processes": process_count(),
         "device": gpu or f"CPU, {torch.get_num_threads()} threads",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
     write_json(model.with_name("run.json"), facts)
+
+
+def _version(package: str) -> str | None:
+    """The version of a package; None for code that is run where it lies, not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _commit() -> str | None:

@@ -6,17 +6,51 @@ STORED = {"prms": MAPS, "labels": LABELS, "pseudo": PSEUDO_MASKS}  # the others 
 BASELINES = ("whole_image", "center_box")  # need no file
 
 
-def to_score(wildcards):
+ROWS = f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.parquet"
+
+
+def masks_to_evaluate(wildcards):
     if wildcards.what in BASELINES:
         return []
-    pattern = STORED.get(wildcards.what, PREDICTIONS.replace("{what}", wildcards.what))
-    return shard_files(pattern, wildcards.experiment, split=wildcards.split)
+    pattern = STORED.get(wildcards.what, PREDICTIONS)
+    return pattern.format(**wildcards)
+
+
+def rows_to_score(wildcards):
+    """All shards of what is scored; the baselines have one."""
+    names = {"what": wildcards.what, "split": wildcards.split}
+    if wildcards.what in BASELINES:
+        return [ROWS.format(experiment=wildcards.experiment, shard=0, shards=1, **names)]
+    return shard_files(ROWS, wildcards.experiment, **names)
 
 
 rule evaluate:
     input:
         samples=samples,
-        masks=to_score,
+        masks=masks_to_evaluate,
+    output:
+        rows=ROWS,
+    log:
+        f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.log",
+    benchmark:
+        f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    wildcard_constraints:
+        what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
+    threads: resource("evaluate", "threads")
+    resources:
+        gpu=resource("evaluate", "gpu"),
+        mem_mb=resource("evaluate", "mem_mb"),
+        runtime=resource("evaluate", "runtime"),
+    shell:
+        "python -m stages.evaluate --samples {input.samples:q} --what {wildcards.what}"
+        " --split {wildcards.split} --masks {input.masks:q} --results {output.rows:q}"
+        " > {log:q} 2>&1"
+
+
+rule score:
+    input:
+        samples=samples,
+        rows=rows_to_score,
     output:
         metrics=report(
             METRICS,
@@ -31,12 +65,12 @@ rule evaluate:
         f"{RUN}/metrics/{{what}}-{{split}}.tsv"
     wildcard_constraints:
         what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
-    threads: resource("evaluate", "threads")
+    threads: resource("score", "threads")
     resources:
-        gpu=resource("evaluate", "gpu"),
-        mem_mb=resource("evaluate", "mem_mb"),
-        runtime=resource("evaluate", "runtime"),
+        gpu=resource("score", "gpu"),
+        mem_mb=resource("score", "mem_mb"),
+        runtime=resource("score", "runtime"),
     shell:
-        "python -m stages.evaluate --name {wildcards.experiment} --samples {input.samples:q}"
-        " --what {wildcards.what} --split {wildcards.split} --masks {input.masks:q} --metrics {output.metrics:q}"
-        " --results {output.results:q} > {log:q} 2>&1"
+        "python -m stages.score --name {wildcards.experiment} --samples {input.samples:q}"
+        " --what {wildcards.what} --split {wildcards.split} --rows {input.rows:q}"
+        " --metrics {output.metrics:q} --results {output.results:q} > {log:q} 2>&1"

@@ -140,7 +140,9 @@ def steps_behind(name):
             steps += steps_of_segmentor(owner, masks, samples, splits)
             scored_steps.append(steps[-1]["name"])
     whats = list(dict.fromkeys(what for e, what, _ in scored(name) if e == name))
-    return [*steps, step("evaluate", name, scored_steps, what=whats, split=[*splits, "train"])]
+    rows = {"what": whats, "split": [*splits, "train"]}
+    evaluated = step("evaluate", name, scored_steps, shards="*", **rows)
+    return [*steps, evaluated, step("score", name, [evaluated["name"]], **rows)]
 
 
 def compared(comparison):

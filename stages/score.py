@@ -1,0 +1,88 @@
+"""The scores of a split, from the rows of all its expressions (the shards of evaluate).
+
+A split in which expressions without a target are is scored by gRefCOCO's rules too, as
+`generalized`. docs/metrics.md defines every number.
+"""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.core.bootstrap import mean_interval
+from stages.core.command import main
+from stages.core.errors import InputError
+from stages.core.failures import shares
+from stages.core.files import replacing, write_json
+from stages.core.generalized import Outcome, summarize_generalized
+from stages.core.metrics import summarize
+from stages.core.tables import read_samples
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    samples: Path, split: str, what: str, name: str, rows: list[Path], metrics: Path, results: Path
+) -> None:
+    """`rows` are the shards, in their order; `results` is all of them in one table."""
+    parts = [part for part in map(pd.read_parquet, rows) if len(part)]
+    if not parts:
+        raise InputError(f"{rows[0]}: no rows, nor in the other shards; needed: those of {split}")
+    table = pd.concat(parts).sort_values("expression", ignore_index=True)
+    expected = len(read_samples(samples).split(split).expressions)
+    if len(table) != expected or table.expression.duplicated().any():
+        found = f"{table.expression.nunique()} different of {len(table)} rows"
+        raise InputError(f"{rows[0]} and the other shards: {found}; needed all {expected}, once")
+    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
+    with replacing(results) as temporary:
+        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+    if "iou" not in table:
+        write_json(metrics, {**about, "scores": {}, "groups": {}})
+        return
+    scores = _summary(table)
+    if table.no_target.any():
+        scores["generalized"] = _flat(asdict(summarize_generalized(_outcomes(table))))
+    write_json(metrics, {**about, "scores": scores, "groups": shares(table["group"].tolist())})
+    log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
+
+
+def _outcomes(table: pd.DataFrame) -> list[Outcome]:
+    return [
+        Outcome(
+            row.generalized_intersection,
+            row.generalized_union,
+            row.generalized_iou,
+            row.no_target,
+            row.predicted_no_target,
+        )
+        for row in table.itertuples()
+    ]
+
+
+def _summary(table: pd.DataFrame) -> dict[str, Any]:
+    hits = table.dropna(subset=["hit"]) if "hit" in table else None  # those that have a target
+    scores = summarize(
+        table["intersection"],
+        table["union"],
+        None if hits is None else hits["hit"],
+        None if hits is None else hits["hit_mask"],
+    )
+    flat = _flat(asdict(scores))
+    flat["mean_iou_low"], flat["mean_iou_high"] = mean_interval(table["iou"], table["image"])
+    for column in ("box_iou", "box_hit"):
+        if column in table:
+            flat[column] = float(table[column].mean())
+    return flat
+
+
+def _flat(scores: dict[str, Any]) -> dict[str, Any]:
+    precision = scores.pop("precision") or {}
+    return scores | {f"precision_{round(100 * at)}": value for at, value in precision.items()}
+
+
+if __name__ == "__main__":
+    main(run)
