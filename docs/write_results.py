@@ -50,12 +50,11 @@ official checkpoint can be scored without a training: `checkpoint` in its experi
 
 ## How long it takes
 
-Measured on one H200 with PyTorch 2.11, at the published sizes and batches, in bfloat16, with images
-ready in memory (`python -m benchmarks.throughput`): items trained a second, memory of the GPU,
-expressions predicted a second. The last column is computed: items of an epoch times epochs, by
-that speed. Reading images comes on top where that is slower.
+All epochs of a training, by the speed that was measured on one H200 with images ready in memory
+([scale.md](scale.md)): items of an epoch times epochs, by items a second. This is arithmetic;
+reading images comes on top where that is slower.
 
-| model | image, batch | trained / s | GiB | predicted / s | all epochs |
+| training | experiment | items of an epoch | epochs | items / s | hours |
 |---|---|---|---|---|---|
 """
 EMBEDDED = {
@@ -74,15 +73,15 @@ EMBEDDED = {
         "gIoU 53.7, cIoU 46.7, N-acc. 90.4, T-acc. 84.1",
     ),
 }
-# Model, image and batch, trained a second, GiB, predicted a second; whose epochs, items of each.
+# Training, items a second; whose epochs, items of each.
 SPEED = [
-    ("TRIS stage 1, RN50", "320, 48", 559, 7.9, 4002, "tris_r50_refcoco", 42404),
-    ("TRIS stage 2, RN50", "320, 48", 656, 8.6, 2453, "tris_r50_refcoco", 42404),
-    ("CRIS, RN50", "416, 64", 333, 22.8, 835, "cris_r50_refcoco", 42404),
-    ("ETRIS, RN101", "416, 32", 387, 9.0, 1008, "etris_r101_refcoco", 42404),
-    ("DETRIS, B", "448, 32", 219, 13.9, 577, "detris_base_refcoco", 42404),
-    ("ReLA, Swin-T", "480, 48", 75, 59, 189, "rela_swint_grefcoco", 209344),
-    ("ReLA, Swin-B", "480, 48", 59, 79, 153, "rela_swinb_grefcoco", 209344),
+    ("TRIS stage 1, RN50", 559, "tris_r50_refcoco", 42404),
+    ("TRIS stage 2, RN50", 656, "tris_r50_refcoco", 42404),
+    ("CRIS, RN50", 333, "cris_r50_refcoco", 42404),
+    ("ETRIS, RN101", 387, "etris_r101_refcoco", 42404),
+    ("DETRIS, B", 219, "detris_base_refcoco", 42404),
+    ("ReLA, Swin-T", 75, "rela_swint_grefcoco", 209344),
+    ("ReLA, Swin-B", 59, "rela_swinb_grefcoco", 209344),
 ]
 NAMES = {
     "mean_iou": "mIoU",
@@ -145,11 +144,11 @@ def needed(experiment: Experiment, downloads: Mapping[str, Download]) -> Iterato
 
 
 def speed_rows(configs: Configs) -> Iterator[str]:
-    for model, size, trained, memory, predicted, name, items in SPEED:
+    for training, speed, name, items in SPEED:
         experiment = configs.experiments[name]
-        training = experiment.stage1 if "stage 1" in model else experiment.segmentor
-        hours = training.epochs * items / trained / 3600
-        cells = (model, size, trained, memory, predicted, f"`{name}`: {hours:.1f} h")
+        section = experiment.stage1 if "stage 1" in training else experiment.segmentor
+        hours = f"{section.epochs * items / speed / 3600:.1f}"
+        cells = (training, f"`{name}`", items, section.epochs, speed, hours)
         yield f"| {' | '.join(map(str, cells))} |\n"
 
 
