@@ -22,8 +22,8 @@ COLORS = 160  # of the file: half its bytes
 HEADS = {
     "image": "picture",
     "CRF label": "CRF label",
-    "prediction": "prediction\n(learned from text)",
-    "trained on true masks": "prediction\n(learned from masks)",
+    "prediction": "prediction\n(from text)",
+    "trained on true masks": "prediction\n(from masks)",
 }
 
 
@@ -59,7 +59,7 @@ def _all(folder: Path, start: str) -> list[Path]:
 def draw(row: dict, path: Path) -> None:
     """One picture beside the other, each with its name and its IoU."""
     cells = row["cells"]
-    figure, axes = plt.subplots(1, len(cells), figsize=(1.62 * len(cells), 2.55), dpi=110)
+    figure, axes = plt.subplots(1, len(cells), figsize=(1.36 * len(cells), 2.3), dpi=125)
     for axis, cell in zip(axes, cells, strict=True):
         encoded = base64.b64decode(cell["picture"].partition(",")[2])
         axis.imshow(Image.open(io.BytesIO(encoded)), interpolation="bicubic")
