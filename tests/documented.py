@@ -16,7 +16,7 @@ COMMENTED = sorted(
     [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk")]
     + [path for folder in ("workflow", "configs") for path in (ROOT / folder).rglob("*.yaml")]
 )
-PROGRAMS = ("snakemake", "risflow", "make", "python", "pip", "mkdocs")
+PROGRAMS = ("snakemake", "risflow", "make", "python")
 # A line of a block, of a fence, or of a comment; or code within a sentence.
 LINE = re.compile(rf"^(?: {{4,}}|# *|)((?:{'|'.join(PROGRAMS)}) .*)$")
 SPAN = re.compile(rf"`((?:{'|'.join(PROGRAMS)}) [^`]*)`")

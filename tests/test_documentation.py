@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stages.core import config, segmentors
+from stages.core.experiments import load_configs
 from stages.core.section import Section
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,12 @@ def test_every_key_of_every_section_is_on_the_page_of_options() -> None:
     for section in OPTIONS:
         missing = set(section.model_fields) - page
         assert not missing or section.__name__ in NOT_IN_FILES, f"{section.__name__}: {missing}"
+
+
+def test_every_experiment_is_on_the_page_of_results() -> None:
+    page = (DOCS / "results.md").read_text()
+    missing = [name for name in load_configs(ROOT / "configs").experiments if f"`{name}`" not in page]
+    assert not missing, "docs/write_results.py: `published` in its file, or a line in EMBEDDED"
 
 
 def test_every_section_has_a_part_on_the_page_of_options() -> None:
