@@ -40,7 +40,8 @@ def test_every_key_of_every_section_is_on_the_page_of_options() -> None:
 
 def test_every_experiment_is_on_the_page_of_results() -> None:
     page = (DOCS / "results.md").read_text()
-    missing = [name for name in load_configs(ROOT / "configs").experiments if f"`{name}`" not in page]
+    names = load_configs(ROOT / "configs").experiments
+    missing = [name for name in names if f"`{name}`" not in page]
     assert not missing, "docs/write_results.py: `published` in its file, or a line in EMBEDDED"
 
 
