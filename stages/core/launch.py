@@ -3,13 +3,15 @@
 Steps that run at the same time on one machine never share a GPU, unless JOBS_PER_GPU says so: a
 GPU is leased by a lock on a file, which the kernel takes back when the process ends, however it
 ends. The GPUs are those that CUDA_VISIBLE_DEVICES names, else all of the machine; a SLURM job
-leases among those that SLURM gave it. With several, the step runs once for each under torchrun.
-Without any GPU it runs on the CPU.
+leases among those that SLURM gave it. With several, the step runs once for each under torchrun, in
+a job of several nodes on all of them. Without any GPU it runs on the CPU.
 """
 
 import fcntl
 import logging
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 JOBS_PER_GPU = "RISFLOW_JOBS_PER_GPU"
+NODE = "RISFLOW_NODE"  # set in what runs on each node of a job of several
+FIRST_PORT, PORTS = 20000, 10000
 POLL, REMIND = 0.2, 60.0  # seconds between two looks, and between two lines that say so
 
 log = logging.getLogger(__name__)
@@ -26,23 +30,48 @@ def main(arguments: Sequence[str]) -> None:
     """Become the step; its locks stay with this process."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     wanted, module, *rest = arguments
+    nodes = count_nodes()
+    if nodes > 1 and NODE not in os.environ:
+        _become_step_of_all_nodes(nodes, int(wanted), [module, *rest])
     devices = visible_gpus()
-    if devices and int(wanted):
-        count = min(int(wanted), len(devices))
+    count = min(int(wanted), len(devices))
+    if count:
         if count < int(wanted):
             log.warning("%s GPUs asked for, %d are visible", wanted, count)
         jobs = int(os.environ.get(JOBS_PER_GPU, "1"))
         leased = lease(devices, count, jobs, lease_folder())
         log.info("on GPU %s", ",".join(leased))
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(leased)
-    else:
-        count = 1
-    if count > 1:
-        sys.exit(_run_processes(count, module, rest))
+    if count > 1 or nodes > 1:
+        sys.exit(_run_processes(max(count, 1), nodes, module, rest))
     os.execv(sys.executable, [sys.executable, "-m", module, *rest])
 
 
-def _run_processes(count: int, module: str, arguments: Sequence[str]) -> int:
+def count_nodes() -> int:
+    """How many nodes a SLURM job has that was made to start its own steps (`mpi`); else one."""
+    if NODE in os.environ:
+        return int(os.environ["SLURM_NNODES"])
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SLURM_PROCID" in os.environ:  # one task of a job, on one of its nodes
+        return 1
+    told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
+    found = re.search(r"NumNodes=(\d+)", told.stdout)
+    return int(found[1]) if found else 1
+
+
+def _become_step_of_all_nodes(nodes: int, gpus: int, arguments: Sequence[str]) -> None:
+    """Run this once on each node of the job, each with its part of the GPUs."""
+    own = str(gpus // nodes)
+    tasks = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--cpu-bind=none"]
+    share = [f"--cpus-per-task={os.environ.get('OMP_NUM_THREADS', '1')}"]
+    if gpus:
+        share.append(f"--gpus-per-node={own}")
+    os.environ[NODE] = "1"
+    step = [sys.executable, "-m", "stages.core.launch", own, *arguments]
+    os.execvp("srun", ["srun", *tasks, *share, *step])
+
+
+def _run_processes(count: int, nodes: int, module: str, arguments: Sequence[str]) -> int:
     """Run the step once for each GPU by torchrun; its exit code is that of the first to fail."""
     from torch.distributed import run  # takes seconds
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -50,15 +79,26 @@ def _run_processes(count: int, module: str, arguments: Sequence[str]) -> int:
 
     threads = int(os.environ.get("OMP_NUM_THREADS", count))
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // count))
+    meeting = ["--standalone"] if nodes == 1 else _meeting(nodes)
+    each = [f"--nproc-per-node={count}", "-m", module, *arguments]
     try:
-        run.run(
-            run.parse_args(["--standalone", f"--nproc-per-node={count}", "-m", module, *arguments])
-        )
+        run.run(run.parse_args([*meeting, *each]))
     except ChildFailedError as failed:
         return failed.get_first_failure()[1].exitcode
     except SignalException as ended:
         return 128 + ended.sigval
     return 0
+
+
+def _meeting(nodes: int) -> list[str]:
+    """Where the nodes of a SLURM step meet: at the one that started it, its first."""
+    port = FIRST_PORT + int(os.environ["SLURM_JOB_ID"]) % PORTS
+    return [
+        f"--nnodes={nodes}",
+        f"--node-rank={os.environ['SLURM_NODEID']}",
+        f"--master-addr={os.environ['SLURM_LAUNCH_NODE_IPADDR']}",
+        f"--master-port={port}",
+    ]
 
 
 def visible_gpus() -> list[str]:
@@ -70,8 +110,8 @@ def visible_gpus() -> list[str]:
 
 
 def lease_folder() -> Path:
-    """Where the locks are: one folder for all users of a machine, apart for each SLURM job."""
-    place = os.environ.get("SLURM_JOB_ID", "local")
+    """Where the locks are: one folder for all users of a machine; each SLURM job has its own."""
+    place = "-".join(os.environ.get(name, "local") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME"))
     folder = Path(tempfile.gettempdir()) / "risflow-gpus" / place
     for part in (folder.parent, folder):
         if not part.exists():

@@ -178,8 +178,9 @@ def _configure(folder: Path, socket_path: Path) -> None:
     _script(folder / "bin/start", _record(folder, "start"))
     _script(folder / "bin/end", _record(folder, "end"))
     # Snakemake's job step takes SLURM_CONF out of the environment, because it looks like a job's.
-    srun = shutil.which("srun", path=SEARCH)
-    _script(folder / "bin/srun", f'SLURM_CONF="{folder}/slurm.conf" exec {srun} "$@"')
+    for name in ("srun", "scontrol"):
+        program = shutil.which(name, path=SEARCH)
+        _script(folder / f"bin/{name}", f'SLURM_CONF="{folder}/slurm.conf" exec {program} "$@"')
 
 
 def _record(folder: Path, event: str) -> str:

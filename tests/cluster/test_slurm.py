@@ -4,6 +4,7 @@ Every job, its node and its devices are read from SLURM's own records.
 """
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -266,3 +267,20 @@ def wait_until(ready: Callable[[], bool], seconds: float = 600) -> None:
     while not ready():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def test_a_training_runs_on_the_gpus_of_two_nodes(demo: Site) -> None:
+    experiments = demo.folder / "configs/experiments"
+    masks = (experiments / "refshapes_tris_masks.yaml").read_text()
+    brief = re.sub(r"epochs: \d+", "epochs: 2", masks)
+    (experiments / "two_nodes.yaml").write_text(brief)
+    before = {job["JobId"] for job in demo.cluster.finished()}
+    model = "results/two_nodes/segmentor/model.safetensors"
+    asked = [f"train_segmentor:{each}" for each in ("gpu=2", "nodes=2", "tasks=2")]
+    done = demo.call(model, "--set-resources", *asked, "train_segmentor:mpi=srun")
+    assert done.returncode == 0, done.stderr[-5000:]
+    folder = (demo.folder / model).parent
+    assert json.loads((folder / "run.json").read_text())["processes"] == 2
+    assert (folder / "train_segmentor.log").read_text().count("on GPU") == 2
+    (job,) = (job for job in demo.cluster.finished() if job["JobId"] not in before)
+    assert job["NodeList"] == "n[1-2]"
