@@ -6,7 +6,7 @@ READY := .venv/ready
 PYTEST_OPTIONS ?=
 KILLS ?= 20
 
-.PHONY: demo test test-all test-cluster lint bench seeds interruptions docs clean
+.PHONY: demo test test-all test-cluster lint bench seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -37,8 +37,13 @@ bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
 
-docs: $(READY)  ## the page of public files, from configs/downloads.yaml
+docs: $(READY)  ## the pages that are written from configs/ and stages/core/
 	$(BIN)/python docs/write_data.py > docs/data.md
+	$(BIN)/python docs/write_configuration.py > docs/configuration.md
+	$(BIN)/python docs/write_results.py > docs/results.md
+
+docs-site: $(READY)  ## docs/ as a site, in site/
+	$(BIN)/mkdocs build --strict
 
 interruptions: $(READY)  ## the small demo, killed at KILLS random moments: the same results
 	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS)

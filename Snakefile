@@ -1,6 +1,6 @@
 # Segmentation masks from text alone: the whole workflow.
 #
-#   snakemake --cores 32 --resources gpu=4 demo
+#   snakemake demo --cores 32 --resources gpu=4
 #
 # A target for every experiment and every data set of configs/ (snakemake --list-rules shows them).
 # Rules with a priority are the longest chain: they go before what waits for nothing.

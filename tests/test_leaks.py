@@ -1,7 +1,5 @@
 """Weights of COCO on its own images are warned about, and the page of public files is true."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,9 +69,3 @@ def test_pseudo_masks_of_an_experiment_with_such_weights_are_warned_about_too() 
 def test_no_experiment_of_the_project_uses_weights_of_coco() -> None:
     ours = load_configs(ROOT / "configs")
     assert all(coco_warning(ours, name) is None for name in ours.experiments)
-
-
-def test_the_page_of_public_files_is_that_of_the_configuration() -> None:
-    command = [sys.executable, "docs/write_data.py"]
-    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert (ROOT / "docs/data.md").read_text() == made, "make docs"

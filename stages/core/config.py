@@ -39,8 +39,8 @@ from stages.core.segmentors import RelaSegmentor as RelaSegmentor
 class RefShapes(Section):
     """The generated data set: what to draw."""
 
-    seed: Count = 0
-    size: Annotated[int, Field(ge=48, le=512)] = 96
+    seed: Count = 0  # another one, another data set
+    size: Annotated[int, Field(ge=48, le=512)] = 96  # pixels of a side
     train_images: Positive = 500
     val_images: Positive = 150
     test_images: Positive = 75  # each of testA and testB
@@ -56,12 +56,12 @@ class DatasetConfig(Section):
     annotations: Path | None = None
     images: Path | None = None  # folder that image names are relative to; lmdb: of those taken out
     split_by: str | None = None  # refer: the name in refs(<split_by>).p
-    on_bad_row: Literal["stop", "drop"] = "stop"
+    on_bad_row: Literal["stop", "drop"] = "stop"  # stop at rows that are wrong, or leave them out
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object
     members: tuple[str, ...] = ()  # mix: the data sets that it is made of
     drop_evaluated_images: bool = True  # mix: do not train on images of the members' other splits
     published: dict[str, Positive] = Field(default_factory=dict)  # objects that each split has
-    refshapes: RefShapes = RefShapes()
+    refshapes: RefShapes = RefShapes()  # what to draw
 
 
 # ------------------------------------------------------------------------------------- weights
@@ -94,12 +94,12 @@ class PretrainClip(Training):
     backbone_learning_rate: Weight = 2e-3
     schedule: Schedule = "cosine"
     warmup_steps: Count = 30
-    scenes: Positive = 12000
+    scenes: Positive = 12000  # pictures of an epoch
     crop_epochs: Count = 4  # the first of the epochs, on crops of single objects
     masked_fraction: Fraction = 0.5  # of the scenes: seen through a soft mask
     width: Positive = 12  # channels of the stem; the last feature map has 32 times as many
-    text_width: Positive = 96
-    embedding: Positive = 128
+    text_width: Positive = 96  # channels of the text transformer
+    embedding: Positive = 128  # channels of the common space
 
 
 class Stage1(Training):
@@ -110,15 +110,15 @@ class Stage1(Training):
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
     backbone_learning_rate: Weight = 5e-6
-    image_size: Positive = 320
-    hidden: Positive = 1024
+    image_size: Positive = 320  # side of the square that the model sees, in pixels
+    hidden: Positive = 1024  # channels that image and text meet in
     negatives: Count = 3  # expressions of other objects, for each image
     weight_foreground: Weight = 1.0  # w1: the judge's cosine of the masked image and its text
     weight_classification: Weight = 5.0  # w4: image-text matching over the batch
     weight_negatives: Weight = 2.0  # w5: the judge's cosine with the negatives
     fusion: Weight = 0.1  # weight of the attention between image and text
-    focal_power: Rate = 3.0
-    focal_constant: Rate = 0.01
+    focal_power: Rate = 3.0  # of the area term
+    focal_constant: Rate = 0.01  # of the area term
 
 
 class Prms(Section):
@@ -130,14 +130,14 @@ class Prms(Section):
 class Labels(Section):
     """Confident labels by dense CRF: official step_refer/cam_to_ir_label.py."""
 
-    foreground_threshold: Fraction = 0.3
-    background_threshold: Fraction = 0.1
-    iterations: Positive = 10
-    gaussian_sxy: Rate = 3.0
-    gaussian_compat: Rate = 3.0
-    bilateral_sxy: Rate = 50.0
-    bilateral_srgb: Rate = 5.0
-    bilateral_compat: Rate = 10.0
+    foreground_threshold: Fraction = 0.3  # of the map, whose maximum is 1
+    background_threshold: Fraction = 0.1  # below it is surely background
+    iterations: Positive = 10  # of the CRF
+    gaussian_sxy: Rate = 3.0  # pixels; of the smoothness term
+    gaussian_compat: Rate = 3.0  # its weight
+    bilateral_sxy: Rate = 50.0  # pixels; of the term of like colors
+    bilateral_srgb: Rate = 5.0  # steps of color, of 255
+    bilateral_compat: Rate = 10.0  # its weight
     certainty: Annotated[float, Field(gt=0, lt=1)] = 0.7  # of the unary potential
 
 
@@ -156,7 +156,7 @@ class Affinity(Training):
     weights: Path | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
     crop_size: Annotated[int, Field(gt=0, multiple_of=4)] = 512  # pixels of the enlarged image
     input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
-    radius: Annotated[int, Field(ge=2)] = 10
+    radius: Annotated[int, Field(ge=2)] = 10  # cells between the two of a pair, at most
 
     @property
     def files(self) -> list[Path]:
@@ -167,13 +167,13 @@ class Affinity(Training):
 class Propagation(Section):
     """Random walk from response maps to pseudo masks: official make_ins_seg_labels.py."""
 
-    radius: Annotated[int, Field(ge=2)] = 5
-    beta: Rate = 10.0
+    radius: Annotated[int, Field(ge=2)] = 5  # cells of a step, at most
+    beta: Rate = 10.0  # power of the affinity: higher stays closer
     steps: Positive = 256  # 2 to the power of the official exp_times, 8
-    background_threshold: Fraction = 0.25
-    instances: bool = True
+    background_threshold: Fraction = 0.25  # of the walked map, whose maximum is 1
+    instances: bool = True  # keep to instances that the displacement finds
     cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
-    refinement_steps: Positive = 300
+    refinement_steps: Positive = 300  # of the displacement
 
 
 # ------------------------------------------------------------------------------------- results
@@ -182,7 +182,7 @@ class Propagation(Section):
 class Evaluation(Section):
     """What is scored."""
 
-    splits: tuple[str, ...] = ("val",)
+    splits: tuple[str, ...] = ("val",)  # the splits that are predicted and scored
     batch_size: Positive = 64  # expressions a forward pass
 
 
@@ -211,7 +211,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Figures(Section):
     """What the scores of a segmentor are to be held against: split -> metric -> percent."""
 
-    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)
+    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)  # of the paper
     expected: dict[str, dict[Metric, tuple[Percent, Percent]]] = Field(default_factory=dict)
 
 
@@ -228,10 +228,10 @@ class Experiment(Figures):
     text alone, or those of another experiment (`pseudo:<experiment>`).
     """
 
-    dataset: str
+    dataset: str  # a name of configs/datasets
     clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
     judge: ClipSource = ClipSource(model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt"))
-    supervision: str = "pseudo"
+    supervision: str = "pseudo"  # masks, pseudo or pseudo:<experiment>
     upper_bound: str | None = None  # the experiment on true masks that the report compares with
     shards: Positive | None = None  # jobs of a pass over a split; None: by the data set's size
     stage1: Stage1 = Stage1()
@@ -245,7 +245,7 @@ class Experiment(Figures):
     stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
-    resources: dict[Step, Resources] = Field(default_factory=dict)
+    resources: dict[Step, Resources] = Field(default_factory=dict)  # of a step, or of all (default)
     reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
 
     @field_validator("supervision")
@@ -283,9 +283,9 @@ class Experiment(Figures):
 class RemoteFile(Section):
     """A public file, and where it belongs in data/."""
 
-    path: Path
+    path: Path  # in data/
     source: str  # the page that publishes it
-    license: str
+    license: str  # as its page states it
     size: str | None = None  # where it is large, as people say it
     trained_on_coco: bool = False  # of weights
     urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
@@ -309,8 +309,8 @@ class Downloads(Section):
 class Settings(Section):
     """configs/config.yaml: which experiments there are to run, and where results go."""
 
-    results: Path = Path("results")
-    demo: str = "refshapes_tris"
+    results: Path = Path("results")  # the folder of all that is made
+    demo: str = "refshapes_tris"  # the experiment of the target demo
     jobs_per_gpu: Positive = 1  # steps that may share a GPU of one machine
     cache_images: Literal["auto", "always", "never"] = "auto"  # resized once, for all epochs
     comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments

@@ -29,24 +29,24 @@ class Section(BaseModel):
 class Training(Section):
     """What the training loop needs to know, whatever it trains."""
 
-    epochs: Positive
+    epochs: Positive  # passes over the data
     batch_size: Positive  # items a step, over all devices and accumulation steps
     accumulate: Positive = 1  # forward passes a step
-    learning_rate: Rate
-    backbone_learning_rate: Weight
+    learning_rate: Rate  # of what is new
+    backbone_learning_rate: Weight  # of what was trained before
     optimizer: Optimizer = "adamw"
     weight_decay: Weight = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of sgd
-    schedule: Schedule = "poly"
+    schedule: Schedule = "poly"  # how the rates fall
     power: Rate = 0.9  # of the poly schedule
     milestones: tuple[Positive, ...] = ()  # of multistep: epochs after which the rates fall
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of multistep: to this share
     one_rate_first_epoch: bool = False  # learning_rate for all groups in the first epoch
-    warmup_steps: Count = 0
-    clip_norm: Rate | None = None
+    warmup_steps: Count = 0  # in which the rates rise
+    clip_norm: Rate | None = None  # longest gradient of a step
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU
     save_every: Positive = 500  # steps between two resume states
     workers: Count = 0  # processes that read images, beside the one that trains
     group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
-    seed: Count = 0
+    seed: Count = 0  # of everything that is drawn

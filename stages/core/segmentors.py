@@ -22,7 +22,7 @@ class Segmentor(Training):
     """What all segmentors have in common."""
 
     framing: ClassVar[FramingName] = "squeezed"
-    image_size: Positive
+    image_size: Positive  # side of the square that the model sees, in pixels
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
 
@@ -58,7 +58,7 @@ class QuerySegmentor(Segmentor):
     epochs: Positive = 50
     channels: Annotated[int, Field(gt=0, multiple_of=16)] = 512  # of queries; 4 parts of positions
     layers: Positive = 3  # of the decoder
-    heads: Positive = 8
+    heads: Positive = 8  # of its attention
     hidden: Positive = 512  # channels between the decoder's two linear layers
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
@@ -86,7 +86,7 @@ class EtrisSegmentor(QuerySegmentor):
     batch_size: Positive = 32
     backbone_learning_rate: Weight = 1e-4  # of the bridge; CLIP itself is frozen
     image_size: Positive = 416
-    bridge_channels: Positive = 64
+    bridge_channels: Positive = 64  # between both encoders
     bridge_heads: Positive | None = None  # None: as published, 4 for residual CLIPs, 8 for others
 
 
@@ -158,13 +158,13 @@ class RelaSegmentor(Segmentor):
     text_layers: Positive | None = 10  # layers of BERT that learn; None: all, and its embeddings
     vocabulary: Path | None = None  # of bert-base-uncased; the other texts have the CLIP's words
     context_length: Annotated[int, Field(ge=4, le=512)] = 20  # tokens of BERT
-    channels: Annotated[int, Field(gt=0, multiple_of=32)] = 256
-    heads: Positive = 8
-    pixel_layers: Positive = 6
-    pixel_hidden: Positive = 1024
+    channels: Annotated[int, Field(gt=0, multiple_of=32)] = 256  # of pixels and regions
+    heads: Positive = 8  # of each attention
+    pixel_layers: Positive = 6  # of the pixel decoder
+    pixel_hidden: Positive = 1024  # channels between its two linear layers
     regions: Positive = 10  # an expression's image is seen as regions x regions regions
     layers: Positive = 9  # official DEC_LAYERS counts one more
-    hidden: Positive = 2048
+    hidden: Positive = 2048  # channels between the decoder's two linear layers
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.3  # of Swin
 
     @model_validator(mode="after")

@@ -1,0 +1,209 @@
+"""The page of all options: `make docs` writes it to docs/configuration.md.
+
+Keys, types and defaults are those of the classes in stages/core/; what a key means is the comment
+that stands at it there.
+"""
+
+import ast
+import inspect
+import io
+import json
+import tokenize
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from stages.core import config, segmentors
+from stages.core.resources import STEP_RESOURCES, Resources
+from stages.core.section import Section, Training
+
+HEAD = """# Configuration
+
+Every option, its type and its default. Defaults are the published values; a file holds only what
+differs. All files are read and checked when the workflow is parsed: an unknown key, a value out of
+range or a name that is not known stops the run before its first job, with file, key and remedy. An
+option that changes reruns the steps that depend on its section, and nothing before them. Written by
+`make docs` from `stages/core/`.
+"""
+STEPS = """
+### What steps ask for
+
+| step | threads | gpu | mem_mb | runtime |
+|---|---|---|---|---|
+"""
+# Title and class of each part; a class has the keys of its bases too.
+PARTS: list[tuple[str, type[Section]]] = [
+    ("## configs/config.yaml", config.Settings),
+    ("## configs/datasets/(name).yaml", config.DatasetConfig),
+    ("### refshapes", config.RefShapes),
+    ("## configs/experiments/(name).yaml", config.Experiment),
+    ("### published, expected", config.Figures),
+    ("### clip, judge", config.ClipSource),
+    ("### Every training", Training),
+    ("### stage1", config.Stage1),
+    ("### prms", config.Prms),
+    ("### labels", config.Labels),
+    ("### affinity", config.Affinity),
+    ("### propagation", config.Propagation),
+    ("### segmentor", segmentors.Segmentor),
+    ("### segmentor with model: tris", segmentors.TrisSegmentor),
+    ("### segmentor with model: cris, etris or detris", segmentors.QuerySegmentor),
+    ("### segmentor with model: cris", segmentors.CrisSegmentor),
+    ("### segmentor with model: etris", segmentors.EtrisSegmentor),
+    ("### segmentor with model: detris", segmentors.DetrisSegmentor),
+    ("### dino, of detris", segmentors.DinoSource),
+    ("### segmentor with model: rela", segmentors.RelaSegmentor),
+    ("### evaluation", config.Evaluation),
+    ("### report", config.Report),
+    ("### resources", Resources),
+    ("## configs/downloads.yaml", config.Downloads),
+    ("### A file of downloads.yaml", config.RemoteFile),
+    ("## The small CLIP", config.PretrainClip),
+]
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false", Path: "path"}
+BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
+
+
+def main() -> None:
+    print(HEAD + "".join(part(title, section) for title, section in PARTS), end="")
+
+
+def part(title: str, section: type[Section]) -> str:
+    """A heading, what the section is for, what it shares with others, and its own keys."""
+    about = " ".join((inspect.getdoc(section) or "").split())
+    shared = [
+        f"[{heading(name)}](#{anchor(name)})" for name, base in PARTS if is_base(base, section)
+    ]
+    also = f" With the keys of: {', '.join(shared)}." if shared else ""
+    lines = [f"| `{key}` | {' | '.join(cells)} |" for key, *cells in rows(section)]
+    table = "\n".join(["| key | type | default | what it is |", "|---|---|---|---|", *lines])
+    steps = STEPS + "".join(map(step, STEP_RESOURCES)) if section is Resources else ""
+    return f"\n{title}\n\n{about}{also}\n\n{table}\n{steps}"
+
+
+def is_base(base: type[Section], section: type[Section]) -> bool:
+    return base is not section and issubclass(section, base)
+
+
+def heading(title: str) -> str:
+    return title.lstrip("# ")
+
+
+def anchor(title: str) -> str:
+    """The name that Python-Markdown and GitHub give to a heading."""
+    kept = "".join(
+        letter for letter in heading(title).lower() if letter.isalnum() or letter in " _-"
+    )
+    return kept.replace(" ", "-")
+
+
+def step(name: str) -> str:
+    asked = STEP_RESOURCES[name].model_dump().values()
+    return f"| `{name}` | {' | '.join(map(str, asked))} |\n"
+
+
+def rows(section: type[Section]) -> Iterator[tuple[str, str, str, str]]:
+    """Key, type, default and meaning of what a class itself declares."""
+    said = comments(section)
+    for key, comment in said.items():
+        if key in section.model_fields:
+            field = section.model_fields[key]
+            yield key, cell(kind_of(field)), cell(default_of(field)), cell(comment)
+
+
+def comments(section: type[Section]) -> dict[str, str]:
+    """The comment at or above each key that the class declares; that of a base if it has none."""
+    source = inspect.getsource(section)
+    lines = source.splitlines()
+    found = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    result = {}
+    for node in ast.parse(source).body[0].body:
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first = node.lineno
+            while lines[first - 2].lstrip().startswith("#"):
+                first -= 1
+            numbers = range(first, node.end_lineno + 1)
+            text = " ".join(found[number] for number in numbers if number in found)
+            text = text or inherited(section, node.target.id)
+            result[node.target.id] = text.replace("None", "null")
+    return result
+
+
+def inherited(section: type[Section], key: str) -> str:
+    bases = (base for base in section.__mro__[1:] if key in getattr(base, "__annotations__", {}))
+    return next((comments(base).get(key, "") for base in bases), "")
+
+
+def kind_of(field: FieldInfo) -> str:
+    hint = field.annotation
+    return kind(Annotated[(hint, *field.metadata)] if field.metadata else hint)
+
+
+def kind(hint: Any) -> str:
+    """A type in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return bounded(kind(arguments[0]), arguments[1:])
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        kinds = [kind(one) for one in arguments if one is not types.NoneType]
+        if len(kinds) > 1:  # the segmentors
+            return section_link(segmentors.Segmentor)
+        return f"{kinds[0]}; or null"
+    if origin is tuple:
+        several = "list of" if arguments[-1] is ... else str(len(arguments))
+        return f"{several} ({kind(arguments[0])})"
+    if origin is dict:
+        return f"{kind(arguments[0])} -> {kind(arguments[1])}"
+    if isinstance(hint, type) and issubclass(hint, Section):
+        return section_link(hint)
+    return KINDS[hint]
+
+
+def section_link(section: type[Section]) -> str:
+    title = next(title for title, of in PARTS if of is section)
+    return f"[section](#{anchor(title)})"
+
+
+def bounded(text: str, metadata: tuple[Any, ...]) -> str:
+    """A type with its range."""
+    limits: list[str] = []
+    for one in metadata:
+        for limit in getattr(one, "metadata", None) or [one]:
+            for name, phrase in BOUNDS.items():
+                if getattr(limit, name, None) is not None:
+                    limits.append(phrase.format(getattr(limit, name)))
+            if getattr(limit, "multiple_of", None) is not None:
+                limits.append(f"a multiple of {limit.multiple_of}")
+    return ", ".join([text, *limits])
+
+
+def default_of(field: FieldInfo) -> str:
+    """A default as YAML would have it."""
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "needed"
+    if isinstance(value, Section):
+        changed = value.model_dump(mode="json", exclude_defaults=True)
+        return f"`{json.dumps(changed)}`" if changed else "its defaults"
+    if isinstance(value, float):
+        return f"`{value:g}`".replace("e-0", "e-")
+    return f"`{value}`" if isinstance(value, Path | str) else f"`{json.dumps(value)}`"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;") or " "
+
+
+if __name__ == "__main__":
+    main()

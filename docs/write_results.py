@@ -1,0 +1,157 @@
+"""The page of all rows of published tables: `make docs` writes it to docs/results.md.
+
+Names, figures and what is needed are those of configs/; what was measured is said here.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from stages.core.config import Download, Experiment
+from stages.core.experiments import Configs, load_configs
+
+HEAD = """# Results
+
+Every experiment of `configs/experiments/`: what it should reach, and what was measured. A row is a
+command and a file by its name, for `cris_r50_refcoco`:
+
+    snakemake --cores 1 fetch_coco fetch_refcoco fetch_clip       # what the column `fetch` names
+    snakemake cris_r50_refcoco --cores 32 --resources gpu=4
+
+`configs/experiments/cris_r50_refcoco.yaml` has its options and says where the figures are from. Its
+page, `results/cris_r50_refcoco/report.html`, shows the scores beside the published ones.
+
+## On the embedded data set
+
+Measured on two cores, without a GPU, with version 0.1.0; mIoU on val, in percent. CRIS, ETRIS and
+DETRIS draw their dropout otherwise since ([changes](../CHANGELOG.md)). The range of `expected`
+stands in the experiment's file and on its page.
+
+| experiment | what it is | expected | measured |
+|---|---|---|---|
+"""
+PUBLISHED = """
+These are small models trained for minutes: the rows show that each learns, not which is better
+([segmentors.md](segmentors.md), [refshapes.md](refshapes.md)).
+
+## Rows of published tables
+
+**None of these was measured: each needs the public data, the published weights and hours of a
+GPU.** What is held to the official code instead are golden values, for every model: logits,
+losses, gradients of a training step, scores ([departures.md](departures.md)). Figures are in
+percent. mIoU is the mean over expressions; oIoU pools pixels, the papers often call it cIoU. gIoU,
+cIoU and N-acc. are gRefCOCO's. No range is expected (`-`) where nothing was measured.
+
+| experiment | data set | published | expected | measured | `fetch` |
+|---|---|---|---|---|---|
+"""
+TAIL = """
+gRefCOCO has no lasting address and is put in its place by hand ([data](../data/README.md)). An
+official checkpoint can be scored without a training: `checkpoint` in its experiment
+([segmentors.md](segmentors.md#official-checkpoints)).
+
+## How long it takes
+
+All epochs of a training, by the speed that was measured on one H200 with images ready in memory
+([scale.md](scale.md)): items of an epoch times epochs, by items a second. This is arithmetic;
+reading images comes on top where that is slower.
+
+| training | experiment | items of an epoch | epochs | items / s | hours |
+|---|---|---|---|---|---|
+"""
+EMBEDDED = {
+    "refshapes_tris": ("the demo: text alone", "53.8, 54.2, 54.1 (three seeds)"),
+    "refshapes_tris_masks": ("its segmentor on true masks", "71.8, 71.4, 70.9 (three seeds)"),
+    "refshapes_cris": ("CRIS on true masks", "39.7"),
+    "refshapes_cris_pseudo": ("CRIS on the demo's pseudo masks", "38.1"),
+    "refshapes_etris": ("ETRIS on true masks", "39.4"),
+    "refshapes_etris_pseudo": ("ETRIS on the demo's pseudo masks", "39.0"),
+    "refshapes_detris": ("DETRIS on true masks", "37.5"),
+    "refshapes_detris_pseudo": ("DETRIS on the demo's pseudo masks", "38.1"),
+    "refshapes_rela": ("ReLA on true masks", "55.3"),
+    "refshapes_rela_pseudo": ("ReLA on the demo's pseudo masks", "51.5"),
+    "refshapes_generalized_rela": (
+        "ReLA; no, one or several targets",
+        "gIoU 53.7, cIoU 46.7, N-acc. 90.4, T-acc. 84.1",
+    ),
+}
+# Training, items a second; whose epochs, items of each.
+SPEED = [
+    ("TRIS stage 1, RN50", 559, "tris_r50_refcoco", 42404),
+    ("TRIS stage 2, RN50", 656, "tris_r50_refcoco", 42404),
+    ("CRIS, RN50", 333, "cris_r50_refcoco", 42404),
+    ("ETRIS, RN101", 387, "etris_r101_refcoco", 42404),
+    ("DETRIS, B", 219, "detris_base_refcoco", 42404),
+    ("ReLA, Swin-T", 75, "rela_swint_grefcoco", 209344),
+    ("ReLA, Swin-B", 59, "rela_swinb_grefcoco", 209344),
+]
+NAMES = {
+    "mean_iou": "mIoU",
+    "overall_iou": "oIoU",
+    "g_iou": "gIoU",
+    "c_iou": "cIoU",
+    "n_acc": "N-acc.",
+}
+FETCHED = {  # data sets by what their files come with
+    "refcoco": ["coco", "refcoco"],
+    "refcocoplus": ["coco", "refcocoplus"],
+    "refcocog_umd": ["coco", "refcocog"],
+    "refcocog_google": ["coco", "refcocog"],
+    "refcoco_mixed": ["coco", "refcoco", "refcocoplus", "refcocog"],
+    "grefcoco": ["coco"],
+}
+
+
+def main() -> None:
+    configs = load_configs(Path(__file__).parent.parent / "configs")
+    embedded = (embedded_row(name, configs.experiments[name]) for name in EMBEDDED)
+    published = (row(name, each, configs) for name, each in configs.experiments.items())
+    page = [HEAD, *embedded, PUBLISHED, *filter(None, published), TAIL, *speed_rows(configs)]
+    print("".join(page), end="")
+
+
+def embedded_row(name: str, experiment: Experiment) -> str:
+    what, measured = EMBEDDED[name]
+    ranges = experiment.expected.get("val", {}).get("mean_iou")
+    expected = f"{ranges[0]} to {ranges[1]}" if ranges else "-"
+    return f"| `{name}` | {what} | {expected} | {measured} |\n"
+
+
+def row(name: str, experiment: Experiment, configs: Configs) -> str:
+    """A row of a published table; nothing for the others."""
+    if not experiment.published:
+        return ""
+    figures = "<br>".join(f"{split}: {shown(of)}" for split, of in experiment.published.items())
+    names = " ".join(f"`{one}`" for one in needed(experiment, configs.downloads))
+    data = experiment.dataset
+    why = "not measured: needs data, weights, a GPU"
+    return f"| `{name}` | `{data}` | {figures} | - | {why} | {names} |\n"
+
+
+def shown(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{NAMES[metric]} {value:g}" for metric, value in figures.items())
+
+
+def needed(experiment: Experiment, downloads: Mapping[str, Download]) -> Iterator[str]:
+    """What is to be fetched for an experiment."""
+    yield from FETCHED[experiment.dataset]
+    files = [*experiment.segmentor.files]
+    if experiment.segmentor.model != "rela":
+        files += experiment.clip.files
+    if experiment.from_text:
+        files += [*experiment.judge.files, *experiment.affinity.files]
+    for name, download in downloads.items():
+        if any(Path("data") / file.path in files for file in download.contents):
+            yield name
+
+
+def speed_rows(configs: Configs) -> Iterator[str]:
+    for training, speed, name, items in SPEED:
+        experiment = configs.experiments[name]
+        section = experiment.stage1 if "stage 1" in training else experiment.segmentor
+        hours = f"{section.epochs * items / speed / 3600:.1f}"
+        cells = (training, f"`{name}`", items, section.epochs, speed, hours)
+        yield f"| {' | '.join(map(str, cells))} |\n"
+
+
+if __name__ == "__main__":
+    main()
