@@ -78,6 +78,7 @@ def prepare(folder: Path, source: str) -> tuple[float, float, float]:
         "split_by": "unc",
     }
     command = ["-m", "stages.prepare", "--samples", folder / "out/samples.json"]
+    command += ["--workers", str(len(os.sched_getaffinity(0)))]
     start = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, *command, "--config", json.dumps(config)], stderr=subprocess.DEVNULL

@@ -29,12 +29,15 @@ MOST_SHOWN = 20  # findings in one error message
 log = logging.getLogger(__name__)
 
 
-def run(samples: Path, config: DatasetConfig) -> None:
-    """Write the tables of images, objects and expressions, then `samples` (.json) beside them."""
+def run(samples: Path, config: DatasetConfig, workers: int = 1) -> None:
+    """Write the tables of images, objects and expressions, then `samples` (.json) beside them.
+
+    `workers` threads decode images and draw masks.
+    """
     with _scratch(samples.parent) as scratch:
         findings = Findings(is_stopped=config.on_bad_row == "stop")
         with SamplesWriter(scratch) as writer:
-            for checked in check_all(read_source(config, scratch), config, scratch):
+            for checked in check_all(read_source(config, scratch), config, scratch, workers):
                 if isinstance(checked, Finding):
                     findings.add(checked)
                     continue

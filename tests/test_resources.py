@@ -37,7 +37,7 @@ def test_an_experiment_sets_a_step_before_all_of_its_steps_before_the_table() ->
     assert resource("predict", "mem_mb", chosen) == 3000
     assert resource("train_stage1", "threads", chosen) == 2
     assert resource("predict", "gpu", chosen) == STEP_RESOURCES["predict"].gpu
-    assert resource("prepare", "threads") == 1
+    assert resource("mix", "threads") == 1
 
 
 def test_a_default_gpu_is_for_steps_that_use_one() -> None:

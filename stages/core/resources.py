@@ -55,7 +55,7 @@ def _on_cpu(mem_mb: int, runtime: int, threads: int = 1) -> Resources:
 STEP_RESOURCES: Mapping[Step | SharedStep, Resources] = {
     "make_refshapes": _on_cpu(2000, 60),
     "pretrain_clip": Resources(threads=2, gpu=1, mem_mb=8000, runtime=240),
-    "prepare": _on_cpu(4000, 60),
+    "prepare": _on_cpu(4000, 60, threads=8),
     "mix": _on_cpu(4000, 60),
     "resize_images": _on_cpu(8000, 240, threads=8),
     "encode_text": Resources(threads=1, gpu=1, mem_mb=8000, runtime=60),

@@ -3,7 +3,6 @@
 Pillow decodes outside of Python's lock, so threads are enough for all cores.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,12 +38,12 @@ class Checked:
 
 
 def check_all(
-    source: Iterator[Entry | Finding], config: DatasetConfig, scratch: Path
+    source: Iterator[Entry | Finding], config: DatasetConfig, scratch: Path, workers: int
 ) -> Iterator[Checked | Finding]:
-    """What a source gives, in its order, checked by threads; each image is decoded once."""
+    """What a source gives, in its order, checked by `workers` threads; images are decoded once."""
     waiting: deque[Future[Checked] | Finding] = deque()
     with (
-        ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool,
+        ThreadPoolExecutor(workers) as pool,
         Spool(scratch / "sizes.sqlite") as spool,
     ):
         sizes = _Sizes(pool, spool)

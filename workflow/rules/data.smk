@@ -68,8 +68,8 @@ rule prepare:
     params:
         config=dataset_options,
     shell:
-        "python -m stages.prepare --samples {output.samples:q}"
-        " --config {params.config:q} > {log:q} 2>&1"
+        "python -m stages.prepare --samples {output.samples:q} --config {params.config:q}"
+        " --workers {threads} > {log:q} 2>&1"
 
 
 rule mix:
