@@ -42,7 +42,8 @@ def commands(program: str) -> list[Documented]:
 
 def _of_file(path: Path) -> Iterator[Documented]:
     fenced = False
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    lines = re.sub(r"\\\n *", "", path.read_text()).splitlines()  # a command over several lines
+    for number, line in enumerate(lines, start=1):
         fenced ^= line.startswith("```")
         plain = path.suffix == ".md" and not fenced
         for text in _texts(line, plain):
