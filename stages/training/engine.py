@@ -205,7 +205,7 @@ class _Run:
         torch.cuda.empty_cache()
         log.warning(
             "step %d: %s; from here on each step is done in %d parts, with the same result"
-            " but for batch norms",
+            " but for what is taken over a batch (batch norms, the contrast of stage 1)",
             *(self.step, found, self.accumulate),
         )
 
