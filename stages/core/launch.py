@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,7 +53,8 @@ def count_nodes() -> int:
     if NODE in os.environ:
         return int(os.environ["SLURM_NNODES"])
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None or "SLURM_PROCID" in os.environ:  # one task of a job, on one of its nodes
+    is_task = "SLURM_PROCID" in os.environ  # of a job, on one of its nodes
+    if job is None or is_task or shutil.which("scontrol") is None:
         return 1
     told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
     found = re.search(r"NumNodes=(\d+)", told.stdout)
