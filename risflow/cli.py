@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import typer
 
-from risflow.commands import compare, fetch, import_checkpoint, new_dataset, predict, report, serve
+from risflow.commands import (
+    compare,
+    fetch,
+    import_checkpoint,
+    new_dataset,
+    predict,
+    report,
+    serve,
+    status,
+)
 from risflow.console import Verbs
 
 app = typer.Typer(
@@ -25,6 +34,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "new-dataset": new_dataset.new_dataset,
     "fetch": fetch.fetch,
     "import": import_checkpoint.import_checkpoint,
+    "status": status.status,
     "report": report.report,
     "compare": compare.compare,
     "serve": serve.serve,

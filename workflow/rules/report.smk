@@ -179,6 +179,8 @@ rule compare:
         ),
     log:
         f"{RESULTS}/comparisons/{{comparison}}.log",
+    benchmark:
+        f"{RESULTS}/comparisons/{{comparison}}.tsv"
     threads: resource("compare", "threads")
     resources:
         gpu=resource("compare", "gpu"),
