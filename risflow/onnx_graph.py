@@ -1,7 +1,8 @@
 """A model as an ONNX graph, compared with PyTorch before it is kept.
 
 The graph is what predicts: images (1, 3, S, S) float32, framed and normalized, and tokens (T, L)
-int64 of any number of expressions, to maps (T, S, S) float32, positive in the mask. Which framing,
+int64 of any number of expressions, to maps (T, S, S) float32, positive in the mask; a model that
+can say that there is no target also gives `no_target` (T,), positive where it does. Which framing,
 numbers and tokens a model reads is in the metadata of the file.
 
 Shapes: T expressions of L tokens, S x S pixels that the model sees.
@@ -25,7 +26,7 @@ from stages.core.errors import InputError
 from stages.core.files import replacing
 from stages.data.framing import FRAMINGS
 from stages.data.wordpiece import load_model_tokenizer
-from stages.models.saved import Saved, load_model
+from stages.models.saved import GeneralizedPredictor, Saved, load_model
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3  # of the largest value of PyTorch's maps
@@ -40,13 +41,17 @@ class Graph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Maps (T, S, S) of an image (1, 3, S, S) and tokens (T, L)."""
+    @property
+    def outputs(self) -> list[str]:
+        return ["maps", "no_target"][: 1 + isinstance(self.model, GeneralizedPredictor)]
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of an image (1, 3, S, S) and tokens (T, L)."""
         index = torch.zeros_like(tokens[:, 0])
-        maps: Tensor = self.model.predict(
-            {"images": images, "tokens": tokens, "image_index": index}
-        )
-        return maps
+        batch = {"images": images, "tokens": tokens, "image_index": index}
+        if isinstance(self.model, GeneralizedPredictor):
+            return self.model.predict_generalized(batch)
+        return (self.model.predict(batch),)
 
 
 def require_onnx() -> None:
@@ -87,7 +92,7 @@ def _images(saved: Saved[Any], seed: int) -> Tensor:
     return F.interpolate(blobs, [saved.image_size] * 2, mode="bilinear")
 
 
-def convert(graph: nn.Module, images: Tensor, tokens: Tensor, place: Path) -> Any:
+def convert(graph: Graph, images: Tensor, tokens: Tensor, place: Path) -> Any:
     """The ONNX program of a graph, by example inputs. Raises InputError, of `place`, for none."""
     try:
         with torch.no_grad(), _exporting():
@@ -100,7 +105,7 @@ def convert(graph: nn.Module, images: Tensor, tokens: Tensor, place: Path) -> An
                 exported,
                 dynamo=True,
                 input_names=["images", "tokens"],
-                output_names=["maps"],
+                output_names=graph.outputs,
                 verbose=False,
             )
     except RuntimeError as error:  # of many kinds, one for each step of the way
@@ -144,10 +149,8 @@ def _about(saved: Saved[Any]) -> dict[str, str]:
     }
 
 
-def _compare(
-    graph: nn.Module, path: Path, saved: Saved[Any], tokens: Tensor
-) -> tuple[float, float]:
-    """The largest difference of maps over several inputs, and PyTorch's largest value."""
+def _compare(graph: Graph, path: Path, saved: Saved[Any], tokens: Tensor) -> tuple[float, float]:
+    """The largest difference over several inputs, and the largest value of PyTorch's maps."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -157,7 +160,8 @@ def _compare(
         rows = tokens[torch.arange(count) % len(tokens)]
         with torch.inference_mode():
             wanted = graph(images, rows)
-        (found,) = session.run(None, {"images": images.numpy(), "tokens": rows.numpy()})
-        difference = max(difference, float((torch.from_numpy(found) - wanted).abs().max()))
-        largest = max(largest, float(wanted.abs().max()))
+        found = session.run(None, {"images": images.numpy(), "tokens": rows.numpy()})
+        for one, other in zip(found, wanted, strict=True):
+            difference = max(difference, float((torch.from_numpy(one) - other).abs().max()))
+        largest = max(largest, float(wanted[0].abs().max()))
     return difference, largest
