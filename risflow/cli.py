@@ -6,6 +6,7 @@ import typer
 
 from risflow.commands import (
     compare,
+    export,
     fetch,
     import_checkpoint,
     new_dataset,
@@ -37,6 +38,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "status": status.status,
     "report": report.report,
     "compare": compare.compare,
+    "export": export.export,
     "serve": serve.serve,
 }
 for name, verb in VERBS.items():

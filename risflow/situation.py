@@ -161,7 +161,7 @@ def _left(situation: Situation) -> str:
     left = forecast([one.job for one in jobs], [one.left for one in jobs])
     if not left.at_most:
         return f"{count}; how long the others take is not known yet"
-    without = f", without {', '.join(left.unknown)}, never run" if left.unknown else ""
+    without = ", without what is unknown" if left.unknown else ""
     return (
         f"{count}; left, like earlier runs{without}:\n{duration(left.at_least)} if all that can"
         f" runs at once, {duration(left.at_most)} one after the other"

@@ -156,7 +156,7 @@ class Clip(nn.Module):
     def finish_text(self, words: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Words (T, L, D) and expressions (T, E) from what the text transformer gave."""
         words = self.ln_final(words)
-        ends = words[torch.arange(len(tokens), device=tokens.device), tokens.argmax(dim=1)]
+        ends = words[torch.arange(tokens.shape[0], device=tokens.device), tokens.argmax(dim=1)]
         return words, ends @ self.text_projection
 
     def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -93,7 +93,7 @@ def embed_patches(visual: VisionTransformer, images: Tensor) -> Tensor:
 def to_map(cells: Tensor) -> Tensor:
     """Cells (B, N, C) of a square image as a map (B, C, h, w)."""
     side = round(cells.shape[1] ** 0.5)
-    return cells.transpose(1, 2).reshape(len(cells), -1, side, side)
+    return cells.transpose(1, 2).reshape(cells.shape[0], -1, side, side)
 
 
 def to_cells(features: Tensor) -> Tensor:

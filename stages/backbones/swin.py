@@ -228,13 +228,13 @@ class WordAttention(nn.Module):
     def forward(self, cells: Tensor, words: Tensor, is_word: Tensor) -> Tensor:
         """Cells (T, C, N) and words (T, L, D): (T, C, N)."""
         words = words.transpose(1, 2)  # (T, D, L)
-        read = F.scaled_dot_product_attention(
-            self.f_query(cells).transpose(1, 2),  # (T, N, C)
-            self.f_key(words).transpose(1, 2),  # (T, L, C)
-            self.f_value(words).transpose(1, 2),
-            attn_mask=is_word[:, None, :],
+        read = F.scaled_dot_product_attention(  # one head, named: ONNX has no other form
+            self.f_query(cells).transpose(1, 2)[:, None],  # (T, 1, N, C)
+            self.f_key(words).transpose(1, 2)[:, None],  # (T, 1, L, C)
+            self.f_value(words).transpose(1, 2)[:, None],
+            attn_mask=is_word[:, None, None, :],
         )
-        return self.W(read.transpose(1, 2))
+        return self.W(read[:, 0].transpose(1, 2))
 
 
 def _merging(channels: int) -> PatchMerging:

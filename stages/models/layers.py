@@ -276,5 +276,23 @@ class Projector(nn.Module):
         count, channels = features.shape[:2]
         filters = self.txt(expressions)
         weight = filters[:, :-1].reshape(count, channels, self.kernel, self.kernel)
+        if torch.compiler.is_exporting():
+            return filter_each(features, weight) + filters[:, -1, None, None]
         joined = features.flatten(0, 1)[None]  # (1, T * C / 2, 4h, 4w)
         return F.conv2d(joined, weight, filters[:, -1], padding=self.kernel // 2, groups=count)[0]
+
+
+def filter_each(features: Tensor, kernels: Tensor) -> Tensor:
+    """Features (T, C, h, w), each filtered with its own kernel (T, C, K, K): (T, h, w).
+
+    As a convolution in T groups, but for graphs that must not know T (ONNX fixes its groups).
+    """
+    height, width = features.shape[2:]
+    size = kernels.shape[-1]
+    padded = F.pad(features, [size // 2] * 4)
+    shifts = [
+        (padded[..., y : y + height, x : x + width] * kernels[..., y, x, None, None]).sum(dim=1)
+        for y in range(size)
+        for x in range(size)
+    ]
+    return torch.stack(shifts).sum(dim=0)

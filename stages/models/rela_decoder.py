@@ -146,7 +146,7 @@ class RegionDecoder(nn.Module):
         """Maps (T, C, h, w), coarsest first, mask features (T, C, H, W) and words (T, L, D)."""
         cells, keys = self._flatten(maps)
         places = self.query_embed.weight  # (Q, C)
-        queries = self.query_feat.weight.expand(len(words), -1, -1)  # (T, Q, C)
+        queries = self.query_feat.weight.expand(words.shape[0], -1, -1)  # (T, Q, C)
         for number in range(len(self.RIA_layers)):
             level = number % MAPS
             size = (maps[level].shape[2], maps[level].shape[3])

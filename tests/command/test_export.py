@@ -1,0 +1,131 @@
+"""Models for other programs: ONNX graphs that are PyTorch's, and copies with a card."""
+
+import json
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from risflow import load, onnx_graph
+from risflow.onnx_graph import Graph, convert
+from stages.core.files import write_json
+from tests.command.conftest import Command
+from tests.conftest import file_hash
+from tests.small_clip import small_tokens
+from tests.test_segmentors import ROWS, SIZE, Row
+
+# TRIS is exported below; ETRIS and DETRIS end in the same projector as CRIS.
+QUICK, SLOW = ("cris", "rela"), ("tris", "etris", "etris_transformer", "detris")
+EACH = [row for row in ROWS if row.name in QUICK] + [
+    pytest.param(row, marks=pytest.mark.slow) for row in ROWS if row.name in SLOW
+]
+
+
+def run(graph: Path, images: Tensor, tokens: Tensor) -> list[Tensor]:
+    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"images": images.numpy(), "tokens": tokens.numpy()})
+    return [torch.from_numpy(one) for one in found]
+
+
+@pytest.mark.parametrize("row", EACH, ids=lambda row: row.name)
+def test_a_graph_of_each_system_predicts_what_pytorch_does(row: Row, tmp_path: Path) -> None:
+    graph = Graph(row.build().eval().requires_grad_(False))
+    torch.manual_seed(2)
+    images = torch.randn(1, 3, SIZE, SIZE)
+    convert(graph, images, small_tokens(3), Path("model")).save(tmp_path / "a.onnx")
+    for count in (1, 5):
+        tokens = small_tokens(count)
+        with torch.no_grad():
+            wanted = graph(images, tokens)
+        assert wanted[0].shape == (count, SIZE, SIZE)
+        assert len(wanted) == 1 + row.name.startswith("rela")
+        found = run(tmp_path / "a.onnx", images, tokens)
+        torch.testing.assert_close(found, list(wanted), atol=row.rounding, rtol=0)
+
+
+def test_a_model_file_becomes_a_graph_that_says_how_to_feed_it(
+    risflow: Command, model: Path, picture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "tris.onnx"
+    done = risflow("export", model, "--format", "onnx", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "largest difference from PyTorch: " in done.stderr and f"written: {out}" in done.stderr
+    assert list(out.parent.iterdir()) == [out]
+    about = onnxruntime.InferenceSession(str(out)).get_modelmeta().custom_metadata_map
+    assert about["framing"] == "squeezed" and about["image_size"] == "96"
+    assert json.loads(about["config"])["model"] == "tris"
+
+
+def test_a_graph_that_differs_is_not_left(
+    risflow: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_graph, "TOLERANCE", 1e-12)
+    done = risflow("export", model, "--format", "onnx", "--out", tmp_path / "a.onnx")
+    assert done.exit_code == 1
+    assert "the ONNX graph differs from PyTorch by" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+class Unexportable(nn.Module):
+    """Asks for numbers of its input, which a graph has not."""
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        return batch["images"][0] * int(batch["tokens"].sum())
+
+
+def test_a_model_that_is_no_graph_is_refused_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(ValueError, match=r"^a model: cannot be an ONNX graph: [^\n]+$"):
+        convert(Graph(Unexportable()), torch.zeros(1, 3, 8, 8), small_tokens(3), Path("a model"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_copy_has_a_card_and_all_that_it_needs(
+    risflow: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = tmp_path / "results/refshapes_tris/segmentor"
+    stage.mkdir(parents=True)
+    (stage / "model.safetensors").write_bytes(model.read_bytes())
+    write_json(stage / "run.json", {"torch": "2.11.0", "commit": None})
+    about = {"experiment": "refshapes_tris", "dataset": "refshapes", "what": "segmentor"}
+    scores = {"mean_iou": 0.545, "overall_iou": 0.5}
+    write_json(
+        stage.parent / "metrics/segmentor-val.json", {**about, "split": "val", "scores": scores}
+    )
+    out = tmp_path / "shared" / "tris.safetensors"
+    done = risflow("export", stage / "model.safetensors", "--format", "safetensors", "--out", out)
+    assert done.exit_code == 0, done.output
+    assert file_hash(out) == file_hash(model)
+    card = (out.parent / "MODEL_CARD.md").read_text()
+    for text in (
+        "the segmentor of TRIS",
+        'risflow.load("tris.safetensors")',
+        "`refshapes`, learned from images and expressions alone",
+        "54.5",
+        "- torch: 2.11.0\n",
+        "image_size: 96",
+        "model: data/small_clip.json",
+    ):
+        assert text in card
+    assert "None" not in card
+    monkeypatch.chdir("/")
+    assert load(out, "cpu").inference.image_size == 96
+
+
+def test_a_card_says_what_it_does_not_know(risflow: Command, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    assert risflow("export", model, "--format", "safetensors", "--out", out).exit_code == 0
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "Not known: " in card and "None were found" in card and "No `run.json`" in card
+
+
+def test_what_is_given_wrongly_is_one_line(risflow: Command, model: Path, tmp_path: Path) -> None:
+    wrong = risflow("export", model, "--format", "onnx", "--out", tmp_path / "a.pt")
+    assert wrong.exit_code == 2 and "ends in .onnx" in wrong.stderr
+    absent = risflow("export", "none", "--format", "onnx", "--out", tmp_path / "a.onnx")
+    assert absent.exit_code == 1 and "none: no such file" in absent.stderr
+    same = risflow("export", model, "--format", "safetensors", "--out", model)
+    assert same.exit_code == 1 and "name another" in same.stderr
