@@ -183,7 +183,7 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
     command = _command(toy, finished)
     again = tmp_path / "model.safetensors"
     command[command.index("--model") + 1] = str(again)
-    _killed_after_its_first_state(command, again)
+    _killed_after_its_first_state(command, tmp_path)
     assert not again.exists()
     resumed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "continues at step" in resumed.stderr
@@ -197,7 +197,7 @@ def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
     command = _command(toy, finished)
     again = tmp_path / "model.safetensors"
     command[command.index("--model") + 1] = str(again)
-    state = _killed_after_its_first_state(command, again)
+    state = _killed_after_its_first_state(command, tmp_path)
     before = file_hash(state)
     limit = state.stat().st_size // 2048  # kilobytes: half of it
     limited = ["bash", "-c", f"ulimit -f {limit}; exec {shlex.join(command)}"]
@@ -210,16 +210,20 @@ def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
     assert file_hash(again) == file_hash(finished)
 
 
-def _killed_after_its_first_state(command: list[str], model: Path) -> Path:
-    """Start a training, and kill it as soon as it has saved a state; where that is."""
-    state = model.with_suffix(".state.pt")
+def _killed_after_its_first_state(command: list[str], folder: Path) -> Path:
+    """Start a training, and kill it as soon as it has saved a state in a folder; that state."""
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
         deadline = time.monotonic() + 300
-        while not state.exists() and running.poll() is None and time.monotonic() < deadline:
+        while (
+            not list(folder.glob("*.state.pt"))
+            and running.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         running.send_signal(signal.SIGKILL)
-    assert state.exists(), "killed before the first state or after the end"
-    return state
+    states = list(folder.glob("*.state.pt"))
+    assert states, "killed before the first state or after the end"
+    return states[0]
 
 
 def _command(toy: Toy, output: Path) -> list[str]:
