@@ -14,7 +14,6 @@ from risflow.progress import find_run, find_states, last_lines, training_progres
 from tests.command.conftest import Command
 from tests.conftest import ROOT, Toy, link_workflow
 
-NOW = time.time()
 RESULTS = Path("results")
 
 
@@ -22,7 +21,7 @@ def write(path: str, text: str, age: float = 0) -> None:
     """A file that was written some seconds ago."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
-    os.utime(path, (NOW - age, NOW - age))
+    os.utime(path, (time.time() - age, time.time() - age))
 
 
 def write_benchmark(path: str, seconds: float, age: float = 0) -> None:
@@ -55,9 +54,9 @@ def test_the_files_of_a_job_tell_its_state() -> None:
         job("never"),
         job("broken"),
         job("again"),
-        job("runs", started=NOW - 100),
-        job("queued", started=NOW - 50),  # its log is that of an earlier try
-        job("new", started=NOW - 50),
+        job("runs", started=time.time() - 100),
+        job("queued", started=time.time() - 50),  # its log is that of an earlier try
+        job("new", started=time.time() - 50),
     ]
     ended = ["done", "waiting", "waiting", "failed", "failed"]
     assert find_states(jobs, True) == [*ended, "running", "submitted", "submitted"]
@@ -171,7 +170,7 @@ def test_a_run_is_told_from_its_files(toy: Toy, risflow: Command, folder: Path) 
     assert max(map(len, done.stdout.splitlines()[: len(rows)])) <= 80
     assert "failed: results/refshapes_tris/segmentor/train_segmentor.log" in done.stdout
     assert "    error: broken\n" in done.stdout
-    assert "demo: 26 of 30 jobs done" in done.stdout
+    assert "demo: 37 of 42 jobs done" in done.stdout
 
     said = json.loads(risflow("status", "refshapes_tris", "--json").stdout)
     states = {row["log"]: row["state"] for row in said["jobs"]}
