@@ -22,6 +22,7 @@ from stages.core.config import DatasetConfig, Evaluation, RefShapes
 from stages.core.errors import InputError
 from stages.core.masks import decode
 from stages.core.tables import read_samples, read_table
+from stages.training.checkpoint import load_weights, save_weights
 from tests.command.conftest import Command, write_model
 from tests.conftest import ROOT
 
@@ -92,16 +93,21 @@ def test_where_there_is_said_to_be_no_target_the_mask_is_empty(
 def test_a_model_finds_what_it_names_from_any_folder(
     tmp_path: Path, model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    state, about = load_weights(model)
+    clip = json.loads(about["clip"]) | {"model": "data/clip_of_this_project.json"}
+    away = tmp_path / "away.safetensors"
+    save_weights(away, state, about | {"clip": json.dumps(clip)})
     project = tmp_path / "project"
-    (project / "results/it/segmentor").mkdir(parents=True)
-    moved = shutil.copy(model, project / "results/it/segmentor/model.safetensors")
+    within = project / "results/it/segmentor/model.safetensors"
+    within.parent.mkdir(parents=True)
+    shutil.copy(away, within)
     (project / "data").mkdir()
-    shutil.copy(ROOT / "data/small_clip.json", project / "data/small_clip.json")
+    shutil.copy(ROOT / "data/small_clip.json", project / "data/clip_of_this_project.json")
     expected = api.load(model).predict(picture, TEXTS)
     monkeypatch.chdir(tmp_path)
-    assert np.array_equal(api.load(moved).predict(picture, TEXTS).maps, expected.maps)
-    with pytest.raises(InputError, match=r"no file data/small_clip\.json"):
-        api.load(model)
+    assert np.array_equal(api.load(within).predict(picture, TEXTS).maps, expected.maps)
+    with pytest.raises(InputError, match=r"no file data/clip_of_this_project\.json"):
+        api.load(away)
 
 
 def test_the_command_writes_what_the_api_gives(
