@@ -5,6 +5,8 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 KILLS ?= 20
+# Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all test-cluster lint bench seeds interruptions docs docs-site clean
 

@@ -23,7 +23,8 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.devi
         return device
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     # Else the gradients of maps that several expressions share are added in any order.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # (use_deterministic_algorithms says the same, but imports torch's compiler, for a second.)
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cpu")
 
