@@ -8,10 +8,9 @@ and everything else is as with one of them, up to rounding.
 
 import logging
 import math
-import shutil
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -22,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.tensorboard import SummaryWriter
 
 from stages.core.config import Training
 from stages.core.device import autocast, choose_device
@@ -33,7 +31,7 @@ from stages.training.batches import Batch, TrainingData, count_steps, load_steps
 from stages.training.checkpoint import load_state, save_state, save_weights
 from stages.training.interruption import Interruption
 from stages.training.norms import synchronize_norms
-from stages.training.progress import Progress
+from stages.training.reports import Reports
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +72,10 @@ def fit(
     with joined(device), Interruption() as interruption:
         run = _Run(trainable, config, device, output, fingerprint, count_steps(data, config))
         run.resume()
-        with _board(output.parent / "tensorboard", run.step) as board:
-            progress = Progress(output.parent.name, run.step, run.total) if board else None
+        with _reports(run, data, output) as reports:
             while run.step < run.total:
                 try:
-                    _advance_to_end(run, data, board, progress, interruption)
+                    _advance_to_end(run, data, reports, interruption)
                     continue
                 except torch.OutOfMemoryError as error:
                     found = str(error).partition(". ")[0]
@@ -89,30 +86,26 @@ def fit(
             run.state_path.unlink(missing_ok=True)
 
 
-def _board(folder: Path, step: int) -> Any:
-    """The tensorboard of the first process; none for the others."""
+def _reports(
+    run: "_Run", data: TrainingData, output: Path
+) -> AbstractContextManager[Reports | None]:
+    """Those of the first process; the others make none."""
     if not is_first_process():
         return nullcontext()
-    if step == 0:
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier training
-    return SummaryWriter(str(folder), purge_step=step)
+    items = len(data) / run.steps_per_epoch
+    folder = output.parent / "tensorboard"
+    return closing(Reports(folder, output.parent.name, run.step, run.total, items))
 
 
 def _advance_to_end(
-    run: "_Run",
-    data: TrainingData,
-    board: SummaryWriter | None,
-    progress: Progress | None,
-    interruption: Interruption,
+    run: "_Run", data: TrainingData, reports: Reports | None, interruption: Interruption
 ) -> None:
     for batches in load_steps(data, run.config, run.accumulate, run.step):
         run.advance(batches)
         if run.step % LOG_EVERY == 0 or run.step == run.total:
-            losses = run.record(board)
-            if board is not None and progress is not None:
-                progress.update(run.step, losses)
-                speed = progress.speed(run.step) * len(data) / run.steps_per_epoch
-                board.add_scalar("train/items_per_second", speed, run.step)
+            losses, rate = run.record()
+            if reports is not None:
+                reports.tell(run.step, losses, rate)
         ended = interruption.asked()
         if (run.step % run.config.save_every == 0 or ended) and run.step < run.total:
             run.save()
@@ -209,19 +202,15 @@ class _Run:
             *(self.step, found, self.accumulate),
         )
 
-    def record(self, board: SummaryWriter | None) -> dict[str, float]:
-        """Mean losses since the last record, checked to be finite."""
+    def record(self) -> tuple[dict[str, float], float]:
+        """Mean losses since the last record, checked to be finite, and the learning rate."""
         self._settle()
         means = dict(zip(self.names, np.mean(self.settled, axis=0).tolist(), strict=True))
         rate = self.optimizer.param_groups[-1]["lr"]
         epoch = self.step / self.steps_per_epoch
         self.history.append({"step": self.step, "epoch": epoch, "learning_rate": rate, **means})
-        if board is not None:
-            for name, value in means.items():
-                board.add_scalar(f"train/{name}", value, self.step)
-            board.add_scalar("train/learning_rate", rate, self.step)
         self.settled = []
-        return means
+        return means, rate
 
     def _settle(self) -> None:
         """The losses of the latest steps over all processes, in one transfer; they are finite."""

@@ -17,12 +17,6 @@ class Progress:
         self.name, self.first, self.total = name, first, total
         self.started = self.written = time.monotonic()
         self.pause = pause  # seconds between lines
-        self.timed = first, self.started
-
-    def speed(self, step: int) -> float:
-        """Steps a second since this was asked last."""
-        (last, then), self.timed = self.timed, (step, time.monotonic())
-        return (step - last) / (self.timed[1] - then)
 
     def update(self, step: int, losses: dict[str, float]) -> None:
         """Steps done so far, and the latest mean losses."""
