@@ -1,10 +1,9 @@
 """What is in the folder that the command is used in: configs/, results/."""
 
-import difflib
 from pathlib import Path
 
 from stages.core.config import Experiment
-from stages.core.errors import InputError
+from stages.core.errors import InputError, suggest
 from stages.core.experiments import Configs, load_configs
 
 CONFIGS = Path("configs")
@@ -36,7 +35,6 @@ def newest_segmentor(results: Path) -> Path:
 def find_experiment(name: str, configs: Configs) -> Experiment:
     """An experiment by its name. Raises InputError that suggests one that there is."""
     if name not in configs.experiments:
-        close = difflib.get_close_matches(name, configs.experiments, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "see configs/experiments/"
+        remedy = suggest(name, configs.experiments, "see configs/experiments/")
         raise InputError(f"{name!r} is no experiment; {remedy}")
     return configs.experiments[name]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.core.errors import InputError
-
-MOST_CHARACTERS = 1000  # of an expression: models read some 20 words
+from stages.data.entries import LONGEST, Finding
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ def require_expressions(expressions: Sequence[str], place: str = "") -> None:
     for number, text in enumerate(expressions, 1):
         if not text.strip():
             raise InputError(f"{place}expression {number} is empty; needed words")
-        if len(text) > MOST_CHARACTERS:
+        if len(text) > LONGEST:
             raise InputError(
                 f"{place}expression {number} has {len(text):,} characters ({text[:30]!r}...);"
-                f" at most {MOST_CHARACTERS:,} are taken"
+                f" at most {LONGEST:,} are taken"
             )
 
 
@@ -36,8 +35,7 @@ def read_requests(table: Path) -> list[Request]:
 
     Raises InputError that names the row.
     """
-    from stages.data.entries import Finding  # these import pyarrow, for a second
-    from stages.data.own_table import read_rows
+    from stages.data.own_table import read_rows  # imports pyarrow, for a second
 
     found: dict[Path, list[str]] = {}
     for one in read_rows(table):

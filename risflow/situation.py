@@ -1,6 +1,5 @@
 """Where a target stands: its jobs by step, what runs, what failed, what is left."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from rich.table import Table
 from risflow.forecast import History, forecast, measured
 from risflow.plan import Job, read_plan
 from risflow.progress import State, find_run, find_states, last_lines, training_progress
-from stages.core.errors import InputError
+from stages.core.errors import InputError, suggest
 from stages.core.experiments import Configs
 from stages.reporting.pipeline import duration
 
@@ -55,9 +54,7 @@ def require_target(target: str, configs: Configs) -> None:
     """Raises InputError, with the closest name, for what the workflow makes no results of."""
     targets = ["demo", *configs.experiments, *configs.datasets, *configs.settings.comparisons]
     if target not in targets:
-        close = difflib.get_close_matches(target, targets, n=1)
-        remedy = f"did you mean {close[0]}?" if close else "see configs/"
-        raise InputError(f"{target!r} is no target; {remedy}")
+        raise InputError(f"{target!r} is no target; {suggest(target, targets, 'see configs/')}")
 
 
 def find_situation(target: str, results: Path) -> Situation:

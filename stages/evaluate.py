@@ -71,7 +71,7 @@ def run(samples: Path, split: str, what: What, results: Path, masks: Sequence[Pa
         missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
         raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
     if masks:
-        covered = np.unique(read_table(KINDS.get(what, "predictions"), masks)["object"])
+        covered = read_table(KINDS.get(what, "predictions"), masks, ["object"])["object"]
         part = part.of(part.objects[part.objects["object"].isin(covered)])
     if without.all():
         log.warning("%s has no masks: nothing of it is scored", split)

@@ -1,6 +1,8 @@
 """The errors that are shown without a traceback."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -13,3 +15,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int, message: str = "nothing half-written is left") -> None:
         super().__init__(f"ended by {signal.Signals(number).name}; {message}")
         self.exit_code = 128 + number  # as shells have it; whatever is not 0 is tried again
+
+
+def suggest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for a name that is not known: the closest one that is, else `otherwise`."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else otherwise

@@ -1,6 +1,5 @@
 """The YAML files of configs/, loaded and checked when the workflow is parsed."""
 
-import difflib
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 
 from stages.core.command import describe
 from stages.core.config import DatasetConfig, Download, Downloads, Experiment, Settings
-from stages.core.errors import InputError
+from stages.core.errors import InputError, suggest
 from stages.core.resources import Resources
 from stages.core.section import Section
 from stages.core.sizes import MANY_OBJECTS, count_shards, expected_objects
@@ -123,8 +122,7 @@ def _with_suggestion(line: str, section: type[Section]) -> str:
         return line
     *path, option = field.split(".")
     options = _options(section, path)
-    close = difflib.get_close_matches(option, options, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"options here: {', '.join(options)}"
+    remedy = suggest(option, options, f"options here: {', '.join(options)}")
     return f"{place}: {field}: no such option; {remedy}"
 
 
@@ -153,8 +151,7 @@ def _members(hint: object) -> list[type]:
 def _known(place: str, field: str, name: str | None, known: list[str], findings: list[str]) -> None:
     if name is None or name in known:
         return
-    close = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+    remedy = suggest(name, known, f"known: {', '.join(known) or 'none'}")
     findings.append(f"{place}: {field}: {name!r} is not known; {remedy}")
 
 

@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -99,13 +98,8 @@ class TableWriter:
     def __enter__(self) -> "TableWriter":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
             self._flush()
         self.file.close()
 
@@ -133,15 +127,20 @@ def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.Da
                 writer.add(row)
 
 
-def read_table(kind: str, paths: Path | Sequence[Path]) -> pd.DataFrame:
-    """All rows of the shards of one table, in order; an error names a file of another kind."""
+def read_table(
+    kind: str, paths: Path | Sequence[Path], columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """All rows of the shards of one table, in order, of all columns or of those that are named.
+
+    Raises InputError that names a file of another kind.
+    """
     shards = [paths] if isinstance(paths, Path) else list(paths)
     tables = []
     for path in shards:
-        table = pq.read_table(path)
-        if table.schema.names != SCHEMAS[kind].names:
-            raise InputError(f"{path}: columns {table.schema.names}; needed a table of {kind}")
-        tables.append(table)
+        names = pq.read_schema(path).names
+        if names != SCHEMAS[kind].names:
+            raise InputError(f"{path}: columns {names}; needed a table of {kind}")
+        tables.append(pq.read_table(path, columns=columns))
     return pa.concat_tables(tables).to_pandas()
 
 

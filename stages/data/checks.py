@@ -14,11 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.core import masks
 from stages.core.config import DatasetConfig
-from stages.data.entries import Entry, Finding
+from stages.data.entries import LONGEST, Entry, Finding
 from stages.data.segmentation import object_run_lengths
 from stages.data.spool import Spool
 
-LONGEST = 1000  # characters of an expression; a longer one is a mistake in the file
 BOX_SLACK = 1.0  # pixels that a box may reach over the image: published ones are rounded
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's entry, and those of its values that lie
 AHEAD = 256  # entries that are checked before the first of them is taken

@@ -5,6 +5,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+LONGEST = 1000  # characters of an expression, whoever gives it: models read some 20 words
+
 
 @dataclass
 class Entry:

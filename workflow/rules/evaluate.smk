@@ -4,6 +4,7 @@ METRICS = f"{RUN}/metrics/{{what}}-{{split}}.json"
 SCORED_SAMPLES = f"{RUN}/metrics/{{what}}-{{split}}.samples.parquet"
 STORED = {"prms": MAPS, "labels": LABELS, "pseudo": PSEUDO_MASKS}  # the others are predictions
 BASELINES = ("whole_image", "center_box")  # need no file
+SCORABLE = one_of((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED))
 
 
 ROWS = f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.parquet"
@@ -35,7 +36,7 @@ rule evaluate:
     benchmark:
         f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
     wildcard_constraints:
-        what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
+        what=SCORABLE,
     threads: resource("evaluate", "threads")
     resources:
         gpu=resource("evaluate", "gpu"),
@@ -64,7 +65,7 @@ rule score:
     benchmark:
         f"{RUN}/metrics/{{what}}-{{split}}.tsv"
     wildcard_constraints:
-        what="|".join((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED)),
+        what=SCORABLE,
     threads: resource("score", "threads")
     resources:
         gpu=resource("score", "gpu"),
