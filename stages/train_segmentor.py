@@ -12,6 +12,7 @@ from stages.core.segmentors import AnySegmentor
 from stages.core.tables import Samples, read_samples, read_table, sample_files
 from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
+from stages.inference.panel import validation_panel
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
@@ -32,12 +33,15 @@ def run(
     """
     torch.manual_seed(config.seed)  # of the new layers
     segmentor = build_segmentor(config, clip)
-    train = read_samples(samples).split("train")
+    framing = cast(Predictor, segmentor).framing
+    tokenizer = load_model_tokenizer(config, clip)
+    everything = read_samples(samples)
+    train = everything.split("train")
     data = ReferringDataset(
         train,
-        load_model_tokenizer(config, clip),
+        tokenizer,
         config.image_size,
-        framing=cast(Predictor, segmentor).framing,
+        framing=framing,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
@@ -52,6 +56,7 @@ def run(
             config, [*sample_files(samples), *masks, *clip.files, *config.files], clip
         ),
         about=describe(config.model, config, clip),
+        panel=validation_panel(everything, tokenizer, config.image_size, framing),
     )
     write_facts(model)
 

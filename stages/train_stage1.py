@@ -10,6 +10,7 @@ from stages.core.config import ClipSource, Stage1
 from stages.core.tables import read_samples, sample_files
 from stages.data.dataset import ReferringDataset
 from stages.data.text import load_tokenizer
+from stages.inference.panel import validation_panel
 from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1
 from stages.training.checkpoint import fingerprint, load_weights
@@ -29,9 +30,10 @@ def run(
     """`images` are those of resize_images; without them they are decoded here."""
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
+    tokenizer, everything = load_tokenizer(clip), read_samples(samples)
     data = ReferringDataset(
-        read_samples(samples).split("train"),
-        load_tokenizer(clip),
+        everything.split("train"),
+        tokenizer,
         config.image_size,
         seed=config.seed,
         negatives=config.negatives if config.weight_negatives else 0,
@@ -47,6 +49,7 @@ def run(
         output=model,
         fingerprint=fingerprint(config, files, clip, judge),
         about=describe(STAGE1, config, clip),
+        panel=validation_panel(everything, tokenizer, config.image_size, TrisStage1.framing),
     )
     write_facts(model)
 

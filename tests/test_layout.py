@@ -23,7 +23,13 @@ ALLOWED = {
     "stages.training": {"stages.core"},
     "stages.reporting": {"stages.core", "stages.data"},
     "stages.models": {"stages.core", "stages.backbones", "stages.training"},
-    "stages.inference": {"stages.core", "stages.data", "stages.backbones", "stages.models"},
+    "stages.inference": {
+        "stages.core",
+        "stages.data",
+        "stages.backbones",
+        "stages.models",
+        "stages.reporting",
+    },
     "stages": {
         "stages.core",
         "stages.data",

@@ -19,6 +19,7 @@ from stages.backbones.clip import Clip, frozen, load_clip
 from stages.core import config as options
 from stages.core import response
 from stages.core.processes import gather_rows
+from stages.core.section import FramingName
 from stages.models import losses
 from stages.models.groups import optimizer_group
 from stages.models.judge import encode_kept, resize_images
@@ -28,7 +29,8 @@ from stages.models.tris_attention import BilateralAttention, PixelAttention
 class TrisStage1(nn.Module):
     """Cosine response of every image cell to every expression, after both attended to the other."""
 
-    framing, certain = "squeezed", 0.0
+    framing: FramingName = "squeezed"
+    certain = 0.0
 
     def __init__(self, config: options.Stage1, clip: Clip) -> None:
         super().__init__()

@@ -103,7 +103,7 @@ class Examples:
             mask = _said(self.predicted.loc[expression], image)
             true = decode(self.objects["mask"][target], image.height, image.width)
             yield {
-                "picture": pictures.against(image, mask, true),
+                "picture": pictures.embedded(pictures.against(image, mask, true)),
                 "expression": self.texts[expression],
                 "note": self._note(mask, target),
             }
@@ -115,7 +115,7 @@ class Examples:
 
     def _row(self, expression: int) -> dict[str, Any]:
         image, target = self._image(expression)
-        cells = [{"picture": pictures.plain(image), "note": ""}]
+        cells = [{"picture": pictures.embedded(pictures.plain(image)), "note": ""}]
         if self.maps:
             cells.append(self._response(image, self.maps[target]))
         if self.labels is not None:
@@ -131,7 +131,8 @@ class Examples:
             cells.append(self._mask(image, target, _said(self.bound.loc[expression], image)))
         if self.scored is not None:
             true = decode(self.objects["mask"][target], image.height, image.width)
-            cells.append({"picture": pictures.over(image, true, pictures.TRUE), "note": ""})
+            shown = pictures.over(image, true, pictures.TRUE)
+            cells.append({"picture": pictures.embedded(shown), "note": ""})
         named = [{"head": head, **cell} for head, cell in zip(self.heads, cells, strict=True)]
         return {"expression": self.texts[expression], "cells": named}
 
@@ -139,7 +140,7 @@ class Examples:
         grid = torch.from_numpy(found.grid)[None]
         full = response.full_map(grid, found.input_size, (image.height, image.width))[0]
         return {
-            "picture": pictures.heat(image, full.numpy()),
+            "picture": pictures.embedded(pictures.heat(image, full.numpy())),
             "note": f"of “{self.texts[found.expression]}”",
         }
 
@@ -147,7 +148,7 @@ class Examples:
         self, image: Image.Image, target: int, mask: Mask, ignore: Mask | None = None
     ) -> dict[str, str]:
         picture = pictures.over(image, mask, pictures.PREDICTED, ignore)
-        return {"picture": picture, "note": self._note(mask, target)}
+        return {"picture": pictures.embedded(picture), "note": self._note(mask, target)}
 
     def _note(self, mask: Mask, target: int) -> str:
         if self.scored is None:

@@ -31,7 +31,7 @@ from stages.training.batches import Batch, TrainingData, count_steps, load_steps
 from stages.training.checkpoint import load_state, save_state, save_weights
 from stages.training.interruption import Interruption
 from stages.training.norms import synchronize_norms
-from stages.training.reports import Reports
+from stages.training.reports import DrawPanel, Reports
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,11 @@ def fit(
     output: Path,
     fingerprint: str,
     about: dict[str, str],
+    panel: DrawPanel | None = None,
 ) -> None:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
+
+    `panel` draws what the kept part says, for tensorboard, a few times.
 
     A resume state lies beside the output until that is written: a run that was ended in the middle
     continues from it if `fingerprint` (options and data) is the same, also with another number of
@@ -72,7 +75,7 @@ def fit(
     with joined(device), Interruption() as interruption:
         run = _Run(trainable, config, device, output, fingerprint, count_steps(data, config))
         run.resume()
-        with _reports(run, data, output) as reports:
+        with _reports(run, data, output, panel) as reports:
             while run.step < run.total:
                 try:
                     _advance_to_end(run, data, reports, interruption)
@@ -87,14 +90,14 @@ def fit(
 
 
 def _reports(
-    run: "_Run", data: TrainingData, output: Path
+    run: "_Run", data: TrainingData, output: Path, panel: DrawPanel | None
 ) -> AbstractContextManager[Reports | None]:
     """Those of the first process; the others make none."""
     if not is_first_process():
         return nullcontext()
     items = len(data) / run.steps_per_epoch
     folder = output.parent / "tensorboard"
-    return closing(Reports(folder, output.parent.name, run.step, run.total, items))
+    return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel))
 
 
 def _advance_to_end(
@@ -106,6 +109,8 @@ def _advance_to_end(
             losses, rate = run.record()
             if reports is not None:
                 reports.tell(run.step, losses, rate)
+        if reports is not None:
+            reports.show(run.step, run.result())
         ended = interruption.asked()
         if (run.step % run.config.save_every == 0 or ended) and run.step < run.total:
             run.save()

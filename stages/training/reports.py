@@ -1,25 +1,40 @@
-"""What a training tells while it runs: its progress, and curves for tensorboard."""
+"""What a training tells while it runs: its progress, and what tensorboard shows of it."""
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from stages.training.progress import Progress
 
+PANELS = 10  # of a training: as many as tensorboard keeps of an image
+
+DrawPanel = Callable[[nn.Module], NDArray[np.uint8]]  # pictures (H, W, 3) of what a model says
+
 
 class Reports:
-    """Progress in the log, and curves in `folder`; those of an earlier training are removed."""
+    """Progress in the log; curves and panels in `folder`, without those of an earlier training."""
 
-    def __init__(self, folder: Path, name: str, step: int, total: int, items: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        step: int,
+        total: int,
+        items: float,
+        panel: DrawPanel | None = None,
+    ) -> None:
         """From `step` of `total` on; a step sees so many items."""
         if step == 0:
             shutil.rmtree(folder, ignore_errors=True)
         self.board = SummaryWriter(str(folder), purge_step=step)
         self.progress = Progress(name, step, total)
-        self.items = items
+        self.total, self.items, self.panel = total, items, panel
         self.told = step, time.monotonic()
 
     def tell(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
@@ -27,13 +42,15 @@ class Reports:
         (last, then), self.told = self.told, (step, time.monotonic())
         speed = (step - last) * self.items / (self.told[1] - then)
         self.progress.update(step, losses)
-        curves: Mapping[str, float] = {
-            **losses,
-            "learning_rate": learning_rate,
-            "items_per_second": speed,
-        }
+        curves = {**losses, "learning_rate": learning_rate, "items_per_second": speed}
         for name, value in curves.items():
             self.board.add_scalar(f"train/{name}", value, step)
+
+    def show(self, step: int, model: nn.Module) -> None:
+        """What the model says after `step` steps, if this is one of the moments to show it."""
+        moments = [PANELS * number // self.total for number in (step - 1, step)]
+        if self.panel is not None and moments[0] < moments[1]:
+            self.board.add_image("val", self.panel(model), step, dataformats="HWC")
 
     def close(self) -> None:
         self.board.close()
