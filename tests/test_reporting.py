@@ -127,6 +127,16 @@ def test_figures_follow_the_score_that_they_are_of() -> None:
     assert table.rows(entries, table.label_in_comparison, far)[-1].name == "expected, missed"
 
 
+def test_what_nobody_measured_is_expected_near_the_paper() -> None:
+    measured = {"val": {"mean_iou": (49.0, 51.0)}}
+    published = {"val": {"mean_iou": 70.4}, "test": {"mean_iou": 70.47, "hit": 99.0, "n_acc": 1.5}}
+    figures = Figures(published=published, expected=measured)
+    assert figures.ranges("val") == measured["val"]
+    around = {"mean_iou": (68.47, 72.47), "hit": (97.0, 100.0), "n_acc": (0.0, 3.5)}
+    assert figures.ranges("test") == around
+    assert figures.ranges("testA") == {}
+
+
 def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) -> None:
     generalized = {"g_iou": 0.75, "n_acc": None, "precision_70": 1.0}
     rows = [
@@ -149,9 +159,10 @@ def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) ->
         ["a", "50.0", "40.0-62.5", "25.0"],
     ]
     assert "gIoU" not in first
-    measured, published = second.splitlines()[2:4]
+    measured, published, expected = second.splitlines()[2:5]
     assert measured.split() == ["b", "50.0", "40.0-62.5", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
     assert published.split() == ["published", "60.0"]
+    assert expected.split() == ["expected,", "missed", "58.0-62.0"]
     assert page.read_text().count("<svg") == 2 * 4  # no kind of expression is known
 
 

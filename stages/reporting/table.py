@@ -86,7 +86,7 @@ def _held_against(
     if published:
         cells = [f"{published[key]:.1f}" if key in published else "" for key in keys]
         found.append(Row(split, "published", cells, "published"))
-    expected: Mapping[Any, tuple[float, float]] = figures.expected.get(split, {})
+    expected: Mapping[Any, tuple[float, float]] = figures.ranges(split)
     if expected:
         cells = [_range(*expected[key]) if key in expected else "" for key in keys]
         reached = all(_within(scores.get(key), *limits) for key, limits in expected.items())
