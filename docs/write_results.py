@@ -6,8 +6,9 @@ Names, figures and what is needed are those of configs/; what was measured is sa
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stages.core.config import Download, Experiment
+from stages.core.config import Experiment
 from stages.core.experiments import Configs, load_configs
+from stages.core.requirements import downloads_of, files_of_experiment
 
 HEAD = """# Results
 
@@ -95,14 +96,6 @@ NAMES = {
     "c_iou": "cIoU",
     "n_acc": "N-acc.",
 }
-FETCHED = {  # data sets by what their files come with
-    "refcoco": ["coco", "refcoco"],
-    "refcocoplus": ["coco", "refcocoplus"],
-    "refcocog_umd": ["coco", "refcocog"],
-    "refcocog_google": ["coco", "refcocog"],
-    "refcoco_mixed": ["coco", "refcoco", "refcocoplus", "refcocog"],
-    "grefcoco": ["coco"],
-}
 
 
 def main() -> None:
@@ -129,7 +122,8 @@ def row(name: str, experiment: Experiment, configs: Configs) -> str:
         ", ".join(f"{low:g} to {high:g}" for low, high in experiment.figures.ranges(split).values())
         for split in experiment.published
     )
-    names = " ".join(f"`{one}`" for one in needed(experiment, configs.downloads))
+    needed = downloads_of(files_of_experiment(name, configs), configs)
+    names = " ".join(f"`{one}`" for one in needed)
     data = experiment.dataset
     why = "not measured: needs data, weights, a GPU"
     return f"| `{name}` | `{data}` | {figures} | {ranges} | {why} | {names} |\n"
@@ -137,19 +131,6 @@ def row(name: str, experiment: Experiment, configs: Configs) -> str:
 
 def shown(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{NAMES[metric]} {value:g}" for metric, value in figures.items())
-
-
-def needed(experiment: Experiment, downloads: Mapping[str, Download]) -> Iterator[str]:
-    """What is to be fetched for an experiment."""
-    yield from FETCHED[experiment.dataset]
-    files = [*experiment.segmentor.files]
-    if experiment.segmentor.model != "rela":
-        files += experiment.clip.files
-    if experiment.from_text:
-        files += [*experiment.judge.files, *experiment.affinity.files]
-    for name, download in downloads.items():
-        if any(Path("data") / file.path in files for file in download.contents):
-            yield name
 
 
 def speed_rows(configs: Configs) -> Iterator[str]:

@@ -6,6 +6,7 @@ and no file is written, so that a run may be active. All that depends on Snakema
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -13,6 +14,8 @@ from io import StringIO
 from typing import Any, NamedTuple
 
 from stages.core.errors import InputError
+
+OWN_WORDS = re.compile(r"WorkflowError: (.+?) Wildcards:")  # of an input that refuses
 
 
 class Job(NamedTuple):
@@ -36,7 +39,9 @@ def read_plan(target: str) -> list[Job]:
     command = [sys.executable, "-m", "risflow.plan", target]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise InputError(f"{target} cannot be planned: {' '.join(done.stderr.split())}")
+        said = " ".join(done.stderr.split())
+        own = OWN_WORDS.search(said)
+        raise InputError(own[1] if own else f"{target} cannot be planned: {said}")
     return [Job(**job) for job in json.loads(done.stdout)]
 
 

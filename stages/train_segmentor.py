@@ -53,7 +53,7 @@ def run(
         config,
         output=model,
         fingerprint=fingerprint(
-            config, [*sample_files(samples), *masks, *clip.files, *config.files], clip
+            config, [*sample_files(samples), *masks, *config.files_with(clip)], clip
         ),
         about=describe(config.model, config, clip),
         panel=validation_panel(everything, tokenizer, config.image_size, framing),

@@ -285,6 +285,11 @@ class Experiment(Figures):
         return Figures(published=self.published, expected=self.expected)
 
     @property
+    def segmentor_files(self) -> list[Path]:
+        """The weights that a training of the segmentor starts from."""
+        return self.segmentor.files_with(self.clip)
+
+    @property
     def from_text(self) -> bool:
         """Whether no true mask is learned from."""
         return self.supervision != "masks"

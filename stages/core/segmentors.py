@@ -26,6 +26,10 @@ class Segmentor(Training):
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
 
+    def files_with(self, clip: Section) -> list[Path]:
+        """The files that it is read from, those of the CLIP that it starts from among them."""
+        return [*clip.files, *self.files]
+
 
 class TrisSegmentor(Segmentor):
     """TRIS stage 2: official args.py and scripts/train_stage2.sh."""
@@ -184,6 +188,10 @@ class RelaSegmentor(Segmentor):
         """The files that it is read from, beside the CLIP's."""
         found = (self.backbone_weights, self.text_weights, self.vocabulary)
         return [path for path in found if path is not None]
+
+    def files_with(self, clip: Section) -> list[Path]:
+        """Without those of the CLIP, which is not read unless it gives the words."""
+        return self.files if self.text == "bert" else super().files_with(clip)
 
 
 def _tag(value: Any) -> str:

@@ -185,5 +185,6 @@ def test_a_target_without_its_data_cannot_be_planned(risflow: Command, folder: P
     shutil.copytree(ROOT / "configs", folder / "configs")
     done = risflow("status", "cris_r50_refcoco")
     assert done.exit_code == 1
-    assert "cris_r50_refcoco cannot be planned: MissingInputException" in done.stderr
+    assert "error: cris_r50_refcoco needs data/refer/refcoco, " in done.stderr
+    assert "fetch_refcoco" in done.stderr and "Traceback" not in done.stderr
     assert "data/refer/refcoco" in done.stderr and "Traceback" not in done.stderr

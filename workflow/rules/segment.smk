@@ -37,7 +37,7 @@ rule train_segmentor:
         samples=samples,
         masks=masks_to_learn,
         images=images_of("segmentor"),
-        weights=weights_of("clip", "segmentor"),
+        weights=lambda w: list(map(str, experiment_of(w).segmentor_files)),
     output:
         model=f"{RUN}/segmentor/model.safetensors",
         losses=f"{RUN}/segmentor/losses.json",

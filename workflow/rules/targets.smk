@@ -1,5 +1,21 @@
 # Target rules: `snakemake demo`, and one by name for every experiment, data set and comparison.
 
+from stages.core.requirements import files_of_dataset, files_of_experiment, require
+
+
+def result_of(target, result, files):
+    """An input that says, before it is made, which of the files that a user brings are missing."""
+
+    def checked(wildcards):
+        if not Path(result).exists():
+            try:
+                require(target, files, configs)
+            except InputError as error:
+                raise WorkflowError(str(error))
+        return result
+
+    return checked
+
 
 localrules:
     demo,
@@ -17,7 +33,7 @@ for name in configs.experiments:
         name:
             name
         input:
-            f"{RESULTS}/{name}/report.html",
+            result_of(name, f"{RESULTS}/{name}/report.html", files_of_experiment(name, configs)),
         localrule: True
 
 
@@ -27,7 +43,11 @@ for name in configs.datasets:
         name:
             name
         input:
-            f"{RESULTS}/datasets/{name}/samples.json",
+            result_of(
+                name,
+                f"{RESULTS}/datasets/{name}/samples.json",
+                files_of_dataset(name, configs),
+            ),
         localrule: True
 
 
