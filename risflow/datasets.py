@@ -7,6 +7,7 @@ with a text beside each (photo.jpg, photo.txt: an expression a line), of which a
 import csv
 import keyword
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from risflow.project import CONFIGS, read_project
 from stages.core.errors import InputError
 from stages.core.experiments import Configs, load_configs
 from stages.core.files import replacing
+from stages.core.requirements import files_of_experiment, require
 from stages.data.entries import Finding
 from stages.data.own_table import REQUIRED, TABLES, read_rows
 
@@ -25,8 +27,36 @@ SMALL = "refshapes_tris"  # the experiment whose options need no download
 NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "reasons")
 
 
-def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> list[Path]:
-    """Write the two YAML files, and a table where there is none; returns what was written.
+@dataclass(frozen=True)
+class Added:
+    """What new_dataset wrote, and what it has to say of it."""
+
+    written: list[Path]
+    found: str  # of the table
+    missing: str | None  # weights that are to be fetched before masks are made
+
+
+@dataclass(frozen=True)
+class _Table:
+    path: Path
+    images: Path  # the folder that they are in
+    rows: list[dict[str, Any]]
+
+    @property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(str(row.get("split") or "train").strip() for row in self.rows))
+
+    @property
+    def summary(self) -> str:
+        images = {row["image"] for row in self.rows}
+        found = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
+        if not any(row.get("object") for row in self.rows):
+            found += ", each of an object of its own (a column object says which are of one)"
+        return f"{found}; {'some' if any(row.get('mask') for row in self.rows) else 'no'} masks"
+
+
+def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:
+    """Write the two YAML files, and a table where there is none.
 
     Raises InputError, before anything is written, for a name that cannot be, for files that are
     there already (without `force`), and for a folder without expressions.
@@ -41,28 +71,27 @@ def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> list[
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; needed one with pictures and expressions")
     written = [dataset, experiment]
-    table = _find_table(folder)
-    if table is None:
-        table = folder / MADE_TABLE
-        _write_table(table, _sidecar_rows(folder))
-        written.insert(0, table)
-    images, splits = _look_into(table)
+    found = _find_table(folder)
+    if found is None:
+        found = folder / MADE_TABLE
+        _write_table(found, _sidecar_rows(folder))
+        written.insert(0, found)
+    table = _read_table(found)
     _write_yaml(
         dataset,
         f"{name}: pictures and expressions of {_shown(folder)}.",
-        {"source": "table", "annotations": _shown(table), "images": _shown(images)},
+        {"source": "table", "annotations": _shown(table.path), "images": _shown(table.images)},
     )
     _write_yaml(
         experiment,
         f"Masks of {name}, from text alone.",
         {
             "dataset": name,
-            "evaluation": {"splits": splits},
+            "evaluation": {"splits": table.splits},
             **(_small_options() if small_clip else {}),
         },
     )
-    load_configs(CONFIGS)
-    return written
+    return Added(written, table.summary, _missing(f"{name}_masks", load_configs(CONFIGS)))
 
 
 def _require_name(name: str, configs: Configs) -> None:
@@ -130,25 +159,34 @@ def _write_table(path: Path, rows: list[tuple[str, str]]) -> None:
         csv.writer(file).writerows([REQUIRED, *rows])
 
 
-def _look_into(table: Path) -> tuple[Path, list[str]]:
-    """The folder that the table's images are in, and its splits, `train` among them."""
-    rows = []
-    for row in read_rows(table):
+def _read_table(path: Path) -> _Table:
+    """A table whose first image is there, with a split `train`."""
+    placed = []
+    for row in read_rows(path):
         if isinstance(row, Finding):
             raise InputError(str(row))
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{table}: no rows; needed at least one")
-    place, first = rows[0]
+        placed.append(row)
+    if not placed:
+        raise InputError(f"{path}: no rows; needed at least one")
+    place, first = placed[0]
     image = str(first.get("image") or "").strip()
-    folders = [table.parent, table.parent / "images"]
+    folders = [path.parent, path.parent / "images"]
     images = next((folder for folder in folders if image and (folder / image).is_file()), None)
     if images is None:
         raise InputError(f"{place}: image {image!r} is neither in {folders[0]} nor {folders[1]}")
-    splits = list(dict.fromkeys(str(row.get("split") or "train").strip() for _, row in rows))
-    if "train" not in splits:
-        raise InputError(f"{table}: splits {', '.join(splits)}; needed train to learn from")
-    return images, splits
+    table = _Table(path, images, [row for _, row in placed])
+    if "train" not in table.splits:
+        splits = ", ".join(table.splits)
+        raise InputError(f"{path}: splits {splits}; needed train to learn from")
+    return table
+
+
+def _missing(experiment: str, configs: Configs) -> str | None:
+    try:
+        require(experiment, files_of_experiment(experiment, configs), configs)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _small_options() -> dict[str, Any]:

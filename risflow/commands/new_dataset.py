@@ -19,7 +19,11 @@ def new_dataset(
     """Own pictures and expressions as a data set and an experiment in configs/."""
     from risflow import datasets
 
-    for path in datasets.new_dataset(folder, name, force, small_clip):
+    added = datasets.new_dataset(folder, name, force, small_clip)
+    notes.print(added.found, markup=False)
+    for path in added.written:
         notes.print(f"written: {path}", markup=False)
+    if added.missing is not None:
+        notes.print(f"{added.missing}; --small-clip does without weights", markup=False)
     out.print(f"snakemake --cores all {name}", markup=False)
     out.print(f"snakemake --cores all {name}_masks", markup=False)

@@ -48,6 +48,9 @@ def test_texts_beside_pictures_become_a_table_that_is_taken(
         "snakemake --cores all mine",
         "snakemake --cores all mine_masks",
     ]
+    said = done.stderr.replace("\n", " ")
+    assert "expressions.csv: 3 expressions of 2 pictures, each of an object of its own" in said
+    assert "no masks" in said and "`snakemake --cores 1 fetch_clip fetch_resnet`" in said
     configs = load_configs(Path("configs"))
     experiment = configs.experiments["mine_masks"]
     assert experiment.dataset == "mine" and experiment.evaluation.splits == ("train",)
