@@ -20,7 +20,6 @@ from risflow.console import Verbs
 app = typer.Typer(
     cls=Verbs,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -41,6 +41,7 @@ STYLE = """
 .answer figure { margin: 0; }
 .answer img { width: 100%; height: auto; display: block; border-radius: 4px; }
 .answer figcaption { font-size: .75rem; opacity: .75; text-align: center; margin-top: .2rem; }
+td { white-space: pre-line; }
 .wrong { padding: .8rem 1rem; border-left: 4px solid #c0392b; overflow-wrap: anywhere; }
 """
 

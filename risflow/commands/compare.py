@@ -4,13 +4,17 @@ from typing import Annotated
 
 import typer
 
+from risflow.completion import experiments as known_experiments
 from risflow.console import fail, notes, out
 
 
 def compare(
-    experiments: Annotated[list[str], typer.Argument(help="Names of configs/experiments/.")],
+    experiments: Annotated[
+        list[str],
+        typer.Argument(help="Names of configs/experiments/.", autocompletion=known_experiments),
+    ],
 ) -> None:
-    """The scores of several experiments as one table, of those that there are."""
+    """The scores of several experiments as one table."""
     from risflow.scores import find_scores
     from stages.reporting.table import label_in_comparison, text_table
 

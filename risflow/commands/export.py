@@ -15,7 +15,7 @@ def export(
     format: Annotated[Format, typer.Option(help="What to write.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
 ) -> None:
-    """A model as an ONNX graph that is checked, or copied with a card that describes it."""
+    """A model as a checked ONNX graph, or with a model card."""
     if out.suffix != f".{format}":
         raise typer.BadParameter(f"needed a file name that ends in .{format}", param_hint="--out")
     if not model.is_file():

@@ -17,7 +17,7 @@ def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Names of the list.")] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
 ) -> None:
-    """Public data and weights into data/: resumed, checked, what is there is kept."""
+    """Public data and weights into data/, resumed and checked."""
     if bool(names) == show:
         raise typer.BadParameter("needed names of downloads, or --list", param_hint="")
     from risflow.project import read_project

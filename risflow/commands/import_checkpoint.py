@@ -16,7 +16,7 @@ def import_checkpoint(
         str | None, typer.Option(help="Its options; else the experiment that it fits.")
     ] = None,
 ) -> None:
-    """An official checkpoint as a model file like our own, checked weight by weight."""
+    """An official checkpoint as a model file, weight by weight."""
     if out.suffix != ".safetensors":
         raise typer.BadParameter("needed a file name that ends in .safetensors", param_hint="--out")
     from risflow.project import read_project

@@ -16,7 +16,7 @@ def new_dataset(
         bool, typer.Option("--small-clip", help="Options that need no download; poor on photos.")
     ] = False,
 ) -> None:
-    """Own pictures and expressions as a data set and an experiment in configs/."""
+    """Own pictures and expressions as a data set in configs/."""
     from risflow import datasets
 
     added = datasets.new_dataset(folder, name, force, small_clip)

@@ -27,7 +27,7 @@ def predict(
         float, typer.Option(min=0.001, help="The largest picture that is taken.")
     ] = 50,
 ) -> None:
-    """Masks of what expressions say of pictures, as PNG, overlay and COCO run lengths (JSON)."""
+    """Masks of what expressions say of pictures."""
     if (table is None) == (image is None):
         raise typer.BadParameter("needed a picture with expressions, or --table", param_hint="")
     if image is not None and not expressions:

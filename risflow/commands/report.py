@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from risflow.completion import experiments
 from risflow.console import out
 
 
 def report(
-    experiment: Annotated[str, typer.Argument(help="A name of configs/experiments/.")],
+    experiment: Annotated[
+        str, typer.Argument(help="A name of configs/experiments/.", autocompletion=experiments)
+    ],
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """The path of an experiment's page."""

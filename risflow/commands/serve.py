@@ -17,7 +17,7 @@ def serve(
     host: Annotated[str, typer.Option(help="0.0.0.0: also from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 7860,
 ) -> None:
-    """A page where a picture is dropped, expressions are typed and masks are seen."""
+    """A page: drop a picture, type expressions, see masks."""
     from risflow.project import newest_segmentor, results_folder
     from risflow.server import listen, load_models, run_server
 

@@ -4,14 +4,17 @@ from typing import Annotated
 
 import typer
 
+from risflow.completion import targets
 from risflow.console import notes, out
 
 
 def status(
-    target: Annotated[str, typer.Argument(help="As snakemake is given it.")] = "demo",
+    target: Annotated[
+        str, typer.Argument(help="As snakemake is given it.", autocompletion=targets)
+    ] = "demo",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
-    """What of a target is done, running, waiting or failed, and the time left."""
+    """What of a target is done, runs or failed; the time left."""
     import json as encoder
 
     from risflow.project import read_project
