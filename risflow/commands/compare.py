@@ -13,8 +13,11 @@ def compare(
         list[str],
         typer.Argument(help="Names of configs/experiments/.", autocompletion=known_experiments),
     ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """The scores of several experiments as one table."""
+    import json as encoder
+
     from risflow.scores import find_scores
     from stages.reporting.table import label_in_comparison, text_table
 
@@ -25,6 +28,11 @@ def compare(
         )
     if not found.metrics:
         fail("nothing to compare yet")
+    if json:
+        out.print_json(
+            encoder.dumps([one for metrics in found.metrics.values() for one in metrics])
+        )
+        return
     for dataset, metrics in found.metrics.items():
         table = text_table(metrics, label_in_comparison, found.figures)
         out.print(f"{dataset}\n\n{table}", markup=False)

@@ -1,5 +1,6 @@
 """Downloads, reports and comparisons from the command."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,12 @@ def test_a_comparison_shows_what_there_is_and_says_what_is_missing(
     shown = {name: next(row for row in rows if row.startswith(name)) for name in names[:2]}
     assert any(row.startswith("center box") for row in rows)
     assert "25.0" in shown["refshapes_cris"] and "50.0" in shown["refshapes_tris_masks"]
+    told = json.loads(risflow("compare", *names, "--json").stdout)
+    assert [(one["experiment"], one["what"], one["scores"]["mean_iou"]) for one in told] == [
+        ("refshapes_cris", "center_box", 0.075),
+        ("refshapes_cris", "segmentor", 0.25),
+        ("refshapes_tris_masks", "segmentor", 0.5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +108,3 @@ def test_what_computes_nothing_does_not_import_torch(arguments: list[str]) -> No
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
-
-
-def test_the_help_fits_a_screen(risflow: Command) -> None:
-    done = risflow("--help")
-    assert done.exit_code == 0 and len(done.stdout.splitlines()) <= 30
