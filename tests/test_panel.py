@@ -19,7 +19,7 @@ from stages.core.experiments import load_configs
 from stages.core.files import read_json
 from stages.core.tables import Samples, read_samples
 from stages.data.wordpiece import load_model_tokenizer
-from stages.inference.panel import CAPTION, GAP, Panel, validation_panel
+from stages.inference.panel import CAPTION, GAP, PAIR, Panel, validation_panel
 from stages.models.saved import load_model
 from stages.reporting.pictures import OUTLINE, SIDE
 from tests.conftest import ROOT
@@ -102,16 +102,16 @@ def test_a_panel_shows_map_and_mask_and_leaves_modes_alone(samples: Path) -> Non
     assert model.training and not model.frozen.training and model.weight.requires_grad
     count = len(everything.split("val").images)
     assert len(panel.shown) == count == 3
-    height, width = 2 * (CAPTION + SIDE + GAP), 2 * (2 * SIDE + GAP)
+    height, width = 2 * (CAPTION + SIDE + GAP), 2 * (PAIR + GAP)
     assert picture.shape == (height, width, 3)
     image = panel.shown[0].image
     scale = SIDE / max(image.size)
-    middle = CAPTION + round(image.height * scale / 2), SIDE + round(image.width * scale / 2)
+    middle = CAPTION + round(image.height * scale / 2), PAIR - SIDE + round(image.width * scale / 2)
     red, _, blue = picture[middle[0], middle[1]].astype(int)
     assert blue > red + 30, "the mask, in blue"
-    red, _, blue = picture[middle[0], middle[1] - SIDE].astype(int)
+    red, _, blue = picture[middle[0], middle[1] - (PAIR - SIDE)].astype(int)
     assert red > blue + 30, "the response, in yellow"
-    corner = picture[CAPTION + 4, SIDE + 4].astype(int)
+    corner = picture[CAPTION + 4, PAIR - SIDE + 4].astype(int)
     assert np.ptp(corner) < 12, "outside of it, gray"
 
 

@@ -25,7 +25,8 @@ EXPRESSIONS = 8  # of as many images, spread over the split
 COLUMNS = 2
 CAPTION = 20  # pixels, over each pair of pictures
 LONGEST = 46  # characters of it
-GAP = 6
+GAP = 6  # around a pair
+PAIR = 2 * SIDE + 2  # its width
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Panel:
 
     def __call__(self, model: nn.Module) -> NDArray[np.uint8]:
         """The panel (height, width, 3) by a model as it is now, which stays as it is."""
-        width, height = 2 * SIDE + GAP, CAPTION + SIDE + GAP
+        width, height = PAIR + GAP, CAPTION + SIDE + GAP
         rows = -(-len(self.shown) // COLUMNS)
         canvas = Image.new("RGB", (COLUMNS * width, rows * height), "white")
         for number, (shown, small) in enumerate(zip(self.shown, self._maps(model), strict=True)):
@@ -82,7 +83,7 @@ class Panel:
         shape = (shown.image.height, shown.image.width)
         full = self.framing.restore(small[None], shape, model.certain)[0]  # (H, W)
         mask = (full > 0).numpy()
-        cell = Image.new("RGB", (2 * SIDE, CAPTION + SIDE), "white")
+        cell = Image.new("RGB", (PAIR, CAPTION + SIDE), "white")
         caption = textwrap.shorten(shown.text, LONGEST, placeholder=" ...")
         ImageDraw.Draw(cell).text((2, 2), caption, "black", ImageFont.load_default(12))
         cell.paste(heat(shown.image, full.clamp_min(0).numpy()), (0, CAPTION))
@@ -91,7 +92,7 @@ class Panel:
             if shown.truth is None
             else against(shown.image, mask, shown.truth)
         )
-        cell.paste(outcome, (SIDE, CAPTION))
+        cell.paste(outcome, (PAIR - SIDE, CAPTION))
         return cell
 
 
