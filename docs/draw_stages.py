@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from stages.core.tables import read_samples, read_table
+from stages.core.tables import Samples, read_samples, read_table
 from stages.reporting import pictures
 from stages.reporting.examples import Examples, Shards
 
@@ -37,19 +37,23 @@ def main() -> None:
 
 def row_of(results: Path, expression: int) -> dict:
     """The expression's text and pictures, as the report has them."""
+    samples, shards = val_of(results)
+    scored = read_table("predictions", shards.predictions)[["expression", "object"]]
+    scored = scored[scored.expression == expression].assign(iou=0.0)
+    scored["image"] = scored.object.map(samples.objects.set_index("object").image)
+    return Examples(samples, shards, scored).parts(1)[0].rows[0]
+
+
+def val_of(results: Path) -> tuple[Samples, Shards]:
+    """The samples of val, and what the demo found of them."""
     demo = results / "refshapes_tris"
-    samples = read_samples(results / "datasets" / "refshapes" / "samples.json").split("val")
-    shards = Shards(
+    return read_samples(results / "datasets" / "refshapes").split("val"), Shards(
         predictions=_all(demo, "predictions/segmentor-val"),
         prms=_all(demo, "prms/maps-val"),
         labels=_all(demo, "irnet/labels-val"),
         pseudo=_all(demo, "pseudo/masks-val"),
         upper_bound=_all(results / "refshapes_tris_masks", "predictions/segmentor-val"),
     )
-    scored = read_table("predictions", shards.predictions)[["expression", "object"]]
-    scored = scored[scored.expression == expression].assign(iou=0.0)
-    scored["image"] = scored.object.map(samples.objects.set_index("object").image)
-    return Examples(samples, shards, scored).parts(1)[0].rows[0]
 
 
 def _all(folder: Path, start: str) -> list[Path]:

@@ -1,6 +1,7 @@
 """The pages: those that are written by a script are up to date, and the site has no dead link."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -29,6 +30,16 @@ def test_pages_that_a_script_writes_are_up_to_date(name: str) -> None:
     command = [sys.executable, f"docs/write_{name}.py"]
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert (DOCS / f"{name}.md").read_text() == made, "make docs"
+
+
+def test_figures_of_the_models_are_what_their_script_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    drawn = importlib.import_module("draw_models").files()
+    there = {path.name: path.read_text() for path in (DOCS / "figures" / "models").iterdir()}
+    differ = [name for name in {**drawn, **there} if drawn.get(name) != there.get(name)]
+    assert not differ, "python docs/draw_models.py"
 
 
 def test_every_key_of_every_section_is_on_the_page_of_options() -> None:
