@@ -133,3 +133,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def file_hash(path: Path) -> str:
     """The hash of a file's bytes: a difference of two is short to print."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def few_shapes(folder: Path, **options: int) -> Path:
+    """RefShapes with these options, drawn and tabulated in `folder`: its samples.json."""
+    from stages import make_refshapes, prepare  # after the number of threads is set, above
+    from stages.core.config import DatasetConfig, RefShapes
+
+    shapes = RefShapes(**options)
+    make_refshapes.run(folder / "source", shapes)
+    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
+    prepare.run(folder / "samples.json", config)
+    return folder / "samples.json"

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from stages import make_refshapes, prepare, train_segmentor
-from stages.core.config import DatasetConfig, RefShapes
+from stages import train_segmentor
 from stages.core.experiments import load_configs
 from stages.core.files import read_json
 from stages.core.tables import Samples, read_samples
@@ -22,7 +21,7 @@ from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import CAPTION, GAP, PAIR, Panel, validation_panel
 from stages.models.saved import load_model
 from stages.reporting.pictures import OUTLINE, SIDE
-from tests.conftest import ROOT
+from tests.conftest import ROOT, few_shapes
 
 EXPERIMENT = load_configs(ROOT / "configs").experiments["refshapes_cris"]
 CONFIG = EXPERIMENT.segmentor.model_copy(update={"epochs": 2, "batch_size": 4})
@@ -31,12 +30,7 @@ TOKENIZER = load_model_tokenizer(CONFIG, EXPERIMENT.clip)
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("panel")
-    shapes = RefShapes(train_images=6, val_images=3, test_images=1)
-    make_refshapes.run(folder / "source", shapes)
-    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
-    prepare.run(folder / "samples.json", config)
-    return folder / "samples.json"
+    return few_shapes(tmp_path_factory.mktemp("panel"), train_images=6, val_images=3, test_images=1)
 
 
 @pytest.fixture(autouse=True)

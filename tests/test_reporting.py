@@ -8,14 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import compare, evaluate, make_refshapes, prepare, report, score
+from stages import compare, evaluate, report, score
 from stages.core.config import (
     Compared,
-    DatasetConfig,
     Evaluation,
     Experiment,
     Figures,
-    RefShapes,
 )
 from stages.core.errors import InputError
 from stages.core.files import read_json, write_json
@@ -27,7 +25,7 @@ from stages.reporting.curves import loss_curve, precision_curve
 from stages.reporting.pipeline import Pipeline, PipelineStep, duration, fact_rows, place, step_rows
 from stages.reporting.plots import line_styles
 from stages.training.facts import write_facts
-from tests.conftest import file_hash
+from tests.conftest import few_shapes, file_hash
 
 SCORES = {"mean_iou": 0.5, "mean_iou_low": 0.4, "mean_iou_high": 0.625, "overall_iou": 0.25}
 
@@ -238,12 +236,9 @@ def test_facts_of_a_run_are_beside_its_model(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("shapes")
-    shapes = RefShapes(train_images=1, val_images=5, test_images=1)
-    make_refshapes.run(folder / "source", shapes)
-    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
-    prepare.run(folder / "samples.json", config)
-    return folder / "samples.json"
+    return few_shapes(
+        tmp_path_factory.mktemp("shapes"), train_images=1, val_images=5, test_images=1
+    )
 
 
 def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:

@@ -11,21 +11,19 @@ from safetensors.torch import load_file
 from stages import (
     evaluate,
     import_checkpoint,
-    make_refshapes,
     predict,
-    prepare,
     report,
     score,
     train_segmentor,
 )
-from stages.core.config import DatasetConfig, Evaluation, Experiment, RefShapes
+from stages.core.config import Evaluation, Experiment
 from stages.core.errors import InputError
 from stages.core.experiments import load_configs
 from stages.core.files import read_json
 from stages.core.masks import decode
 from stages.core.tables import Samples, read_samples, read_table, write_samples, write_table
 from stages.models.saved import load_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, few_shapes
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments
 NAMES = [
@@ -40,12 +38,13 @@ NAMES = [
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures in gRefCOCO's format: some expressions have no target."""
-    folder = tmp_path_factory.mktemp("generalized")
-    shapes = RefShapes(generalized=True, train_images=6, val_images=4, test_images=1)
-    make_refshapes.run(folder / "source", shapes)
-    config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
-    prepare.run(folder / "samples.json", config)
-    return folder / "samples.json"
+    return few_shapes(
+        tmp_path_factory.mktemp("generalized"),
+        generalized=True,
+        train_images=6,
+        val_images=4,
+        test_images=1,
+    )
 
 
 @pytest.fixture(autouse=True)

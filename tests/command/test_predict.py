@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import risflow as api
-from stages import make_refshapes, predict, prepare
-from stages.core.config import DatasetConfig, Evaluation, RefShapes
+from stages import predict
+from stages.core.config import Evaluation
 from stages.core.errors import InputError
 from stages.core.masks import decode
 from stages.core.tables import read_samples, read_table
 from stages.training.checkpoint import load_weights, save_weights
 from tests.command.conftest import Command, write_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, few_shapes
 
 TEXTS = ["the red square", "a blue ring above it"]
 
@@ -37,14 +37,9 @@ def pixels(path: Path | str) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("name", ["refshapes_tris", "refshapes_rela", "refshapes_cris"])
 def test_the_api_says_what_the_step_says(tmp_path: Path, name: str) -> None:
     model = write_model(tmp_path / "model.safetensors", name)
-    shapes = RefShapes(train_images=1, val_images=2, test_images=1)
-    make_refshapes.run(tmp_path / "source", shapes)
-    config = DatasetConfig(source="refshapes", annotations=tmp_path / "source", refshapes=shapes)
-    prepare.run(tmp_path / "samples.json", config)
-    predict.run(
-        tmp_path / "samples.json", tmp_path / "p.parquet", "val", Evaluation(batch_size=1), model
-    )
-    part = read_samples(tmp_path / "samples.json").split("val")
+    samples = few_shapes(tmp_path, train_images=1, val_images=2, test_images=1)
+    predict.run(samples, tmp_path / "p.parquet", "val", Evaluation(batch_size=1), model)
+    part = read_samples(samples).split("val")
     rows = read_table("predictions", tmp_path / "p.parquet").set_index("expression")
     loaded = api.load(model)
     for image in part.images.itertuples():
