@@ -131,7 +131,7 @@ def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     experiment = EXPERIMENTS["refshapes_cris"]
     report.run("it", experiment, folder, [metrics], [results], [], predictions, page, text)
     assert "nothing is scored" in text.read_text()
-    assert "truth" not in page.read_text()
+    assert "truth" not in page.read_text() and "</span>true mask" not in page.read_text()
     assert page.read_text().count("<img src=") == 2 * 4  # image and prediction of each image
 
     some = whole.objects.assign(mask=whole.objects["mask"].where(whole.objects.object > 0))
