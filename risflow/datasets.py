@@ -17,7 +17,7 @@ from risflow.project import CONFIGS, read_project
 from stages.core.errors import InputError
 from stages.core.experiments import Configs, load_configs
 from stages.core.files import replacing
-from stages.core.requirements import files_of_experiment, require
+from stages.core.requirements import files_of_experiment, missing
 from stages.data.entries import Finding
 from stages.data.own_table import REQUIRED, TABLES, read_rows
 
@@ -91,7 +91,9 @@ def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added
             **(_small_options() if small_clip else {}),
         },
     )
-    return Added(written, table.summary, _missing(f"{name}_masks", load_configs(CONFIGS)))
+    configs, target = load_configs(CONFIGS), f"{name}_masks"
+    needed = files_of_experiment(target, configs)
+    return Added(written, table.summary, missing(target, needed, configs))
 
 
 def _require_name(name: str, configs: Configs) -> None:
@@ -179,14 +181,6 @@ def _read_table(path: Path) -> _Table:
         splits = ", ".join(table.splits)
         raise InputError(f"{path}: splits {splits}; needed train to learn from")
     return table
-
-
-def _missing(experiment: str, configs: Configs) -> str | None:
-    try:
-        require(experiment, files_of_experiment(experiment, configs), configs)
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def _small_options() -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.core.config import DatasetConfig, Download
-from stages.core.errors import InputError
 from stages.core.experiments import Configs
 
 DATA = Path("data")  # what is fetched is put in here
@@ -46,17 +45,17 @@ def downloads_of(files: Iterable[Path], configs: Configs) -> list[str]:
     ]
 
 
-def require(target: str, files: Iterable[Path], configs: Configs) -> None:
-    """Raises InputError that names all files that are not there, and what gets them."""
-    missing = [path for path in files if not path.exists()]
-    if not missing:
-        return
-    names = downloads_of(missing, configs)
+def missing(target: str, files: Iterable[Path], configs: Configs) -> str | None:
+    """A line that names all files that are not there, and what gets them; None if all are."""
+    absent = [path for path in files if not path.exists()]
+    if not absent:
+        return None
+    names = downloads_of(absent, configs)
     remedy = "data/README.md says what belongs there"
     if names:
         targets = " ".join(f"fetch_{name}" for name in names)
         remedy = f"`snakemake --cores 1 {targets}` gets what is public; {remedy}"
-    raise InputError(f"{target} needs {', '.join(map(str, missing))}: not there; {remedy}")
+    return f"{target} needs {', '.join(map(str, absent))}: not there; {remedy}"
 
 
 def _given(download: Download) -> list[Path]:

@@ -1,17 +1,16 @@
 # Target rules: `snakemake demo`, and one by name for every experiment, data set and comparison.
 
-from stages.core.requirements import files_of_dataset, files_of_experiment, require
+from stages.core.requirements import files_of_dataset, files_of_experiment, missing
 
 
-def result_of(target, result, files):
+def result_of(target, result, files_of):
     """An input that says, before it is made, which of the files that a user brings are missing."""
 
     def checked(wildcards):
         if not Path(result).exists():
-            try:
-                require(target, files, configs)
-            except InputError as error:
-                raise WorkflowError(str(error))
+            found = missing(target, files_of(target, configs), configs)
+            if found is not None:
+                raise WorkflowError(found)
         return result
 
     return checked
@@ -33,7 +32,7 @@ for name in configs.experiments:
         name:
             name
         input:
-            result_of(name, f"{RESULTS}/{name}/report.html", files_of_experiment(name, configs)),
+            result_of(name, f"{RESULTS}/{name}/report.html", files_of_experiment),
         localrule: True
 
 
@@ -43,11 +42,7 @@ for name in configs.datasets:
         name:
             name
         input:
-            result_of(
-                name,
-                f"{RESULTS}/datasets/{name}/samples.json",
-                files_of_dataset(name, configs),
-            ),
+            result_of(name, f"{RESULTS}/datasets/{name}/samples.json", files_of_dataset),
         localrule: True
 
 
