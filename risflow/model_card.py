@@ -13,7 +13,7 @@ from stages.core.errors import InputError
 from stages.core.files import read_json, replacing
 from stages.models.saved import STAGE1, Saved, load_model
 from stages.reporting.table import label_in_comparison, text_table
-from stages.training.checkpoint import load_weights
+from stages.training.checkpoint import load_about
 
 CARD = "MODEL_CARD.md"
 NAMES = {
@@ -43,7 +43,7 @@ def export_with_card(model: Path, out: Path) -> list[Path]:
     Raises InputError for a file that holds no model.
     """
     saved = load_model(model)
-    _, about = load_weights(model)
+    about = load_about(model)
     copies = {out: model, **_named_files(saved, about, out.parent)}
     for target, source in copies.items():
         if target.resolve() == source.resolve():

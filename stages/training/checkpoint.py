@@ -3,7 +3,8 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,29 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, st
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a file and what it says of them. Raises InputError if it is not whole."""
+    with _opened(path) as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        return tensors, _about(opened)
+
+
+def load_about(path: Path) -> dict[str, str]:
+    """What a file says of its tensors, which are not read. Raises InputError as load_weights."""
+    with _opened(path) as opened:
+        return _about(opened)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            about = (opened.metadata() or {}).get("about", "{}")
-            return tensors, json.loads(about)
+            yield opened
     except SafetensorError as error:
         raise InputError(f"{path}: not a whole safetensors file ({error}); make it anew") from None
+
+
+def _about(opened: Any) -> dict[str, str]:
+    about: dict[str, str] = json.loads((opened.metadata() or {}).get("about", "{}"))
+    return about
 
 
 def fingerprint(config: Section, files: Iterable[Path], *more: Section) -> str:
