@@ -9,6 +9,7 @@ from pathlib import Path
 from stages.core.config import Experiment
 from stages.core.experiments import Configs, load_configs
 from stages.core.requirements import downloads_of, files_of_experiment
+from stages.reporting.table import COLUMNS, GENERALIZED
 
 HEAD = """# Results
 
@@ -41,7 +42,7 @@ These are small models trained for minutes: the rows show that each learns, not 
 GPU.** What is held to the official code instead are golden values, for every model: logits,
 losses, gradients of a training step, scores ([departures.md](departures.md)). Figures are in
 percent. mIoU is the mean over expressions; oIoU pools pixels, the papers often call it cIoU. gIoU,
-cIoU and N-acc. are gRefCOCO's. Expected is what lies within 2 points of the paper, for each figure
+cIoU and N-acc are gRefCOCO's. Expected is what lies within 2 points of the paper, for each figure
 in its order: so near came users of the official code that told of their retrainings (0.4 to 1.9
 points lower for ReLA, 1.2 lower for LAVT, 2.2 higher for ETRIS). What is measured will take its
 place.
@@ -76,7 +77,7 @@ EMBEDDED = {
     "refshapes_rela_pseudo": ("ReLA on the demo's pseudo masks", "51.5, 50.6"),
     "refshapes_generalized_rela": (
         "ReLA; no, one or several targets",
-        "gIoU 53.7, 51.7; cIoU 46.7, 46.0; N-acc. 90.4, 92.4; T-acc. 84.1, 81.8",
+        "gIoU 53.7, 51.7; cIoU 46.7, 46.0; N-acc 90.4, 92.4; T-acc 84.1, 81.8",
     ),
 }
 # Training, items a second; whose epochs, items of each.
@@ -89,13 +90,7 @@ SPEED = [
     ("ReLA, Swin-T", 75, "rela_swint_grefcoco", 209344),
     ("ReLA, Swin-B", 59, "rela_swinb_grefcoco", 209344),
 ]
-NAMES = {
-    "mean_iou": "mIoU",
-    "overall_iou": "oIoU",
-    "g_iou": "gIoU",
-    "c_iou": "cIoU",
-    "n_acc": "N-acc.",
-}
+NAMES = COLUMNS | GENERALIZED
 
 
 def main() -> None:
@@ -121,7 +116,7 @@ def row(name: str, experiment: Experiment, configs: Configs) -> str:
         return ""
     figures = "<br>".join(f"{split}: {shown(of)}" for split, of in experiment.published.items())
     ranges = "<br>".join(
-        ", ".join(f"{low:g} to {high:g}" for low, high in experiment.figures.ranges(split).values())
+        ", ".join(f"{low:g} to {high:g}" for low, high in experiment.ranges(split).values())
         for split in experiment.published
     )
     needed = downloads_of(files_of_experiment(name, configs), configs)
