@@ -14,12 +14,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
 from fastapi import FastAPI
-from gradio.data_classes import ImageData
 from PIL import Image
+from starlette.types import ASGIApp
 
+from risflow.guard import Guard
 from risflow.pictures import as_data, heat, overlay, read_picture, shape_of
 from risflow.prediction import Model
 from risflow.requests import require_expressions
+from risflow.uploads import REFUSED, Uploads
 from stages.core.errors import InputError
 from stages.core.tables import read_samples
 from stages.inference.answers import Answer
@@ -48,34 +50,38 @@ td { white-space: pre-line; }
 log = logging.getLogger(__name__)
 
 
-def build_app(models: Mapping[str, Model], samples: Path | None) -> FastAPI:
-    """The page of some models, by the names that it shows; `samples` gives it examples."""
+def build_app(models: Mapping[str, Model], samples: Path | None, uploads: Uploads) -> ASGIApp:
+    """The page of some models, by the names that it shows; `samples` gives it examples.
+
+    `uploads` is the folder that the environment gave to gradio (GRADIO_TEMP_DIR).
+    """
     app = FastAPI(openapi_url=None)
 
     @app.get("/health")
     def health() -> dict[str, object]:
         return {"status": "ok", "models": list(models)}
 
-    blocks = _blocks(models, _examples(samples))
-    # Mounted pages count as not launched, for which gradio takes any path of this machine as an
-    # upload. Launched ones take only what was uploaded.
-    blocks.has_launched = True
+    blocks = _blocks(models, _examples(samples), uploads)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
         max_file_size=MOST_BYTES,
+        show_error=False,
         theme=theme,
         css=STYLE,
         ssr_mode=False,
         footer_links=[],
     )
+    return Guard(mounted, uploads)
 
 
-def _blocks(models: Mapping[str, Model], examples: Sequence[list[str]]) -> gr.Blocks:
-    def find(picture: str | None, text: str, names: Sequence[str]) -> str:
-        return answer(models, picture, text, names)
+def _blocks(
+    models: Mapping[str, Model], examples: Sequence[list[str]], uploads: Uploads
+) -> gr.Blocks:
+    def find(picture: object, text: object, names: object) -> str:
+        return answer(models, uploads, picture, text, names)
 
     blocks = gr.Blocks(title="risflow", analytics_enabled=False, delete_cache=(KEPT, KEPT))
     with blocks:
@@ -88,8 +94,6 @@ def _blocks(models: Mapping[str, Model], examples: Sequence[list[str]]) -> gr.Bl
                 height=280,
                 buttons=[],
             )
-            # The file as it was sent: it is checked here before anything of it is decoded.
-            picture.preprocess = _path_of  # type: ignore[method-assign]  # a class makes a .pyi
             with gr.Column():
                 text = gr.Textbox(
                     lines=4,
@@ -109,34 +113,23 @@ def _blocks(models: Mapping[str, Model], examples: Sequence[list[str]]) -> gr.Bl
             gr.Examples(
                 [list(one) for one in examples], [picture, text], cache_examples=False, label="Try"
             )
-        button.click(find, [picture, text, names], shown, api_name="find")
+        # preprocess=False: the request as it was sent. It is checked before a picture is decoded.
+        button.click(find, [picture, text, names], shown, api_name="find", preprocess=False)
     return blocks.queue(max_size=WAITING, default_concurrency_limit=1)
 
 
-def _path_of(payload: ImageData | None) -> str | None:
-    return None if payload is None else payload.path
-
-
 def answer(
-    models: Mapping[str, Model], picture: str | None, text: str, names: Sequence[str]
+    models: Mapping[str, Model], uploads: Uploads, picture: object, text: object, names: object
 ) -> str:
     """The answers as HTML; what is wrong with the request instead, if something is."""
-    expressions = [line.strip() for line in text.splitlines() if line.strip()]
-    chosen = [name for name in models if name in names]
     try:
-        if picture is None:
-            raise InputError("no picture; drop one, or take an example")
-        require_expressions(expressions)
-        if len(expressions) > MOST_EXPRESSIONS:
-            raise InputError(
-                f"{len(expressions)} expressions; at most {MOST_EXPRESSIONS} at a time"
-            )
+        expressions = _expressions(text)
+        chosen = [name for name in models if isinstance(names, list) and name in names]
         if not chosen:
             raise InputError("no model is chosen")
-        image = read_picture(picture, MOST_PIXELS)
+        image = _image(picture, uploads)
     except InputError as error:
-        said = str(error).replace(f"{picture}: ", "")  # a place in a temporary folder
-        return f'<p class="wrong">{html.escape(said)}</p>'
+        return f'<p class="wrong">{html.escape(str(error))}</p>'
     rows: dict[str, list[str]] = {expression: [] for expression in expressions}
     for name in chosen:
         found = models[name].answers(image, list(rows))
@@ -146,6 +139,28 @@ def answer(
         f'<div class="answer"><h3>{html.escape(expression)}</h3>{"".join(of_models)}</div>'
         for expression, of_models in rows.items()
     )
+
+
+def _expressions(text: object) -> list[str]:
+    lines = text.splitlines() if isinstance(text, str) else []
+    expressions = [line.strip() for line in lines if line.strip()]
+    require_expressions(expressions)
+    if len(expressions) > MOST_EXPRESSIONS:
+        raise InputError(f"{len(expressions)} expressions; at most {MOST_EXPRESSIONS} at a time")
+    return expressions
+
+
+def _image(picture: object, uploads: Uploads) -> Image.Image:
+    """The uploaded picture. Raises InputError that says nothing of the place it is in."""
+    if picture is None:
+        raise InputError("no picture; drop one, or take an example")
+    path = picture.get("path") if isinstance(picture, dict) else None
+    if not isinstance(path, str) or not uploads.holds(path):
+        raise InputError(REFUSED)
+    try:
+        return read_picture(path, MOST_PIXELS)
+    except InputError as error:
+        raise InputError(str(error).replace(path, "picture")) from None
 
 
 def _row(image: Image.Image, name: str, one: Answer) -> str:

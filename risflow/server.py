@@ -1,9 +1,11 @@
 """The page, served."""
 
 import errno
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from risflow.console import notes
@@ -32,15 +34,24 @@ def _name(path: Path) -> str:
 
 
 def run_server(models: "Mapping[str, Model]", samples: Path, listening: socket.socket) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. Uploads are in a folder of their own, which is removed at the end."""
     import uvicorn
 
-    from risflow.page import build_app
+    from risflow.uploads import Uploads
 
-    app = build_app(models, samples)
-    host, port = listening.getsockname()[:2]
-    notes.print(f"page: http://{host}:{port}   (Ctrl-C ends it)", markup=False)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+    parent = os.environ.get("GRADIO_TEMP_DIR")
+    if parent:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="risflow-serve-", dir=parent) as folder:
+        uploads = Uploads(Path(folder).resolve())
+        os.environ["GRADIO_TEMP_DIR"] = str(uploads.folder)  # read as gradio is imported
+
+        from risflow.page import build_app
+
+        app = build_app(models, samples, uploads)
+        host, port = listening.getsockname()[:2]
+        notes.print(f"page: http://{host}:{port}   (Ctrl-C ends it)", markup=False)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The page, over HTTP as a browser uses it."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.command.conftest import Command, write_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, few_shapes
 
 gradio_client = pytest.importorskip("gradio_client", reason="gradio is not installed ([serve])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -25,9 +26,18 @@ START = 120  # seconds
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server is started."""
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[str]:
     """The address of a page with two models; the server must still be there at the end."""
-    folder = tmp_path_factory.mktemp("serve")
+    (folder / "data").symlink_to(ROOT / "data")  # the small CLIP
+    few_shapes(
+        folder / "results/datasets/refshapes", train_images=1, val_images=2, test_images=1
+    )  # its examples
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         models = [
@@ -40,7 +50,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = subprocess.Popen(
             [sys.executable, "-m", "risflow.cli", "serve", "--port", "0", *arguments],
             stderr=log,
-            cwd=ROOT,
+            cwd=folder,
             env=environment,
         )
     try:
@@ -49,6 +59,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=60) == 130
+    assert not list((folder / "uploads").iterdir())
+
+
+@pytest.fixture
+def uploads(page: str, folder: Path) -> Path:
+    """The folder into which the running server puts uploads."""
+    (uploads,) = (folder / "uploads").iterdir()
+    return uploads
 
 
 def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
@@ -119,14 +137,116 @@ def test_bad_input_is_a_message_and_the_page_goes_on(
     assert "data:image/" in find(picture, "x")
 
 
-def test_files_that_were_not_uploaded_are_not_read(page: str, picture: Path) -> None:
-    for path in (str(picture), "/etc/passwd", str(ROOT / "data/small_clip.json"), f"{page}/health"):
-        file = {"path": path, "meta": {"_type": "gradio.FileData"}}
-        asked = httpx.post(f"{page}/gradio_api/call/find", json={"data": [file, "x", ["tris"]]})
-        event = asked.json()["event_id"]
-        said = httpx.get(f"{page}/gradio_api/call/find/{event}", timeout=60).text
-        assert said.startswith("event: error") and "data:image" not in said
+EVENTS = ("run/find", "call/find", "queue/join")
+
+
+def post(page: str, event: str, picture: Any, timeout: float = 60) -> httpx.Response:
+    """Ask about a picture, past the page's own code."""
+    functions = httpx.get(f"{page}/config").json()["dependencies"]
+    index = next(one["id"] for one in functions if one["api_name"] == "find")
+    request = {"data": [picture, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
+    headers = {"content-type": "application/json"}
+    content = json.dumps(request)  # unlike httpx, which sends no half characters
+    address = f"{page}/gradio_api/{event}"
+    return httpx.post(address, content=content, headers=headers, timeout=timeout)
+
+
+def upload(page: str, picture: Path) -> str:
+    """Where an uploaded picture is on the server."""
+    files = {"files": (picture.name, picture.read_bytes())}
+    paths = httpx.post(f"{page}/gradio_api/upload", files=files).json()
+    return str(paths[0])
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("meta", [True, False])
+def test_files_that_were_not_uploaded_are_refused_alike(
+    page: str, picture: Path, tmp_path: Path, uploads: Path, event: str, meta: bool
+) -> None:
+    pipe, link = tmp_path / "pipe", uploads / f"link {event} {meta}".replace("/", " ")
+    os.mkfifo(pipe)
+    link.symlink_to(picture)
+    inside = uploads / link.name.replace("link", "pipe")
+    os.mkfifo(inside)
+    uploaded = upload(page, picture)
+    files = set(uploads.rglob("*"))
+    paths: list[Any] = [str(picture), str(pipe), str(inside), str(link), str(uploads)]
+    paths += ["/etc/shadow", "/etc/passwd", "/etc/none", "/proc/self/environ", "/dev/stdin", ""]
+    paths += [f"{uploads}/../../{picture.name}", f"{uploads}/./{Path(uploaded).name}", "a.png"]
+    paths += [
+        uploaded.replace("/", "//"),
+        f"{uploaded}\0",
+        f"{uploads}/{'x' * 5000}",
+        f"{page}/health",
+    ]
+    paths += [f"file://{picture}", "\ud800", 7, [uploaded], {"path": str(picture)}, True]
+    answers = set()
+    for path in paths:
+        file = {"path": path, **({"meta": {"_type": "gradio.FileData"}} if meta else {})}
+        response = post(page, event, file, timeout=10)
+        answers.add((response.status_code, response.text))
+    message = "picture: not uploaded to this page, or deleted since; upload it again"
+    assert answers == {(403, f'{{"detail":"{message}"}}')}
+    assert set(uploads.rglob("*")) == files  # nothing was copied to where it can be fetched
+    assert post(page, event, {"path": uploaded, "meta": {"_type": "gradio.FileData"}}).is_success
+    inside.unlink()
+    link.unlink()
+
+
+def test_a_path_hidden_deeper_in_a_request_is_refused(page: str, picture: Path) -> None:
+    hidden = {"path": str(picture), "meta": {"_type": "gradio.FileData"}}
+    for request in (
+        {"data": [None, "x", ["tris"]], "event_data": {"a": [[hidden]]}},
+        {"data": [{"value": hidden}, "x", ["tris"]]},
+        {"data": [None, hidden, ["tris"]]},
+        [hidden],
+    ):
+        for event in EVENTS:
+            assert httpx.post(f"{page}/gradio_api/{event}", json=request).status_code == 403
+
+
+def test_what_is_no_request_is_told_and_the_page_goes_on(
+    find: Any, page: str, picture: Path
+) -> None:
+    for body, status in (
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b"[" * 100_000, 400),
+        (b" " * 1_000_001, 413),
+        (b"{}", 422),
+    ):
+        response = httpx.post(f"{page}/gradio_api/run/find", content=body)
+        assert response.status_code == status, response.text
+    for data in ([7, "x", ["tris"]], ["/etc/passwd", "x", ["tris"]], [{}, "x", ["tris"]]):
+        response = httpx.post(f"{page}/gradio_api/run/find", json={"data": data}, timeout=60)
+        assert "data:image" not in response.text and "/etc/passwd" not in response.text
+    path = upload(page, picture)
+    for text, names in ((7, ["tris"]), (None, ["tris"]), ("x", "tris"), ("x", [["tris"]])):
+        request = {"data": [{"path": path}, text, names]}
+        said = httpx.post(f"{page}/gradio_api/run/find", json=request, timeout=60)
+        assert '<p class=\\"wrong\\">' in said.text
+    assert "data:image/" in find(picture, "x")
+
+
+def test_routes_that_the_page_does_not_use_are_not_there(page: str, picture: Path) -> None:
+    for path in (
+        "monitoring",
+        "monitoring/summary",
+        "openapi.json",
+        "gradio_api/openapi.json",
+        "docs",
+        f"gradio_api/proxy={page}/health",
+        f"gradio_api/file/{picture}",
+        "gradio_api/deep_link",
+        "gradio_api/custom_component/1/client/component/a.js",
+    ):
+        assert httpx.get(f"{page}/{path}").status_code == 404, path
+    for path in ("gradio_api/component_server", "gradio_api/call/v2/find", "gradio_api/api/find"):
+        assert httpx.post(f"{page}/{path}", json={"data": []}).status_code == 404, path
+    for path in (str(picture), "/etc/passwd", f"{page}/health", "data/small_clip.json"):
         assert httpx.get(f"{page}/gradio_api/file={path}").status_code == 403
+    path = upload(page, picture)
+    assert httpx.get(f"{page}/gradio_api/file={path}").content == picture.read_bytes()
 
 
 def test_an_upload_has_a_limit(page: str) -> None:
@@ -160,7 +280,7 @@ def test_a_taken_port_and_a_wrong_address_are_one_line(risflow: Command, model: 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
-    page: str, picture: Path, width: int
+    page: str, picture: Path, uploads: Path, width: int
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     asked, wrong = set(), []
@@ -184,6 +304,11 @@ def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
         tab.fill("#expressions textarea", " ")
         tab.click("#find")
         tab.wait_for_selector(".wrong")
+        tab.click("tr.tr-body >> nth=0")  # an example
+        tab.wait_for_function("document.querySelector('#expressions textarea').value.length > 3")
+        tab.wait_for_selector(".image-frame img:not([src*='photo'])")
+        tab.click("#find")
+        tab.wait_for_selector(".answer img")
         browser.close()
     assert not wrong
     elsewhere = {url for url in asked if not url.startswith((page, "data:", "blob:"))}
