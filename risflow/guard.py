@@ -6,25 +6,47 @@ message for all such files.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from risflow.uploads import REFUSED, Uploads
 
-MOST_BYTES = 1_000_000  # of a request that is no upload: expressions and the names of files
+MOST_EVENT_BYTES = 1_000_000  # of expressions and the names of files; uploads have their own limit
 
 _FILE = "/gradio_api/file="  # before the path of a file
 _UPLOAD = "/gradio_api/upload"
-_PAGES = ("/", "/health", "/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json")
-_STATE = ("/gradio_api/info", "/gradio_api/queue/data", "/gradio_api/upload_progress")
-_BELOW = ("/assets/", "/static/", "/svelte/", "/gradio_api/call/find/", "/gradio_api/heartbeat/")
+_READ = (
+    "/",
+    "/health",
+    "/config",
+    "/theme.css",
+    "/favicon.ico",
+    "/robots.txt",
+    "/manifest.json",
+    "/gradio_api/info",
+    "/gradio_api/queue/data",
+    "/gradio_api/upload_progress",
+)
+_READ_BELOW = (
+    "/assets/",
+    "/static/",
+    "/svelte/",
+    "/gradio_api/call/find/",
+    "/gradio_api/heartbeat/",
+)
 _EVENTS = (
-    *("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset"),
-    *("/gradio_api/call/find", "/gradio_api/run/find", "/gradio_api/run/predict"),
+    "/gradio_api/queue/join",
+    "/gradio_api/cancel",
+    "/gradio_api/reset",
+    "/gradio_api/call/find",
+    "/gradio_api/run/find",
+    "/gradio_api/run/predict",
 )
 
 
@@ -35,67 +57,59 @@ class Guard:
         self.app, self.uploads = app, uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        else:  # a websocket, of which the page opens none
+        if scope["type"] == "websocket":  # the page opens none
             await send({"type": "websocket.close"})
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
-        if method in ("GET", "HEAD") and path.startswith(_FILE):
-            if self.uploads.holds(path.removeprefix(_FILE)):
-                await self.app(scope, receive, send)
-            else:
-                await _refuse(403, REFUSED)(scope, receive, send)
-        elif (method in ("GET", "HEAD") and _is_read(path)) or (method, path) == ("POST", _UPLOAD):
-            await self.app(scope, receive, send)
-        elif method == "POST" and path in _EVENTS:
-            await self._ask(scope, receive, send)
-        else:
-            await _refuse(404, "not found")(scope, receive, send)
-
-    async def _ask(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request in JSON, as it was parsed here, if all its files are uploads."""
+            return
         try:
-            body = await _body(Request(scope, receive))
+            if scope["type"] == "http":
+                scope, receive = await self._checked(scope, receive)
         except ClientDisconnect:
             return
-        if body is None:
-            await _refuse(413, f"request too long; at most {MOST_BYTES:,} bytes")(
-                scope, receive, send
-            )
-            return
+        except HTTPException as refused:
+            content = {"detail": refused.detail}  # which the page shows
+            await JSONResponse(content, refused.status_code)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+        """The request to pass on. Raises HTTPException for one that is refused."""
+        method, path = scope["method"], scope["path"]
+        if method == "POST" and path in _EVENTS:
+            body = self._event(await _body(Request(scope, receive)))
+            headers = MutableHeaders(raw=list(scope["headers"]))
+            headers["content-length"] = str(len(body))
+            return {**scope, "headers": headers.raw}, _replay(body, receive)
+        reads = method in ("GET", "HEAD")
+        if reads and path.startswith(_FILE):
+            self._require_uploads([path.removeprefix(_FILE)])
+            return scope, receive
+        read = reads and (path in _READ or path.startswith(_READ_BELOW))
+        if not read and (method, path) != ("POST", _UPLOAD):
+            raise HTTPException(404, "not found")
+        return scope, receive
+
+    def _event(self, body: bytes) -> bytes:
+        """An event in JSON, as it was parsed here: nothing reads it in another way."""
         try:
             content = json.loads(body)
-            checked = json.dumps(content).encode()
+            parsed = json.dumps(content).encode()
         except (ValueError, RecursionError):
-            await _refuse(400, "not JSON")(scope, receive, send)
-            return
-        if all(self.uploads.holds(path) for path in _paths(content)):
-            headers = [(k, v) for k, v in scope["headers"] if k != b"content-length"]
-            headers.append((b"content-length", str(len(checked)).encode()))
-            await self.app({**scope, "headers": headers}, _replay(checked, receive), send)
-        else:
-            await _refuse(403, REFUSED)(scope, receive, send)
+            raise HTTPException(400, "not JSON") from None
+        self._require_uploads(_paths(content))
+        return parsed
+
+    def _require_uploads(self, paths: Iterable[object]) -> None:
+        if not all(self.uploads.holds(path) for path in paths):
+            raise HTTPException(403, REFUSED)
 
 
-def _is_read(path: str) -> bool:
-    return path in (*_PAGES, *_STATE) or path.startswith(_BELOW)
-
-
-def _refuse(status: int, detail: str) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status)  # the page shows `detail`
-
-
-async def _body(request: Request) -> bytes | None:
-    """The body of a request; None as soon as it is too long."""
+async def _body(request: Request) -> bytes:
+    """The body of a request. Raises HTTPException as soon as it is too long."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MOST_BYTES:
-            return None
+        if len(body) > MOST_EVENT_BYTES:
+            raise HTTPException(413, f"request too long; at most {MOST_EVENT_BYTES:,} bytes")
     return body
 
 

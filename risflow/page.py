@@ -155,7 +155,7 @@ def _image(picture: object, uploads: Uploads) -> Image.Image:
     if picture is None:
         raise InputError("no picture; drop one, or take an example")
     path = picture.get("path") if isinstance(picture, dict) else None
-    if not isinstance(path, str) or not uploads.holds(path):
+    if not uploads.holds(path):
         raise InputError(REFUSED)
     try:
         return read_picture(path, MOST_PIXELS)

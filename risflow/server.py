@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from risflow.console import notes
+from risflow.uploads import Uploads
 from stages.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def _name(path: Path) -> str:
 def run_server(models: "Mapping[str, Model]", samples: Path, listening: socket.socket) -> None:
     """Serve until Ctrl-C. Uploads are in a folder of their own, which is removed at the end."""
     import uvicorn
-
-    from risflow.uploads import Uploads
 
     parent = os.environ.get("GRADIO_TEMP_DIR")
     if parent:

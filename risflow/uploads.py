@@ -4,6 +4,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 REFUSED = "picture: not uploaded to this page, or deleted since; upload it again"
 
@@ -14,7 +15,7 @@ class Uploads:
 
     folder: Path  # without links on its way
 
-    def holds(self, path: object) -> bool:
+    def holds(self, path: object) -> TypeGuard[str]:
         """Whether this is the absolute path of a regular file inside the folder.
 
         A path elsewhere is compared as text, never looked up: neither the answer nor its time

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(folder: Path) -> Iterator[str]:
     """The address of a page with two models; the server must still be there at the end."""
     (folder / "data").symlink_to(ROOT / "data")  # the small CLIP
-    few_shapes(
-        folder / "results/datasets/refshapes", train_images=1, val_images=2, test_images=1
-    )  # its examples
+    examples = folder / "results/datasets/refshapes"
+    few_shapes(examples, train_images=1, val_images=2, test_images=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
         models = [
@@ -140,15 +139,20 @@ def test_bad_input_is_a_message_and_the_page_goes_on(
 EVENTS = ("run/find", "call/find", "queue/join")
 
 
-def post(page: str, event: str, picture: Any, timeout: float = 60) -> httpx.Response:
-    """Ask about a picture, past the page's own code."""
+@pytest.fixture(scope="module")
+def post(page: str) -> Callable[..., httpx.Response]:
+    """Asks about a picture, past the page's own code."""
     functions = httpx.get(f"{page}/config").json()["dependencies"]
     index = next(one["id"] for one in functions if one["api_name"] == "find")
-    request = {"data": [picture, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
-    headers = {"content-type": "application/json"}
-    content = json.dumps(request)  # unlike httpx, which sends no half characters
-    address = f"{page}/gradio_api/{event}"
-    return httpx.post(address, content=content, headers=headers, timeout=timeout)
+
+    def ask(event: str, picture: Any, timeout: float = 60) -> httpx.Response:
+        request = {"data": [picture, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
+        headers = {"content-type": "application/json"}
+        content = json.dumps(request)  # unlike httpx, which sends no half characters
+        address = f"{page}/gradio_api/{event}"
+        return httpx.post(address, content=content, headers=headers, timeout=timeout)
+
+    return ask
 
 
 def upload(page: str, picture: Path) -> str:
@@ -161,7 +165,7 @@ def upload(page: str, picture: Path) -> str:
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("meta", [True, False])
 def test_files_that_were_not_uploaded_are_refused_alike(
-    page: str, picture: Path, tmp_path: Path, uploads: Path, event: str, meta: bool
+    page: str, post: Any, picture: Path, tmp_path: Path, uploads: Path, event: str, meta: bool
 ) -> None:
     pipe, link = tmp_path / "pipe", uploads / f"link {event} {meta}".replace("/", " ")
     os.mkfifo(pipe)
@@ -183,12 +187,12 @@ def test_files_that_were_not_uploaded_are_refused_alike(
     answers = set()
     for path in paths:
         file = {"path": path, **({"meta": {"_type": "gradio.FileData"}} if meta else {})}
-        response = post(page, event, file, timeout=10)
+        response = post(event, file, timeout=10)
         answers.add((response.status_code, response.text))
     message = "picture: not uploaded to this page, or deleted since; upload it again"
     assert answers == {(403, f'{{"detail":"{message}"}}')}
     assert set(uploads.rglob("*")) == files  # nothing was copied to where it can be fetched
-    assert post(page, event, {"path": uploaded, "meta": {"_type": "gradio.FileData"}}).is_success
+    assert post(event, {"path": uploaded, "meta": {"_type": "gradio.FileData"}}).is_success
     inside.unlink()
     link.unlink()
 
@@ -280,7 +284,7 @@ def test_a_taken_port_and_a_wrong_address_are_one_line(risflow: Command, model: 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
-    page: str, picture: Path, uploads: Path, width: int
+    page: str, picture: Path, width: int
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     asked, wrong = set(), []
