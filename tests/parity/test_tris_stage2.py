@@ -20,6 +20,10 @@ from tests.parity.gradients import assert_same_gradients, assert_same_step
 LOGITS = 2e-4
 STATISTICS = 2e-5  # running statistics of values up to 8
 LOSS = 1e-5  # means over all pixels: 1.4e-6 between one thread and two
+# Batch statistics of three images amplify the rounding of float32, on each kind of CPU differently:
+# with AVX2 the training logits are up to 3.9e-4 from float64, the golden values 0.7e-4 to 2.8e-4.
+# The training step is compared in float64, the same everywhere: the rounding of the golden remains.
+TRAINING_LOGITS = 3e-4
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +54,9 @@ def test_a_training_step_is_the_official_one(path: Path) -> None:
     golden = load(path)
     seed = golden.meta["seed"]
     config = options.TrisSegmentor()
-    model = tris_models.stage2(seed).train()
+    model = tris_models.stage2(seed).train().double()
     batch = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
+    batch = {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
     small: dict[int, Tensor] = {}
     hooks = [_keep(getattr(model, f"final_seg{n}"), small, n) for n in (1, 2, 3, 4)]
 
@@ -61,7 +66,7 @@ def test_a_training_step_is_the_official_one(path: Path) -> None:
     for hook in hooks:
         hook.remove()
     for number in (1, 2, 3, 4):
-        assert_close(f"low{number}", small[number], golden, LOGITS)
+        assert_close(f"low{number}", small[number], golden, TRAINING_LOGITS)
         theirs = golden.meta["losses"][f"l{number}"]
         assert losses[f"output{number}"].item() == pytest.approx(theirs, abs=LOSS)
     assert losses["loss"].item() == pytest.approx(golden.meta["losses"]["loss"], abs=LOSS)
