@@ -60,7 +60,7 @@ def network(golden: Golden) -> tuple[QuerySegmentor, dict[str, Tensor]]:
     }
     if "f64" in golden.name:
         model.double()
-        batch = {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+        batch = recipes.in_float64(batch)
     return model, batch
 
 

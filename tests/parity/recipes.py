@@ -60,6 +60,11 @@ def image_bytes(shape: Shape, seed: int, name: str = "image_u8") -> Tensor:
     return torch.from_numpy(generator(seed, name).integers(0, 256, shape, dtype=np.uint8))
 
 
+def in_float64(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same inputs for a network in float64; token ids and indices stay integers."""
+    return {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+
+
 def tokens(
     batch: int,
     length: int,

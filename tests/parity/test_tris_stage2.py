@@ -12,7 +12,7 @@ from stages.backbones.clip import load_clip
 from stages.backbones.weights import load_exactly, read_weights
 from stages.core import config as options
 from stages.models.tris import TrisSegmentor
-from tests.parity import tris_models
+from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load, manifest
 from tests.parity.gradients import assert_same_gradients, assert_same_step
 
@@ -55,12 +55,11 @@ def test_a_training_step_is_the_official_one(path: Path) -> None:
     seed = golden.meta["seed"]
     config = options.TrisSegmentor()
     model = tris_models.stage2(seed).train().double()
-    batch = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
-    batch = {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+    inputs = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
     small: dict[int, Tensor] = {}
     hooks = [_keep(getattr(model, f"final_seg{n}"), small, n) for n in (1, 2, 3, 4)]
 
-    losses = model(batch)
+    losses = model(recipes.in_float64(inputs))
     losses["loss"].backward()
 
     for hook in hooks:

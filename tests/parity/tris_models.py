@@ -40,7 +40,7 @@ def _filled(kind: str, seed: int, prefix: str = "") -> nn.Module:
     module = _network(kind)
     if kind not in _states or _states[kind][0] != seed:
         _states[kind] = (seed, filled_state(module, seed, prefix))
-    module.float().load_state_dict(_states[kind][1])
+    module.float().load_state_dict(_states[kind][1])  # a test may have made it float64
     module.zero_grad()
     return module
 
