@@ -39,7 +39,7 @@ bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
 
-docs: $(READY)  ## the pages that are written from configs/ and stages/core/
+docs: $(READY)  ## the pages that are written from configs/ and stages/config/
 	$(BIN)/python docs/write_data.py > docs/data.md
 	$(BIN)/python docs/write_configuration.py > docs/configuration.md
 	$(BIN)/python docs/write_results.py > docs/results.md

@@ -21,14 +21,14 @@ from irnet.affinity.images import network_input
 from irnet.affinity.network import AffinityNetwork
 from irnet.affinity.pseudo_masks import find_relations, image_factor, pseudo_masks
 from stages.backbones.clip import frozen, load_clip
-from stages.core.device import autocast, choose_device
-from stages.core.experiments import load_configs
-from stages.core.failures import group
-from stages.core.masks import decode, encode
-from stages.core.metrics import intersection_union
+from stages.config.load import load_configs
+from stages.metrics.failures import group
+from stages.metrics.iou import intersection_union
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
 from stages.models.tris import TrisStage1
+from stages.runtime.device import autocast, choose_device
+from stages.storage.masks import decode, encode
 
 WIDTH, HEIGHT, OBJECTS, EXPRESSIONS = 640, 480, 3, 3  # an image, its objects, of each of them
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from stages.core.files import read_json
+from stages.storage.files import read_json
 
 EXPERIMENT, BOUND = "refshapes_tris", "refshapes_tris_masks"
 ROWS = {

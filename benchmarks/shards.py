@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.shards import take_shard
-from stages.core.sizes import count_shards
-from stages.core.tables import Samples, read_samples, write_samples
+from stages.config.sizes import count_shards
+from stages.data.shards import take_shard
+from stages.storage.tables import Samples, read_samples, write_samples
 
 MASK = "Q" * 300  # as long as the run lengths of a published mask are
 

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import load_clip
-from stages.core.config import ClipSource, Experiment, Stage1
-from stages.core.device import autocast, choose_device
-from stages.core.experiments import load_configs
-from stages.core.section import Section, Training
+from stages.config.encoders import ClipSource
+from stages.config.experiment import Experiment
+from stages.config.load import load_configs
+from stages.config.section import Section, Training
+from stages.config.steps import Stage1
 from stages.models.saved import Predictor, build_segmentor
 from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.runtime.device import autocast, choose_device
 from stages.training.engine import _Run
 
 EXPERIMENTS = [

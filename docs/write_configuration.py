@@ -1,6 +1,6 @@
 """The page of all options: `make docs` writes it to docs/configuration.md.
 
-Keys, types and defaults are those of the classes in stages/core/; what a key means is the comment
+Keys, types and defaults are those of the classes in stages/config/; what a key means is the comment
 that stands at it there.
 """
 
@@ -18,9 +18,24 @@ from typing import Annotated, Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from stages.core import config, segmentors
-from stages.core.resources import STEP_RESOURCES, Resources
-from stages.core.section import Section, Training
+from stages.config import segmentors
+from stages.config.datasets import DatasetConfig, RefShapes
+from stages.config.encoders import ClipSource
+from stages.config.experiment import Experiment
+from stages.config.figures import Figures
+from stages.config.resources import STEP_RESOURCES, Resources
+from stages.config.section import Section, Training
+from stages.config.settings import Downloads, RemoteFile, Settings
+from stages.config.steps import (
+    Affinity,
+    Evaluation,
+    Labels,
+    PretrainClip,
+    Prms,
+    Propagation,
+    Report,
+    Stage1,
+)
 
 HEAD = """# Configuration
 
@@ -28,7 +43,7 @@ Every option, its type and its default. Defaults are the published values; a fil
 differs. All files are read and checked when the workflow is parsed: an unknown key, a value out of
 range or a name that is not known stops the run before its first job, with file, key and remedy. An
 option that changes reruns the steps that depend on its section, and nothing before them. Written by
-`make docs` from `stages/core/`.
+`make docs` from `stages/config/`.
 """
 STEPS = """
 ### What steps ask for
@@ -38,32 +53,32 @@ STEPS = """
 """
 # Title and class of each part; a class has the keys of its bases too.
 PARTS: list[tuple[str, type[Section]]] = [
-    ("## configs/config.yaml", config.Settings),
-    ("## configs/datasets/(name).yaml", config.DatasetConfig),
-    ("### refshapes", config.RefShapes),
-    ("## configs/experiments/(name).yaml", config.Experiment),
-    ("### published, expected", config.Figures),
-    ("### clip, judge", config.ClipSource),
+    ("## configs/config.yaml", Settings),
+    ("## configs/datasets/(name).yaml", DatasetConfig),
+    ("### refshapes", RefShapes),
+    ("## configs/experiments/(name).yaml", Experiment),
+    ("### published, expected", Figures),
+    ("### clip, judge", ClipSource),
     ("### Every training", Training),
-    ("### stage1", config.Stage1),
-    ("### prms", config.Prms),
-    ("### labels", config.Labels),
-    ("### affinity", config.Affinity),
-    ("### propagation", config.Propagation),
+    ("### stage1", Stage1),
+    ("### prms", Prms),
+    ("### labels", Labels),
+    ("### affinity", Affinity),
+    ("### propagation", Propagation),
     ("### segmentor", segmentors.Segmentor),
-    ("### segmentor with model: tris", segmentors.TrisSegmentor),
-    ("### segmentor with model: cris, etris or detris", segmentors.QuerySegmentor),
-    ("### segmentor with model: cris", segmentors.CrisSegmentor),
-    ("### segmentor with model: etris", segmentors.EtrisSegmentor),
-    ("### segmentor with model: detris", segmentors.DetrisSegmentor),
+    ("### segmentor with model: tris", segmentors.TrisOptions),
+    ("### segmentor with model: cris, etris or detris", segmentors.QueryOptions),
+    ("### segmentor with model: cris", segmentors.CrisOptions),
+    ("### segmentor with model: etris", segmentors.EtrisOptions),
+    ("### segmentor with model: detris", segmentors.DetrisOptions),
     ("### dino, of detris", segmentors.DinoSource),
-    ("### segmentor with model: rela", segmentors.RelaSegmentor),
-    ("### evaluation", config.Evaluation),
-    ("### report", config.Report),
+    ("### segmentor with model: rela", segmentors.RelaOptions),
+    ("### evaluation", Evaluation),
+    ("### report", Report),
     ("### resources", Resources),
-    ("## configs/downloads.yaml", config.Downloads),
-    ("### A file of downloads.yaml", config.RemoteFile),
-    ("## The small CLIP", config.PretrainClip),
+    ("## configs/downloads.yaml", Downloads),
+    ("### A file of downloads.yaml", RemoteFile),
+    ("## The small CLIP", PretrainClip),
 ]
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false", Path: "path"}
 BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stages.core.config import RemoteFile
-from stages.core.experiments import load_configs
+from stages.config.load import load_configs
+from stages.config.settings import RemoteFile
 
 HEAD = """# Public files
 

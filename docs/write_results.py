@@ -6,9 +6,9 @@ Names, figures and what is needed are those of configs/; what was measured is sa
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from stages.core.config import Experiment
-from stages.core.experiments import Configs, load_configs
-from stages.core.requirements import downloads_of, files_of_experiment
+from stages.config.experiment import Experiment
+from stages.config.load import Configs, load_configs
+from stages.config.requirements import downloads_of, files_of_experiment
 from stages.reporting.table import COLUMNS, GENERALIZED
 
 HEAD = """# Results

@@ -20,11 +20,11 @@ from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.images import read_rgb
 from irnet.affinity.pairs import FOREGROUND, IGNORE
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
-from stages.core.command import main
-from stages.core.config import Labels
-from stages.core.errors import InputError
-from stages.core.masks import decode, encode
-from stages.core.tables import read_samples, write_table
+from stages.config.steps import Labels
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode, encode
+from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)

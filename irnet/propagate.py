@@ -15,11 +15,11 @@ from irnet.affinity.images import network_input, read_rgb
 from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import PseudoMask, find_relations, image_factor, pseudo_masks
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
-from stages.core.command import main
-from stages.core.config import Propagation
-from stages.core.device import choose_device
-from stages.core.masks import encode
-from stages.core.tables import read_samples, write_table
+from stages.config.steps import Propagation
+from stages.runtime.command_line import main
+from stages.runtime.device import choose_device
+from stages.storage.masks import encode
+from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -20,15 +20,16 @@ from irnet.affinity.network import (
     about_affinity,
     load_affinity,
 )
-from stages.core.command import main
-from stages.core.config import Affinity
-from stages.core.device import choose_device
-from stages.core.errors import InputError
-from stages.core.processes import is_first_process
-from stages.core.tables import read_samples, read_table, sample_files
-from stages.training.checkpoint import fingerprint, save_weights
+from stages.config.steps import Affinity
+from stages.runtime.command_line import main
+from stages.runtime.device import choose_device
+from stages.runtime.distributed import is_first_process
+from stages.runtime.errors import InputError
+from stages.storage.tables import read_samples, read_table, sample_files
+from stages.storage.weights import save_weights
+from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.facts import write_facts
+from stages.training.provenance import write_facts
 
 log = logging.getLogger(__name__)
 

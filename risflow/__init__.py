@@ -13,7 +13,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from risflow.prediction import Model
+    from risflow.predict.model import Model
 
 __all__ = ["load"]
 
@@ -26,6 +26,6 @@ def load(path: str | PathLike[str], device: Literal["auto", "cpu", "cuda"] = "au
     """
     from pathlib import Path  # torch and its friends are imported with the first model
 
-    from risflow.prediction import Model
+    from risflow.predict.model import Model
 
     return Model(Path(path), device)

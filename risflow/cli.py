@@ -4,18 +4,16 @@ from collections.abc import Callable
 
 import typer
 
-from risflow.commands import (
-    compare,
-    export,
-    fetch,
-    import_checkpoint,
-    new_dataset,
-    predict,
-    report,
-    serve,
-    status,
-)
 from risflow.console import Verbs
+from risflow.export.command import export
+from risflow.predict.command import predict
+from risflow.project.fetch import fetch
+from risflow.project.import_checkpoint import import_checkpoint
+from risflow.project.new_dataset import new_dataset
+from risflow.results.compare import compare
+from risflow.results.report import report
+from risflow.serve.command import serve
+from risflow.status.command import status
 
 app = typer.Typer(
     cls=Verbs,
@@ -30,15 +28,15 @@ def command() -> None:
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    "predict": predict.predict,
-    "new-dataset": new_dataset.new_dataset,
-    "fetch": fetch.fetch,
-    "import": import_checkpoint.import_checkpoint,
-    "status": status.status,
-    "report": report.report,
-    "compare": compare.compare,
-    "export": export.export,
-    "serve": serve.serve,
+    "predict": predict,
+    "new-dataset": new_dataset,
+    "fetch": fetch,
+    "import": import_checkpoint,
+    "status": status,
+    "report": report,
+    "compare": compare,
+    "export": export,
+    "serve": serve,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from stages.core.errors import InputError
+from stages.runtime.errors import InputError
 
 USER_ERROR = 1
 PIPED_WIDTH = 200  # characters a line where no terminal says how many there are

@@ -4,14 +4,14 @@ import logging
 from itertools import groupby
 from pathlib import Path
 
-from stages.core.command import main
-from stages.core.config import Compared
-from stages.core.files import replacing
+from stages.config.figures import Compared
 from stages.reporting import table
 from stages.reporting.analysis import analyze
 from stages.reporting.breakdown import GROUP_COLORS
 from stages.reporting.page import write_page
 from stages.reporting.scored import by_split, read_scored
+from stages.runtime.command_line import main
+from stages.storage.files import replacing
 
 log = logging.getLogger(__name__)
 

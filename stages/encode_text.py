@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from stages.backbones.clip import frozen, load_clip
-from stages.core.command import main
-from stages.core.config import ClipSource
-from stages.core.device import choose_device
-from stages.core.tables import read_samples
+from stages.config.encoders import ClipSource
 from stages.data.text import load_tokenizer
-from stages.training.checkpoint import save_weights
+from stages.runtime.command_line import main
+from stages.runtime.device import choose_device
+from stages.storage.tables import read_samples
+from stages.storage.weights import save_weights
 
 BATCH = 256  # expressions
 

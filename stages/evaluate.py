@@ -18,22 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages.core.boxes import find_boxes, score_boxes
-from stages.core.command import main
-from stages.core.errors import InputError
-from stages.core.failures import group, rival_pixels
-from stages.core.files import replacing
-from stages.core.generalized import Outcome, outcome
-from stages.core.masks import Mask, decode
-from stages.core.metrics import (
-    foreground,
-    hits_box,
-    hits_mask,
-    intersection_union,
-    iou,
-    peak,
-)
-from stages.core.tables import Samples, read_maps, read_samples, read_table
+from stages.metrics.boxes import find_boxes, score_boxes
+from stages.metrics.failures import group, rival_pixels
+from stages.metrics.generalized import Outcome, outcome
+from stages.metrics.iou import foreground, hits_box, hits_mask, intersection_union, iou, peak
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.files import replacing
+from stages.storage.masks import Mask, decode
+from stages.storage.tables import Samples, read_maps, read_samples, read_table
 
 What = Literal[
     "whole_image",
@@ -121,7 +114,7 @@ def _of_map(found: Any, height: int, width: int) -> Predicted:
     # Imported here because only this needs torch, whose import takes longer than most evaluations.
     import torch
 
-    from stages.core import response
+    from stages.data import response_maps as response
 
     grid = torch.from_numpy(found.grid)[None]
     full = response.full_map(grid, found.input_size, (height, width))[0].numpy()

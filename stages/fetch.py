@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from stages.core.command import main
-from stages.core.config import Download
-from stages.core.files import write_json
+from stages.config.settings import Download
 from stages.data.download import fetch
+from stages.runtime.command_line import main
+from stages.storage.files import write_json
 
 
 def run(config: Download, folder: Path, record: Path) -> None:

@@ -3,15 +3,16 @@
 import logging
 from pathlib import Path
 
-from stages.backbones.weights import load_exactly
-from stages.core.command import main
-from stages.core.config import ClipSource, Stage1
-from stages.core.errors import InputError
-from stages.core.segmentors import AnySegmentor
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import AnySegmentor
+from stages.config.steps import Stage1
 from stages.models.official import read_official
 from stages.models.saved import STAGE1, build, describe
-from stages.training.checkpoint import save_weights
-from stages.training.facts import write_facts
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import load_exactly
+from stages.storage.weights import save_weights
+from stages.training.provenance import write_facts
 
 log = logging.getLogger(__name__)
 

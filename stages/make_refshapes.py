@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stages.core import masks
-from stages.core.command import main
-from stages.core.config import RefShapes
-from stages.core.files import replacing
+from stages.config.datasets import RefShapes
 from stages.data.shapes import drawing
 from stages.data.shapes.expressions import Expression, Speaker
 from stages.data.shapes.scene import Item, draw_items
 from stages.data.shapes.words import SHAPES
+from stages.runtime.command_line import main
+from stages.storage import masks
+from stages.storage.files import replacing
 
 SPLITS = ("train", "val", "testA", "testB")
 NUM_ITEMS = {"train": (2, 5), "val": (2, 5), "testA": (2, 5), "testB": (5, 6)}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.core.command import main
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.files import write_json
-from stages.core.tables import Samples, count_samples, read_samples, write_samples
+from stages.config.datasets import DatasetConfig
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.files import write_json
+from stages.storage.tables import Samples, count_samples, read_samples, write_samples
 
 log = logging.getLogger(__name__)
 

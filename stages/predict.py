@@ -8,17 +8,18 @@ from typing import Any
 from torch import nn
 
 from stages.backbones.clip import load_clip
-from stages.core.command import main
-from stages.core.config import ClipSource, Evaluation
-from stages.core.device import choose_device
-from stages.core.errors import InputError
-from stages.core.masks import encode
-from stages.core.shards import take_shard
-from stages.core.tables import read_samples, write_table
+from stages.config.encoders import ClipSource
+from stages.config.steps import Evaluation
 from stages.data.dataset import ReferringDataset, inference_batches
-from stages.inference.answers import Inference
+from stages.data.shards import take_shard
+from stages.inference.inference import Inference
 from stages.models.saved import Saved, load_model
 from stages.models.zero_shot import ZeroShot
+from stages.runtime.command_line import main
+from stages.runtime.device import choose_device
+from stages.runtime.errors import InputError
+from stages.storage.masks import encode
+from stages.storage.tables import read_samples, write_table
 
 log = logging.getLogger(__name__)
 

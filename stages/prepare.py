@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from stages.core.command import main
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.files import replacing, write_json
-from stages.core.tables import TableWriter, count_samples, sample_files
+from stages.config.datasets import DatasetConfig
 from stages.data.checks import Checked, check_all
 from stages.data.entries import Finding
 from stages.data.sources import read_source
 from stages.data.spool import Spool
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.files import replacing, write_json
+from stages.storage.tables import TableWriter, count_samples, sample_files
 
 MOST_SHOWN = 20  # findings in one error message
 

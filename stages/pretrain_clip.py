@@ -21,14 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen
-from stages.core.command import main
-from stages.core.config import PretrainClip, Training
-from stages.core.files import write_json
+from stages.config.segmentors import Training
+from stages.config.steps import PretrainClip
 from stages.data.images import normalize
 from stages.data.shapes.pretraining import STREAM, ContrastivePairs, draw_mask, draw_scene
 from stages.data.shapes.words import vocabulary
 from stages.data.text import SPECIAL, Tokenizer, WordTokenizer
-from stages.training.checkpoint import fingerprint, load_weights, save_weights
+from stages.runtime.command_line import main
+from stages.storage.files import write_json
+from stages.storage.weights import load_weights, save_weights
+from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 
 IMAGE_SIZE = 96

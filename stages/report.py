@@ -4,12 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.core.command import main
-from stages.core.config import Experiment
-from stages.core.errors import InputError
-from stages.core.failures import GROUPS
-from stages.core.files import read_json, replacing
-from stages.core.tables import read_samples
+from stages.config.experiment import Experiment
+from stages.metrics.failures import GROUPS
 from stages.reporting import pipeline as steps
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
@@ -19,6 +15,10 @@ from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
 from stages.reporting.page import write_page
 from stages.reporting.scored import Scored, by_split, read_scored
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json, replacing
+from stages.storage.tables import read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
 BROKEN_DOWN = ("stage1", "prms", "pseudo", "segmentor")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.core.command import main
-from stages.core.files import replacing, require_space
-from stages.core.tables import read_table, sample_files
 from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
+from stages.runtime.command_line import main
+from stages.storage.files import replacing, require_space
+from stages.storage.tables import read_table, sample_files
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.core.bootstrap import mean_interval
-from stages.core.command import main
-from stages.core.errors import InputError
-from stages.core.failures import shares
-from stages.core.files import replacing, write_json
-from stages.core.generalized import Outcome, summarize_generalized
-from stages.core.metrics import summarize
-from stages.core.tables import read_samples
+from stages.metrics.bootstrap import mean_interval
+from stages.metrics.failures import shares
+from stages.metrics.generalized import Outcome, summarize_generalized
+from stages.metrics.iou import summarize
+from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
+from stages.storage.files import replacing, write_json
+from stages.storage.tables import read_samples
 
 log = logging.getLogger(__name__)
 

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import frozen, load_clip
-from stages.core.command import main
-from stages.core.config import ClipSource, Prms
-from stages.core.device import autocast, choose_device
-from stages.core.shards import take_shard
-from stages.core.tables import ResponseMap, map_row, read_samples, write_table
+from stages.config.encoders import ClipSource
+from stages.config.steps import Prms
 from stages.data.dataset import ReferringDataset, inference_batches
+from stages.data.shards import take_shard
 from stages.data.text import load_tokenizer
 from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
-from stages.training.checkpoint import load_weights
+from stages.runtime.command_line import main
+from stages.runtime.device import autocast, choose_device
+from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
+from stages.storage.weights import load_weights
 
 log = logging.getLogger(__name__)
 

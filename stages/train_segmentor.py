@@ -6,17 +6,17 @@ from typing import cast
 
 import torch
 
-from stages.core.command import main
-from stages.core.config import ClipSource
-from stages.core.segmentors import AnySegmentor
-from stages.core.tables import Samples, read_samples, read_table, sample_files
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import AnySegmentor
 from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import validation_panel
 from stages.models.saved import Predictor, build_segmentor, describe
+from stages.runtime.command_line import main
+from stages.storage.tables import Samples, read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.facts import write_facts
+from stages.training.provenance import write_facts
 
 
 def run(

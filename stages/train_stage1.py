@@ -5,17 +5,19 @@ from pathlib import Path
 import torch
 
 from stages.backbones.clip import load_clip
-from stages.core.command import main
-from stages.core.config import ClipSource, Stage1
-from stages.core.tables import read_samples, sample_files
+from stages.config.encoders import ClipSource
+from stages.config.steps import Stage1
 from stages.data.dataset import ReferringDataset
 from stages.data.text import load_tokenizer
 from stages.inference.panel import validation_panel
 from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1
-from stages.training.checkpoint import fingerprint, load_weights
+from stages.runtime.command_line import main
+from stages.storage.tables import read_samples, sample_files
+from stages.storage.weights import load_weights
+from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.facts import write_facts
+from stages.training.provenance import write_facts
 
 
 def run(

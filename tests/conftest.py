@@ -138,7 +138,7 @@ def file_hash(path: Path) -> str:
 def few_shapes(folder: Path, **options: int) -> Path:
     """RefShapes with these options, drawn and tabulated in `folder`: its samples.json."""
     from stages import make_refshapes, prepare  # after the number of threads is set, above
-    from stages.core.config import DatasetConfig, RefShapes
+    from stages.config.datasets import DatasetConfig, RefShapes
 
     shapes = RefShapes(**options)
     make_refshapes.run(folder / "source", shapes)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core.config import ClipSource
-from stages.core.errors import InputError
+from stages.config.encoders import ClipSource
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import load_exactly, read_weights
 from tests.small_clip import (
     CONTEXT,
     DESCRIPTION,

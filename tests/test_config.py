@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.command import parse_section, parser
-from stages.core.config import Labels, Stage1
-from stages.core.errors import InputError
-from stages.core.experiments import load_configs
+from stages.config.findings import parse_section
+from stages.config.load import load_configs
+from stages.config.steps import Labels, Stage1
+from stages.runtime.command_line import parser
+from stages.runtime.errors import InputError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 

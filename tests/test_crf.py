@@ -5,7 +5,7 @@ import pydensecrf.densecrf as dcrf
 
 from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
-from stages.core.config import Labels
+from stages.config.steps import Labels
 
 
 def picture(seed=0, height=48, width=56):

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from stages import make_refshapes, prepare
-from stages.core.config import DatasetConfig, RefShapes
-from stages.core.errors import InputError
-from stages.core.masks import decode, encode
-from stages.core.tables import Samples, read_samples
+from stages.config.datasets import DatasetConfig, RefShapes
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.framing import CLIP_DEVIATION, CLIP_MEAN
 from stages.data.images import MEAN, normalize, read_image, square
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode, encode
+from stages.storage.tables import Samples, read_samples
 
 TOKENIZER = WordTokenizer(vocabulary(), 20)
 

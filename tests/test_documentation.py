@@ -10,18 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from stages.core import config, segmentors
-from stages.core.experiments import load_configs
-from stages.core.section import Section
+from stages.config.load import load_configs
+from stages.config.section import Section
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-OPTIONS = [
+MODULES = [
+    importlib.import_module(f"stages.config.{path.stem}")
+    for path in (ROOT / "stages" / "config").glob("[a-z]*.py")
+]
+OPTIONS = {
     value
-    for module in (config, segmentors)
+    for module in MODULES
     for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, Section)
-]
+}
 NOT_IN_FILES = {"Compared", "Download"}  # arguments of steps, made by the workflow
 
 
@@ -32,14 +35,11 @@ def test_pages_that_a_script_writes_are_up_to_date(name: str) -> None:
     assert (DOCS / f"{name}.md").read_text() == made, "make docs"
 
 
-def test_figures_of_the_models_are_what_their_script_draws(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.syspath_prepend(DOCS)
-    drawn = importlib.import_module("draw_models").files()
-    there = {path.name: path.read_text() for path in (DOCS / "figures" / "models").iterdir()}
-    differ = [name for name in {**drawn, **there} if drawn.get(name) != there.get(name)]
-    assert not differ, "python docs/draw_models.py"
+def test_every_figure_is_on_a_page_and_every_page_has_its_figures() -> None:
+    pages = "".join(page.read_text() for page in DOCS.glob("*.md"))
+    shown = set(re.findall(r"figures/[\w/.-]+", pages))
+    there = {str(path.relative_to(DOCS)) for path in (DOCS / "figures").rglob("*.*")}
+    assert shown == there
 
 
 def test_every_key_of_every_section_is_on_the_page_of_options() -> None:
@@ -79,7 +79,7 @@ def texts_of_the_code() -> str:
     """All texts in the code, those that values are put into without the values."""
     nodes = [
         node
-        for package in ("stages", "irnet", "risflow")
+        for package in ("stages", "irnet", "risflow", "workflow")
         for path in (ROOT / package).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
     ]

@@ -11,8 +11,8 @@ import typer
 from snakemake.cli import get_argument_parser
 
 from risflow.cli import app
-from stages.core import command
-from stages.core.experiments import load_configs
+from stages.config.load import load_configs
+from stages.runtime import command_line as command
 from tests.documented import ROOT, Documented, commands
 
 CONFIGS = load_configs(ROOT / "configs")

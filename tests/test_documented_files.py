@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stages.core.tables import SCHEMAS
+from stages.storage.tables import SCHEMAS
 from tests.conftest import ROOT, Toy
 
 PAGE = (ROOT / "docs" / "files.md").read_text()

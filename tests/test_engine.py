@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from stages.core.config import Training
-from stages.core.errors import InputError, Interrupted
+from stages.config.segmentors import Training
+from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
 from tests.conftest import file_hash
 

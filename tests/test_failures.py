@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from stages.core.bootstrap import mean_interval
-from stages.core.failures import Group, group, rival_pixels, shares
+from stages.metrics.bootstrap import mean_interval
+from stages.metrics.failures import Group, group, rival_pixels, shares
 
 TARGET = "##......"  # 2 of 8 pixels; the neighbor is ....####
 NEIGHBOR = "....####"

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from stages import fetch as step
-from stages.core.config import Download, RemoteFile
-from stages.core.errors import InputError
+from stages.config.settings import Download, RemoteFile
 from stages.data import download
+from stages.runtime.errors import InputError
 
 CONTENT = bytes(range(256)) * 4000  # a million bytes
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

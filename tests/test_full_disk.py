@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.files import remove_abandoned
+from stages.storage.files import remove_abandoned
 from tests.conftest import ROOT
 
 LIMIT = 64  # kilobytes that a file may have
 WRITERS = {
     "objects.parquet": """
 import numpy as np, pandas as pd
-from stages.core.tables import write_table
+from stages.storage.tables import write_table
 noise = np.random.default_rng(0).bytes(1_000_000).hex()
 row = {"expression": 0, "object": 0, "text": noise}
 def run(path: Path) -> None:
@@ -25,7 +25,7 @@ def run(path: Path) -> None:
 """,
     "model.safetensors": """
 import torch
-from stages.training.checkpoint import save_weights
+from stages.storage.weights import save_weights
 def run(path: Path) -> None:
     save_weights(path, {"weight": torch.rand(1_000_000)}, {})
 """,
@@ -36,7 +36,7 @@ def run(path: Path) -> None:
     save_state(path, {"weight": torch.rand(1_000_000)})
 """,
     "metrics.json": """
-from stages.core.files import write_json
+from stages.storage.files import write_json
 def run(path: Path) -> None:
     write_json(path, list(range(1_000_000)))
 """,
@@ -54,7 +54,7 @@ def test_a_file_that_does_not_fit_is_told_and_the_last_good_one_is_kept(
 ) -> None:
     path = tmp_path / name
     path.write_text("the last good one")
-    before = "from pathlib import Path\nfrom stages.core.command import main\n"
+    before = "from pathlib import Path\nfrom stages.runtime.command_line import main\n"
     script = tmp_path / "writer.py"
     script.write_text(f"{before}{WRITERS[name]}\nmain(run)\n")
     command = limited([sys.executable, str(script), "--path", str(path)])

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from stages import prepare
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.files import read_json
-from stages.core.tables import read_samples
+from stages.config.datasets import DatasetConfig
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json
+from stages.storage.tables import read_samples
 
 FUZZ = settings(
     max_examples=100,

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.core.errors import InputError
 from stages.data.checks import ORIENTATION, upright_size
 from stages.data.images import read_image
+from stages.runtime.errors import InputError
 
 WIDTH, HEIGHT = 12, 8
 LOSSY = 12  # of 255, of smooth pictures

@@ -13,7 +13,7 @@ from irnet.affinity.pseudo_masks import (
     split_fragments,
     strongest,
 )
-from stages.core.config import Propagation
+from stages.config.steps import Propagation
 
 
 def two_objects(height=12, width=20):

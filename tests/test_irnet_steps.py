@@ -12,10 +12,10 @@ from PIL import Image
 from irnet import make_labels, propagate, train_affinity
 from irnet.affinity.dataset import LabeledObjects
 from irnet.affinity.network import RelationTraining, load_affinity
-from stages.core.config import Affinity, Labels, Propagation
-from stages.core.errors import InputError
-from stages.core.masks import decode, encode
-from stages.core.tables import (
+from stages.config.steps import Affinity, Labels, Propagation
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode, encode
+from stages.storage.tables import (
     ResponseMap,
     Samples,
     map_row,

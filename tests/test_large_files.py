@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.core.tables import read_table, write_table
 from stages.data import json_stream
 from stages.data.json_stream import list_elements, named_lists
 from stages.data.spool import Spool
+from stages.storage.tables import read_table, write_table
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -93,7 +93,7 @@ def test_a_spool_gives_records_by_key_and_keys_by_their_first_record(tmp_path: P
 def test_a_table_that_is_written_in_parts_is_read_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.core.tables.ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr("stages.storage.tables.ROWS_AT_A_TIME", 2)
     rows = [{"expression": n, "object": n // 2, "text": "x", "kind": None} for n in range(5)]
     write_table(tmp_path / "t.parquet", "expressions", iter(rows))
     assert read_table("expressions", tmp_path / "t.parquet").expression.tolist() == [0, 1, 2, 3, 4]

@@ -21,7 +21,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def run(gpus: int = 1, **environment: str) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", "stages.core.launch", str(gpus)]
+            command = [sys.executable, "-m", "stages.runtime.launch", str(gpus)]
             process = subprocess.Popen(
                 [*command, "tests.hold_gpu", str(tmp_path)],
                 cwd=ROOT,

@@ -16,40 +16,34 @@ PACKAGES = ("stages", "irnet", "risflow")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 # What the code of a place may import of the project, beside its own place.
+CONFIG, RUNTIME = {"stages.config"}, {"stages.runtime"}
+BASE = CONFIG | RUNTIME | {"stages.storage", "stages.metrics"}
+LEARNING = BASE | {"stages.data", "stages.backbones", "stages.training"}
 ALLOWED = {
-    "stages.core": set(),
-    "stages.data": {"stages.core"},
-    "stages.backbones": {"stages.core"},
-    "stages.training": {"stages.core"},
-    "stages.reporting": {"stages.core", "stages.data"},
-    "stages.models": {"stages.core", "stages.backbones", "stages.training"},
-    "stages.inference": {
-        "stages.core",
-        "stages.data",
-        "stages.backbones",
-        "stages.models",
-        "stages.reporting",
-    },
-    "stages": {
-        "stages.core",
-        "stages.data",
-        "stages.backbones",
-        "stages.inference",
-        "stages.models",
-        "stages.training",
-        "stages.reporting",
-    },
-    "irnet.affinity": {"stages.core", "stages.data", "stages.training"},
-    "irnet": {"irnet.affinity", "stages.core", "stages.data", "stages.training"},
+    "stages.config": RUNTIME,
+    "stages.runtime": CONFIG,
+    "stages.storage": CONFIG | RUNTIME,
+    "stages.metrics": {"stages.storage", *RUNTIME},
+    "stages.data": BASE,
+    "stages.backbones": BASE,
+    "stages.training": BASE,
+    "stages.models": LEARNING,
+    "stages.reporting": LEARNING,
+    "stages.inference": LEARNING | {"stages.models", "stages.reporting"},
+    "stages": LEARNING | {"stages.models", "stages.reporting", "stages.inference"},
+    "irnet.affinity": BASE | {"stages.data", "stages.training"},
+    "irnet": BASE | {"irnet.affinity", "stages.data", "stages.training"},
 }
 # The command calls what the steps are made of; nothing that it calls knows of it.
 STAGES = {name for name in ALLOWED if name.startswith("stages")}
-ALLOWED["risflow"] = {"risflow.commands", *STAGES}
-ALLOWED["risflow.commands"] = {"risflow", *STAGES}
+COMMON = {"risflow", "risflow.project", "risflow.predict", *STAGES}
+VERBS = {"predict", "serve", "status", "export", "results", "project"}
+ALLOWED |= {f"risflow.{verb}": COMMON for verb in VERBS}
+ALLOWED["risflow"] = {f"risflow.{verb}" for verb in VERBS} | STAGES
 
 
 def place(module: str) -> str:
-    """The folder that a module belongs to: stages.core, or stages for a step."""
+    """The folder that a module belongs to: stages.config, or stages for a step."""
     parts = module.split(".")
     folder = ROOT / parts[0] / parts[1] if len(parts) > 1 else ROOT / parts[0]
     return ".".join(parts[:2]) if folder.is_dir() else parts[0]
@@ -81,13 +75,13 @@ def test_every_module_beside_the_folders_is_one_step_with_one_rule(path: Path) -
     text = path.read_text()
     assert re.search(r"^def run\(", text, re.M), "a step is a function run"
     assert text.rstrip().endswith('if __name__ == "__main__":\n    main(run)')
-    command = rf"python -m (stages\.core\.launch \S+ )?{path.parent.name}\.{path.stem} "
+    command = rf"python -m (stages\.runtime\.launch \S+ )?{path.parent.name}\.{path.stem} "
     rules = [rule.read_text() for rule in (ROOT / "workflow" / "rules").glob("*.smk")]
     assert sum(len(re.findall(command, rule)) for rule in rules) == 1, f"one rule calls {command}"
 
 
 def test_the_configuration_does_not_import_torch() -> None:
-    check = "import sys, stages.core.experiments; sys.exit('torch' in sys.modules)"
+    check = "import sys, stages.config.load; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 

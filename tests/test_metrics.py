@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from stages.core import metrics
-from stages.core.boxes import NO_BOX, box_iou, find_boxes, score_boxes
-from stages.core.metrics import score, summarize
+from stages.metrics import iou as metrics
+from stages.metrics.boxes import NO_BOX, box_iou, find_boxes, score_boxes
+from stages.metrics.iou import score, summarize
 
 
 def mask(*rows: str) -> np.ndarray:

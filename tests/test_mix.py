@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from stages import mix
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.files import read_json
-from stages.core.tables import Samples, read_samples, write_samples
+from stages.config.datasets import DatasetConfig
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json
+from stages.storage.tables import Samples, read_samples, write_samples
 
 
 def samples(objects: list[tuple[str, str]], width: int = 8) -> Samples:

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.core.errors import InputError
-from stages.core.tables import SCHEMAS, Samples
 from stages.data.negatives import Negatives
+from stages.runtime.errors import InputError
+from stages.storage.tables import SCHEMAS, Samples
 
 
 def samples_of(texts: dict[int, list[list[str]]]) -> Samples:

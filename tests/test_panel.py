@@ -14,13 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from stages import train_segmentor
-from stages.core.experiments import load_configs
-from stages.core.files import read_json
-from stages.core.tables import Samples, read_samples
+from stages.config.load import load_configs
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import CAPTION, GAP, PAIR, Panel, validation_panel
 from stages.models.saved import load_model
 from stages.reporting.pictures import OUTLINE, SIDE
+from stages.storage.files import read_json
+from stages.storage.tables import Samples, read_samples
 from tests.conftest import ROOT, few_shapes
 
 EXPERIMENT = load_configs(ROOT / "configs").experiments["refshapes_cris"]

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from stages import make_refshapes, prepare
-from stages.core.config import DatasetConfig, RefShapes
-from stages.core.errors import InputError
-from stages.core.masks import decode
-from stages.core.tables import Samples, read_samples
+from stages.config.datasets import DatasetConfig, RefShapes
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode
+from stages.storage.tables import Samples, read_samples
 from tests.conftest import file_hash
 
 WIDTH, HEIGHT = 40, 30

@@ -8,11 +8,12 @@ import torch
 
 from stages import pretrain_clip
 from stages.backbones.clip import frozen, load_clip
-from stages.core.config import ClipSource, PretrainClip
-from stages.core.files import read_json
+from stages.config.encoders import ClipSource
+from stages.config.steps import PretrainClip
 from stages.data.shapes.pretraining import ContrastivePairs, Pair, draw_mask, draw_scene
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
+from stages.storage.files import read_json
 
 DATA = Path(__file__).parents[1] / "data"
 TINY = PretrainClip(scenes=12, epochs=2, crop_epochs=1, batch_size=6, width=4, text_width=16)

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from stages import prepare
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.masks import decode, encode
-from stages.core.tables import Samples, read_samples
+from stages.config.datasets import DatasetConfig
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode, encode
+from stages.storage.tables import Samples, read_samples
 
 WIDTH, HEIGHT = 40, 20  # a box of 40 pixels covers 5 %
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stages import make_refshapes
-from stages.core.config import RefShapes
+from stages.config.datasets import RefShapes
 from stages.data.refer import read_refs
 from stages.data.segmentation import segmentation_mask
 from stages.data.shapes import drawing, words

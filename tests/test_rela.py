@@ -12,11 +12,12 @@ from torch import Tensor
 from stages.backbones.bert import Bert
 from stages.backbones.resnet import ResNet50
 from stages.backbones.swin import SIZES, Swin
-from stages.core import config as options
-from stages.core.errors import InputError
-from stages.core.generalized import outcome, summarize_generalized
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import RelaOptions
 from stages.data.wordpiece import WordPieceTokenizer, load_model_tokenizer
+from stages.metrics.generalized import outcome, summarize_generalized
 from stages.models.rela import RelaSegmentor, build_rela
+from stages.runtime.errors import InputError
 from tests.small_clip import CONTEXT, small_tokens, write_description
 
 SIZE = 96
@@ -40,14 +41,14 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "square", "##s", "the"]
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> options.ClipSource:
-    return options.ClipSource(model=write_description(tmp_path), context_length=CONTEXT)
+def source(tmp_path: Path) -> ClipSource:
+    return ClipSource(model=write_description(tmp_path), context_length=CONTEXT)
 
 
-def build(source: options.ClipSource, encoders: tuple[str, str], **changes: Any) -> RelaSegmentor:
+def build(source: ClipSource, encoders: tuple[str, str], **changes: Any) -> RelaSegmentor:
     torch.manual_seed(0)
     settings = {**TINY, "backbone": encoders[0], "text": encoders[1], **changes}
-    config = options.RelaSegmentor.model_validate(settings)
+    config = RelaOptions.model_validate(settings)
     return build_rela(config, source, pretrained=False)
 
 
@@ -64,9 +65,7 @@ def batch_of(images: int = 2, expressions: int = 3) -> dict[str, Tensor]:
 
 @ENCODERS
 @torch.no_grad()
-def test_scores_have_the_size_of_the_images(
-    source: options.ClipSource, encoders: tuple[str, str]
-) -> None:
+def test_scores_have_the_size_of_the_images(source: ClipSource, encoders: tuple[str, str]) -> None:
     model = build(source, encoders).eval()
     scores, no_target = model.predict_generalized(batch_of())
     assert scores.shape == (3, SIZE, SIZE)
@@ -76,7 +75,7 @@ def test_scores_have_the_size_of_the_images(
 
 @ENCODERS
 def test_every_trainable_parameter_gets_a_gradient(
-    source: options.ClipSource, encoders: tuple[str, str]
+    source: ClipSource, encoders: tuple[str, str]
 ) -> None:
     model = build(source, encoders, dice=1.0).train()
     losses = model(batch_of())
@@ -93,7 +92,7 @@ def test_every_trainable_parameter_gets_a_gradient(
 @ENCODERS
 @torch.no_grad()
 def test_an_expression_gives_the_same_alone_as_among_others(
-    source: options.ClipSource, encoders: tuple[str, str]
+    source: ClipSource, encoders: tuple[str, str]
 ) -> None:
     model = build(source, encoders).eval()
     batch = batch_of()
@@ -112,7 +111,7 @@ def test_an_expression_gives_the_same_alone_as_among_others(
 
 
 @torch.no_grad()
-def test_what_has_no_target_has_no_mask(source: options.ClipSource) -> None:
+def test_what_has_no_target_has_no_mask(source: ClipSource) -> None:
     model = build(source, ("clip", "clip")).eval()
     decision = model.sem_seg_head.predictor.nt_embed.layers[1]
     decision.weight.zero_()
@@ -127,7 +126,7 @@ def test_what_has_no_target_has_no_mask(source: options.ClipSource) -> None:
 
 
 def test_without_no_target_labels_every_expression_has_a_target(
-    source: options.ClipSource,
+    source: ClipSource,
 ) -> None:
     model = build(source, ("clip", "clip")).eval()
     batch = batch_of()
@@ -137,7 +136,7 @@ def test_without_no_target_labels_every_expression_has_a_target(
     assert model(batch)["loss"].item() == labelled.item()
 
 
-def test_the_published_layers_of_bert_learn(source: options.ClipSource) -> None:
+def test_the_published_layers_of_bert_learn(source: ClipSource) -> None:
     text = Bert("mini", words=20)
     text.train_only(1)
     learning = {name for name, value in text.named_parameters() if value.requires_grad}
@@ -193,11 +192,11 @@ def test_published_weights_of_encoders_load(kind: str, tmp_path: Path) -> None:
 )
 def test_options_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        options.RelaSegmentor.model_validate(changes)
+        RelaOptions.model_validate(changes)
 
 
 def test_a_context_longer_than_berts_is_refused(tmp_path: Path) -> None:
-    source = options.ClipSource(model=write_description(tmp_path), context_length=77)
+    source = ClipSource(model=write_description(tmp_path), context_length=77)
     with pytest.raises(InputError, match="at most the 64"):
         build(source, ("swin_mini", "bert_mini"))
     with pytest.raises(InputError, match="90 an expression; needed at most 64"):
@@ -237,10 +236,10 @@ def test_a_file_that_is_no_vocabulary_is_refused(
         WordPieceTokenizer(path)
 
 
-def test_each_text_encoder_has_its_tokenizer(source: options.ClipSource) -> None:
+def test_each_text_encoder_has_its_tokenizer(source: ClipSource) -> None:
     with pytest.raises(InputError, match=r"vocab\.txt"):
-        load_model_tokenizer(options.RelaSegmentor(), source)
-    words = load_model_tokenizer(options.RelaSegmentor(backbone="clip", text="clip"), source)
+        load_model_tokenizer(RelaOptions(), source)
+    words = load_model_tokenizer(RelaOptions(backbone="clip", text="clip"), source)
     assert words(["red square"])[0, :4].tolist() == [1, 2, 3, 5]
 
 

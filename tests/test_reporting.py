@@ -9,22 +9,19 @@ import pandas as pd
 import pytest
 
 from stages import compare, evaluate, report, score
-from stages.core.config import (
-    Compared,
-    Evaluation,
-    Experiment,
-    Figures,
-)
-from stages.core.errors import InputError
-from stages.core.files import read_json, write_json
-from stages.core.masks import decode, encode
-from stages.core.tables import read_samples, write_table
+from stages.config.experiment import Experiment
+from stages.config.figures import Compared, Figures
+from stages.config.steps import Evaluation
 from stages.reporting import table
 from stages.reporting.breakdown import AREAS, WORDS, bin_names, bins, breakdowns
 from stages.reporting.curves import loss_curve, precision_curve
 from stages.reporting.pipeline import Pipeline, PipelineStep, duration, fact_rows, place, step_rows
 from stages.reporting.plots import line_styles
-from stages.training.facts import write_facts
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json, write_json
+from stages.storage.masks import decode, encode
+from stages.storage.tables import read_samples, write_table
+from stages.training.provenance import write_facts
 from tests.conftest import few_shapes, file_hash
 
 SCORES = {"mean_iou": 0.5, "mean_iou_low": 0.4, "mean_iou_high": 0.625, "overall_iou": 0.25}

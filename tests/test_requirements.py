@@ -5,13 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.core.experiments import Configs, load_configs
-from stages.core.requirements import (
-    downloads_of,
-    files_of_dataset,
-    files_of_experiment,
-    missing,
-)
+from stages.config.load import Configs, load_configs
+from stages.config.requirements import downloads_of, files_of_dataset, files_of_experiment, missing
 from tests.conftest import ROOT
 
 CONFIGS = load_configs(ROOT / "configs")

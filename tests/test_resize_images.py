@@ -11,17 +11,18 @@ from PIL import Image
 from skimage import data as photographs
 
 from stages import make_refshapes, prepare, resize_images
-from stages.core.config import DatasetConfig, RefShapes, Settings
-from stages.core.errors import InputError
-from stages.core.experiments import Configs
-from stages.core.section import FramingName
-from stages.core.tables import SCHEMAS, read_samples, write_table
+from stages.config.datasets import DatasetConfig, RefShapes
+from stages.config.load import Configs
+from stages.config.section import FramingName
+from stages.config.settings import Settings
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.framing import FRAMINGS
 from stages.data.images import read_image
 from stages.data.resized import ResizedImages
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer
+from stages.runtime.errors import InputError
+from stages.storage.tables import SCHEMAS, read_samples, write_table
 
 TOKENIZER = WordTokenizer(vocabulary(), 20)
 BOTH = pytest.mark.parametrize("framing", ["squeezed", "letterbox"])

@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from stages.core.resources import STEP_RESOURCES, Name, Resources, SharedStep, Step, resource
+from stages.config.resources import STEP_RESOURCES, Name, Resources, SharedStep, Step, resource
 from tests.conftest import ROOT
 
 RULES = {

@@ -8,21 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages import (
-    evaluate,
-    import_checkpoint,
-    predict,
-    report,
-    score,
-    train_segmentor,
-)
-from stages.core.config import Evaluation, Experiment
-from stages.core.errors import InputError
-from stages.core.experiments import load_configs
-from stages.core.files import read_json
-from stages.core.masks import decode
-from stages.core.tables import Samples, read_samples, read_table, write_samples, write_table
+from stages import evaluate, import_checkpoint, predict, report, score, train_segmentor
+from stages.config.experiment import Experiment
+from stages.config.load import load_configs
+from stages.config.steps import Evaluation
 from stages.models.saved import load_model
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json
+from stages.storage.masks import decode
+from stages.storage.tables import Samples, read_samples, read_table, write_samples, write_table
 from tests.conftest import ROOT, few_shapes
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments

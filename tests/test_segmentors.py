@@ -12,13 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip
-from stages.core import config as options
-from stages.core.errors import InputError
+from stages.config.encoders import DinoSource
+from stages.config.segmentors import (
+    CrisOptions,
+    DetrisOptions,
+    EtrisOptions,
+    RelaOptions,
+    TrisOptions,
+)
 from stages.models.cris import CrisSegmentor
 from stages.models.detris import DetrisSegmentor
 from stages.models.etris import EtrisSegmentor
 from stages.models.rela import ClipImages, ClipWords, RelaSegmentor
 from stages.models.tris import TrisSegmentor
+from stages.runtime.errors import InputError
 from tests.small_clip import DESCRIPTION, small_clip, small_tokens
 
 SIZE = 64
@@ -30,7 +37,7 @@ SMALL: dict[str, Any] = {
     "hidden": 32,
     "dropout": 0.0,
 }
-TINY_DINO = options.DinoSource(model="tiny")
+TINY_DINO = DinoSource(model="tiny")
 
 
 def transformer_clip() -> Clip:
@@ -55,9 +62,9 @@ def _row(name: str, section: Any, model: Any, clip: Callable[[], Clip], *absent:
     return Row(name, lambda: model(section, clip()), section, absent)
 
 
-CRIS = options.CrisSegmentor(**SMALL)
-ETRIS = options.EtrisSegmentor(**SMALL, bridge_channels=16)
-DETRIS = options.DetrisSegmentor(
+CRIS = CrisOptions(**SMALL)
+ETRIS = EtrisOptions(**SMALL, bridge_channels=16)
+DETRIS = DetrisOptions(
     **SMALL,
     dino=TINY_DINO,
     outputs=(2, 4),
@@ -66,7 +73,7 @@ DETRIS = options.DetrisSegmentor(
     text_layers=(1,),
     text_channels=16,
 )
-RELA = options.RelaSegmentor(
+RELA = RelaOptions(
     image_size=SIZE,
     backbone="clip",
     text="clip",
@@ -80,12 +87,12 @@ RELA = options.RelaSegmentor(
 )
 
 
-def clip_rela(config: options.RelaSegmentor, clip: Clip) -> RelaSegmentor:
+def clip_rela(config: RelaOptions, clip: Clip) -> RelaSegmentor:
     return RelaSegmentor(config, ClipImages(clip), ClipWords(clip))
 
 
 ROWS = [
-    _row("tris", options.TrisSegmentor(image_size=SIZE), TrisSegmentor, lambda: small_clip(8)),
+    _row("tris", TrisOptions(image_size=SIZE), TrisSegmentor, lambda: small_clip(8)),
     # The scale of CLIP's own loss is among CRIS's trainable parameters, and in no loss of CRIS.
     _row("cris", CRIS, CrisSegmentor, small_clip, "backbone.logit_scale"),
     _row("cris_fine", CRIS, CrisSegmentor, lambda: small_clip(8), "backbone.logit_scale"),

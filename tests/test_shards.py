@@ -6,10 +6,11 @@ import pytest
 
 from irnet import make_labels, propagate
 from stages import evaluate, predict, score, select_maps
-from stages.core.config import ClipSource, Evaluation, Labels, Prms, Propagation
-from stages.core.shards import image_batches, take_shard
-from stages.core.sizes import count_shards
-from stages.core.tables import read_samples, read_table, write_table
+from stages.config.encoders import ClipSource
+from stages.config.sizes import count_shards
+from stages.config.steps import Evaluation, Labels, Prms, Propagation
+from stages.data.shards import image_batches, take_shard
+from stages.storage.tables import read_samples, read_table, write_table
 from tests.conftest import ROOT, Toy, file_hash
 
 pytestmark = pytest.mark.workflow

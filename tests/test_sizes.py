@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.core.config import DatasetConfig, RefShapes
-from stages.core.sizes import expected_objects
+from stages.config.datasets import DatasetConfig, RefShapes
+from stages.config.sizes import expected_objects
 
 ROWS = [{"image": "a.jpg", "expression": "a cup"}, {"image": "b.jpg", "expression": "a dog"}]
 

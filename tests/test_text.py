@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.core.config import ClipSource
-from stages.core.errors import InputError
+from stages.config.encoders import ClipSource
 from stages.data.text import Tokenizer, WordTokenizer, load_tokenizer
+from stages.runtime.errors import InputError
 
 WORDS = ["blue", "circle", "red", "the"]
 LONG = " ".join(["red"] * 30)

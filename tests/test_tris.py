@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import frozen
-from stages.core import config as options
-from stages.core import response
+from stages.config.segmentors import TrisOptions
+from stages.config.steps import Stage1
+from stages.data import response_maps as response
 from stages.models import losses
 from stages.models.judge import encode_kept
 from stages.models.prms import choose_maps
@@ -14,8 +15,8 @@ from stages.models.tris import Stage1Trainer, TrisSegmentor, TrisStage1
 from tests.small_clip import SIZE, small_clip, small_tokens
 
 ROUNDING = 2e-5
-STAGE1 = options.Stage1(hidden=20, image_size=64, negatives=2)
-STAGE2 = options.TrisSegmentor(image_size=64)
+STAGE1 = Stage1(hidden=20, image_size=64, negatives=2)
+STAGE2 = TrisOptions(image_size=64)
 STRIDES = pytest.mark.parametrize("output_stride", [32, 16, 8])
 
 
@@ -29,7 +30,7 @@ def batch_of(images: int = 2, expressions: int = 3, size: int = 64) -> dict[str,
     }
 
 
-def stage1_trainer(config: options.Stage1 = STAGE1, output_stride: int = 8) -> Stage1Trainer:
+def stage1_trainer(config: Stage1 = STAGE1, output_stride: int = 8) -> Stage1Trainer:
     judge, texts = small_clip(seed=1), torch.randn(7, 24)
     return Stage1Trainer(config, TrisStage1(config, small_clip(output_stride)), judge, texts)
 

@@ -10,9 +10,10 @@ import torch
 
 from irnet.affinity.backbones import FrozenResNet50
 from stages import import_checkpoint
-from stages.backbones.weights import read_weights
-from stages.core.config import ClipSource, TrisSegmentor
-from stages.core.errors import InputError
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import TrisOptions
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import read_weights
 
 SMALL_CLIP = ClipSource(model="data/small_clip.json")
 
@@ -53,7 +54,7 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def import_it(path: Path) -> None:
-    import_checkpoint.run(path, path.parent / "model.safetensors", TrisSegmentor(), SMALL_CLIP)
+    import_checkpoint.run(path, path.parent / "model.safetensors", TrisOptions(), SMALL_CLIP)
 
 
 @pytest.mark.parametrize(

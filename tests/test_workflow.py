@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.core.tables import read_table
+from stages.storage.tables import read_table
 from tests.conftest import ROOT, Toy, file_hash
 
 pytestmark = pytest.mark.workflow

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from irnet.affinity.network import RelationTraining
-from stages.core.config import Affinity, Stage1
-from stages.core.device import choose_device
-from stages.core.processes import joined
-from stages.core.section import Training
+from stages.config.section import Training
+from stages.config.steps import Affinity, Stage1
 from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.runtime.device import choose_device
+from stages.runtime.distributed import joined
 from stages.training.engine import fit
 from tests.small_clip import small_clip, small_tokens
 from tests.test_segmentors import ROWS

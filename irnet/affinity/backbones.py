@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 from torchvision.models.resnet import BasicBlock
 
-from stages.core.errors import InputError
-from stages.training.checkpoint import load_weights
+from stages.runtime.errors import InputError
+from stages.storage.weights import load_weights
 
 
 class Backbone(nn.Module):

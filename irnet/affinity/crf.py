@@ -10,7 +10,7 @@ import pydensecrf.densecrf as dcrf
 from numpy.typing import NDArray
 
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
-from stages.core.config import Labels
+from stages.config.steps import Labels
 
 Mask = NDArray[np.bool_]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from irnet.affinity.images import network_input, read_rgb, resize, scaled
 from irnet.affinity.network import CELL
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
-from stages.core.config import Affinity
-from stages.core.masks import decode
+from stages.config.steps import Affinity
+from stages.storage.masks import decode
 
 SCALES = (0.5, 1.5)  # official range of the random size
 

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stages.core.errors import InputError
 from stages.data.images import normalize, read_image
+from stages.runtime.errors import InputError
 
 Rgb = NDArray[np.uint8]
 

@@ -16,7 +16,7 @@ from irnet.affinity.pairs import (
     pair_labels,
     path_affinity,
 )
-from stages.core.processes import mean_over_all
+from stages.runtime.distributed import mean_over_all
 
 LOG_FLOOR = 1e-5  # official: keeps the logarithms and the divisions finite
 

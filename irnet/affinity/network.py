@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from irnet.affinity.backbones import Backbone, FrozenResNet50, NarrowResNet
 from irnet.affinity.losses import relation_losses
-from stages.core.config import Affinity
-from stages.core.errors import InputError
-from stages.training.checkpoint import load_weights
+from stages.config.steps import Affinity
+from stages.runtime.errors import InputError
+from stages.storage.weights import load_weights
 
 CELL = 4  # input pixels a cell of the grid
 EDGE_CHANNELS = {"resnet50": 32, "small": 16}

@@ -20,7 +20,7 @@ from torch import Tensor
 from irnet.affinity.instances import find_instances
 from irnet.affinity.network import CELL
 from irnet.affinity.walk import random_walk
-from stages.core.config import Propagation
+from stages.config.steps import Propagation
 
 SMALLEST_FRAGMENT = 0.01  # of the image; official: smaller fragments score 0 but stay in the mask
 ROWS_AT_ONCE = 32  # instances that are enlarged to image size together

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.core.errors import InputError
-from stages.core.response import full_map, normalize
-from stages.core.tables import ResponseMap, Samples, read_maps
+from stages.data.response_maps import full_map, normalize
+from stages.runtime.errors import InputError
+from stages.storage.tables import ResponseMap, Samples, read_maps
 
 
 @dataclass(frozen=True)

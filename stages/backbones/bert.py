@@ -13,8 +13,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core.errors import InputError
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import load_exactly, read_weights
 
 BertSize = Literal["base", "mini"]
 WORDS = 30522  # of bert-base-uncased's vocabulary

@@ -22,9 +22,9 @@ from open_clip.modified_resnet import Bottleneck, ModifiedResNet
 from open_clip.transformer import Transformer, VisionTransformer
 from torch import Tensor, nn
 
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core.config import ClipSource
-from stages.core.errors import InputError
+from stages.config.encoders import ClipSource
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import load_exactly, read_weights
 
 Module = TypeVar("Module", bound=nn.Module)
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files

@@ -18,7 +18,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, resize_positions
-from stages.core.errors import InputError
+from stages.runtime.errors import InputError
 
 
 class DensePool(nn.Module):

@@ -17,8 +17,8 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core.config import DinoSource
+from stages.config.encoders import DinoSource
+from stages.storage.published_weights import load_exactly, read_weights
 
 REGISTERS = 4
 OFFSET = 0.1  # of the resizing factor

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
-from stages.backbones.weights import load_exactly, read_weights
+from stages.storage.published_weights import load_exactly, read_weights
 
 BLOCKS = (3, 4, 6, 3)
 COUNTER = "num_batches_tracked"  # a frozen batch norm has none

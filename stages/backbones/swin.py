@@ -20,7 +20,7 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock, win
 from timm.models.swin_transformer import window_reverse as join_windows
 from torch import Tensor, nn
 
-from stages.backbones.weights import load_exactly, read_weights
+from stages.storage.published_weights import load_exactly, read_weights
 
 PATCH = 4  # pixels
 

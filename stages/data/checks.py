@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from stages.core import masks
-from stages.core.config import DatasetConfig
+from stages.config.datasets import DatasetConfig
 from stages.data.entries import LONGEST, Entry, Finding
 from stages.data.segmentation import object_run_lengths
 from stages.data.spool import Spool
+from stages.storage import masks
 
 BOX_SLACK = 1.0  # pixels that a box may reach over the image: published ones are rounded
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's entry, and those of its values that lie

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stages.core.errors import InputError
-from stages.core.masks import decode
-from stages.core.shards import image_batches
-from stages.core.tables import Samples
 from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
 from stages.data.resized import ResizedImages
+from stages.data.shards import image_batches
 from stages.data.text import Tokenizer
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode
+from stages.storage.tables import Samples
 
 log = logging.getLogger(__name__)
 

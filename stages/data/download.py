@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from stages.core.config import RemoteFile
-from stages.core.errors import InputError
-from stages.core.files import require_space
+from stages.config.settings import RemoteFile
+from stages.runtime.errors import InputError
+from stages.storage.files import require_space
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 3  # for each address

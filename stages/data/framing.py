@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from stages.core import response
-from stages.core.masks import Mask
-from stages.core.section import FramingName
+from stages.config.section import FramingName
 from stages.data import letterbox
+from stages.data import response_maps as response
 from stages.data.images import DEVIATION, MEAN, normalize, square, square_mask
+from stages.storage.masks import Mask
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)

@@ -7,8 +7,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from stages.core.errors import InputError
-from stages.core.masks import Mask
+from stages.runtime.errors import InputError
+from stages.storage.masks import Mask
 
 MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which TRIS also gives to CLIP
 DEVIATION = (0.229, 0.224, 0.225)

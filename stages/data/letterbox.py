@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from stages.core.masks import Mask
+from stages.storage.masks import Mask
 
 BORDER = (123, 117, 104)  # CLIP's mean color, around images; masks have 0
 COORDINATE_BITS = 10  # OpenCV's fixed point: coordinates are rounded to 1 / 1024, then

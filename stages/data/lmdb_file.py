@@ -10,8 +10,8 @@ from typing import Any
 
 import lmdb
 
-from stages.core.errors import InputError
 from stages.data.refer import load_plain
+from stages.runtime.errors import InputError
 
 NEEDED = {"img": bytes, "mask": bytes, "img_name": str, "sents": list}
 

@@ -8,8 +8,8 @@ in its image gets expressions of the whole split, of which only the same text is
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.core.errors import InputError
-from stages.core.tables import Samples
+from stages.runtime.errors import InputError
+from stages.storage.tables import Samples
 
 Random = np.random.Generator | np.random.RandomState
 MOST_TRIES = 1000  # draws that may give the same text before it must be the only one

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.core.errors import InputError
 from stages.data.entries import Entry, Finding
 from stages.data.spool import Spool
+from stages.runtime.errors import InputError
 
 REQUIRED = ("image", "expression")
 COLUMNS = (*REQUIRED, "split", "object", "mask")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import InputError
 from stages.data.json_stream import list_elements, named_lists
 from stages.data.spool import Spool
+from stages.runtime.errors import InputError
 
 # Containers that pickles build by name; python 2 calls the module __builtin__.
 CONTAINERS = {

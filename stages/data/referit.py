@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.core.errors import InputError
 from stages.data.entries import Entry, Finding
 from stages.data.refer import load_plain
+from stages.runtime.errors import InputError
 
 SPLITS = ("train", "val", "test")
 EVALUATED = 0.05  # of the image: a ref whose box is smaller is not evaluated

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.errors import InputError
+from stages.runtime.errors import InputError
 
 
 class ResizedImages:

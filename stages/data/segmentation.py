@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco
 
-from stages.core.masks import Mask
+from stages.storage.masks import Mask
 
 Overlap = Literal["union", "official"]
 LEAST_COORDINATES = 6  # of a polygon: three corners

@@ -11,14 +11,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from stages.core.config import DatasetConfig
-from stages.core.errors import InputError
-from stages.core.files import replacing
+from stages.config.datasets import DatasetConfig
 from stages.data.entries import Entry, Finding
 from stages.data.lmdb_file import read_lmdb
 from stages.data.own_table import read_table
 from stages.data.refer import Instances, open_instances, read_refs
 from stages.data.referit import read_referit
+from stages.runtime.errors import InputError
+from stages.storage.files import replacing
 
 Entries = Iterator[Entry | Finding]
 

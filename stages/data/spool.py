@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from stages.core.errors import InputError
+from stages.runtime.errors import InputError
 
 # One process, and a file that is removed: no journal, no locks, no waiting for the disk.
 SETUP = """

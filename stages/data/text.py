@@ -15,9 +15,9 @@ import open_clip
 import torch
 from torch import Tensor
 
-from stages.core.config import ClipSource
-from stages.core.errors import InputError
-from stages.core.files import read_json
+from stages.config.encoders import ClipSource
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json
 
 WORD = re.compile(r"[^\W_]+")
 START_MARK, END_MARK = "<start_of_text>", "<end_of_text>"

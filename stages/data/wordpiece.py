@@ -14,10 +14,11 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from torch import Tensor
 
-from stages.core.config import ClipSource, RelaSegmentor
-from stages.core.errors import InputError
-from stages.core.section import Section
+from stages.config.encoders import ClipSource
+from stages.config.section import Section
+from stages.config.segmentors import RelaOptions
 from stages.data.text import Tokenizer, load_tokenizer
+from stages.runtime.errors import InputError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
@@ -51,7 +52,7 @@ class WordPieceTokenizer:
 
 def load_model_tokenizer(config: Section, clip: ClipSource) -> Tokenizer:
     """The tokenizer of a model of these options: word pieces for BERT, else the CLIP's."""
-    if not isinstance(config, RelaSegmentor) or config.text != "bert":
+    if not isinstance(config, RelaOptions) or config.text != "bert":
         return load_tokenizer(clip)
     if config.vocabulary is None:
         raise InputError("segmentor.vocabulary: none; needed bert-base-uncased's vocab.txt")

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from stages.core.device import autocast
-from stages.core.masks import Mask, decode
-from stages.core.tables import Samples
 from stages.data.dataset import ReferringDataset
 from stages.data.framing import FramingName
 from stages.data.images import read_image
 from stages.data.text import Tokenizer
 from stages.reporting.pictures import PREDICTED, SIDE, against, heat, over
+from stages.runtime.device import autocast
+from stages.storage.masks import Mask, decode
+from stages.storage.tables import Samples
 
 EXPRESSIONS = 8  # of as many images, spread over the split
 COLUMNS = 2

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, load_clip
 from stages.backbones.clip_dense import make_dense
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import CrisOptions
 from stages.models.layers import Decoder, Projector, QuerySegmentor, convolution, placed
 
 
 class CrisSegmentor(QuerySegmentor):
     """CLIP's residual network and text transformer, all trained."""
 
-    def __init__(self, config: options.CrisSegmentor, clip: Clip) -> None:
+    def __init__(self, config: CrisOptions, clip: Clip) -> None:
         super().__init__()
         self.config = config
         _, second, third, _ = clip.channels
@@ -44,9 +45,7 @@ class CrisSegmentor(QuerySegmentor):
         return name.startswith("backbone.") and "positional_embedding" not in name
 
 
-def build_cris(
-    config: options.CrisSegmentor, clip: options.ClipSource, pretrained: bool = True
-) -> CrisSegmentor:
+def build_cris(config: CrisOptions, clip: ClipSource, pretrained: bool = True) -> CrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     return CrisSegmentor(config, load_clip(clip, pretrained))
 
@@ -54,7 +53,7 @@ def build_cris(
 class Pyramid(nn.Module):
     """Three maps of falling resolution and an expression joined at the middle one's (FPN)."""
 
-    def __init__(self, inputs: tuple[int, int, int], config: options.CrisSegmentor) -> None:
+    def __init__(self, inputs: tuple[int, int, int], config: CrisOptions) -> None:
         super().__init__()
         fine, middle, coarse = config.channels // 2, config.channels, 2 * config.channels
         self.txt_proj = nn.Sequential(

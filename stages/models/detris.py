@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import require_multiple, to_map
 from stages.backbones.dino import Dino, load_dino
-from stages.core import config as options
-from stages.core.errors import InputError
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import DetrisOptions
 from stages.models.detris_adapters import SHARE, TextAdapter, VisualAdapter
 from stages.models.layers import Decoder, GatedNeck, Projector, QuerySegmentor
+from stages.runtime.errors import InputError
 
 
 class DetrisSegmentor(QuerySegmentor):
     """Both encoders with adapters; `clip` gives its text transformer."""
 
-    def __init__(self, config: options.DetrisSegmentor, clip: Clip) -> None:
+    def __init__(self, config: DetrisOptions, clip: Clip) -> None:
         super().__init__()
         self.config = config
         dino = load_dino(config.dino)
@@ -93,7 +94,7 @@ class DetrisSegmentor(QuerySegmentor):
 
 
 def build_detris(
-    config: options.DetrisSegmentor, clip: options.ClipSource, pretrained: bool = True
+    config: DetrisOptions, clip: ClipSource, pretrained: bool = True
 ) -> DetrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     if not pretrained:

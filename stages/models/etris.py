@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import image_steps, make_dense, thirds, to_cells
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import EtrisOptions
 from stages.models.layers import (
     Decoder,
     GatedNeck,
@@ -36,7 +37,7 @@ LAST = 2  # of the three stages
 class EtrisSegmentor(QuerySegmentor):
     """A frozen CLIP, residual or vision transformer, and the bridge."""
 
-    def __init__(self, config: options.EtrisSegmentor, clip: Clip) -> None:
+    def __init__(self, config: EtrisOptions, clip: Clip) -> None:
         super().__init__()
         self.config = config
         make_dense(clip, config.image_size)
@@ -78,9 +79,7 @@ class EtrisSegmentor(QuerySegmentor):
         return name.startswith("bridger.")
 
 
-def build_etris(
-    config: options.EtrisSegmentor, clip: options.ClipSource, pretrained: bool = True
-) -> EtrisSegmentor:
+def build_etris(config: EtrisOptions, clip: ClipSource, pretrained: bool = True) -> EtrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     return EtrisSegmentor(config, load_clip(clip, pretrained))
 
@@ -114,7 +113,7 @@ class Bridge(nn.Module):
         self,
         inputs: Three,
         words: int,
-        config: options.EtrisSegmentor,
+        config: EtrisOptions,
         strides: Three,
         transformer: bool,
     ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from stages.core.config import Training
+from stages.config.segmentors import Training
 
 
 def optimizer_group(

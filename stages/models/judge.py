@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.backbones.clip import Clip
-from stages.core import response
+from stages.data import response_maps as response
 
 
 def resize_images(judge: Clip, images: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stages.core import config as options
+from stages.config.section import Training
+from stages.config.segmentors import QueryOptions
 from stages.models import losses
 from stages.models.groups import optimizer_group
 
@@ -27,7 +28,7 @@ class QuerySegmentor(nn.Module):
     framing = "letterbox"
     threshold = 0.35  # of the mask's probability (official engine/engine.py)
     certain = -threshold  # what `predict` gives where the probability is zero
-    config: options.QuerySegmentor
+    config: QueryOptions
     decoder: "Decoder"
     proj: "Projector"
 
@@ -64,7 +65,7 @@ class QuerySegmentor(nn.Module):
         """Whether a parameter learns at the backbone's rate."""
         raise NotImplementedError
 
-    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         """The backbone's, and the rest."""
         backbone: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
@@ -143,7 +144,7 @@ class GatedNeck(nn.Module):
         self,
         inputs: tuple[int, int, int],
         embedding: int,
-        config: options.QuerySegmentor,
+        config: QueryOptions,
         strides: tuple[int, int, int],
         residual: bool,
     ) -> None:
@@ -179,7 +180,7 @@ class GatedNeck(nn.Module):
 class Decoder(nn.Module):
     """Cells attend to each other and to the words (official TransformerDecoder, GA, Decoder)."""
 
-    def __init__(self, config: options.QuerySegmentor, words: int) -> None:
+    def __init__(self, config: QueryOptions, words: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(config, words) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.channels)
@@ -199,7 +200,7 @@ class Decoder(nn.Module):
 class DecoderLayer(nn.Module):
     """Norms before and after each attention, and inside the two-layer network."""
 
-    def __init__(self, config: options.QuerySegmentor, words: int) -> None:
+    def __init__(self, config: QueryOptions, words: int) -> None:
         super().__init__()
         channels, heads, dropout = config.channels, config.heads, config.dropout
         self.self_attn_norm = nn.LayerNorm(channels)

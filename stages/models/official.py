@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.backbones.weights import Misfits, find_misfits, read_weights
-from stages.core.config import ClipSource
-from stages.core.section import Section
+from stages.config.encoders import ClipSource
+from stages.config.section import Section
 from stages.models.saved import build
+from stages.storage.published_weights import Misfits, find_misfits, read_weights
 
 
 def read_official(checkpoint: Path, kind: str) -> dict[str, Tensor]:

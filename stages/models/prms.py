@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import Clip
-from stages.core import response
+from stages.data import response_maps as response
 from stages.models.judge import encode_kept, resize_images
 
 

@@ -22,12 +22,14 @@ from stages.backbones.bert import PADDING, Bert
 from stages.backbones.clip import Clip, load_clip, read_description
 from stages.backbones.resnet import ResNet50, torchvision_name
 from stages.backbones.swin import SIZES, Swin, WordReader, without_tables
-from stages.core import config as options
-from stages.core.errors import InputError
-from stages.core.processes import mean_over_all
+from stages.config.encoders import ClipSource
+from stages.config.section import Training
+from stages.config.segmentors import RelaOptions
 from stages.models import losses
 from stages.models.deformable import PixelDecoder
 from stages.models.rela_decoder import Answer, RegionDecoder
+from stages.runtime.distributed import mean_over_all
+from stages.runtime.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +91,7 @@ TextEncoder = (
 class ReferringHead(nn.Module):
     """The two decoders, under their official name."""
 
-    def __init__(
-        self, config: options.RelaSegmentor, inputs: tuple[int, ...], text_width: int
-    ) -> None:
+    def __init__(self, config: RelaOptions, inputs: tuple[int, ...], text_width: int) -> None:
         super().__init__()
         self.pixel_decoder = PixelDecoder(
             inputs, config.channels, config.heads, config.pixel_hidden, config.pixel_layers
@@ -120,7 +120,7 @@ class RelaSegmentor(nn.Module):
     framing, certain = "squeezed", -1.0
 
     def __init__(
-        self, config: options.RelaSegmentor, backbone: ImageEncoder, text_encoder: TextEncoder
+        self, config: RelaOptions, backbone: ImageEncoder, text_encoder: TextEncoder
     ) -> None:
         super().__init__()
         self.config = config
@@ -178,7 +178,7 @@ class RelaSegmentor(nn.Module):
         """What training makes: all of it."""
         return self
 
-    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         """Encoders and head, each with and without weight decay.
 
         As published, norms, embeddings and Swin's position tables outside BERT do not decay, and
@@ -208,9 +208,7 @@ class RelaSegmentor(nn.Module):
                     yield name, module, parameter
 
 
-def build_rela(
-    config: options.RelaSegmentor, clip: options.ClipSource, pretrained: bool = True
-) -> RelaSegmentor:
+def build_rela(config: RelaOptions, clip: ClipSource, pretrained: bool = True) -> RelaSegmentor:
     """A ReLA with the encoders of its options, and their published weights if `pretrained`.
 
     `clip` gives the encoders where the options say so, and BERT's number of words where BERT reads
@@ -238,7 +236,7 @@ def build_rela(
     return RelaSegmentor(config, backbone, text)
 
 
-def _bert(config: options.RelaSegmentor, clip: options.ClipSource) -> Bert:
+def _bert(config: RelaOptions, clip: ClipSource) -> Bert:
     if config.text == "bert":
         text = Bert("base")
     else:

@@ -9,14 +9,22 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages.backbones.weights import load_exactly
-from stages.core import config as options
-from stages.core.command import describe as explain
-from stages.core.config import ClipSource
-from stages.core.errors import InputError
-from stages.core.section import FramingName, Section
+from stages.config.encoders import ClipSource
+from stages.config.findings import describe as explain
+from stages.config.section import FramingName, Section
+from stages.config.segmentors import (
+    AnySegmentor,
+    CrisOptions,
+    DetrisOptions,
+    EtrisOptions,
+    RelaOptions,
+    TrisOptions,
+)
+from stages.config.steps import Stage1
 from stages.models.tris import TrisStage1
-from stages.training.checkpoint import load_weights
+from stages.runtime.errors import InputError
+from stages.storage.published_weights import load_exactly
+from stages.storage.weights import load_weights
 
 # Options, the CLIP, and whether to begin with the published weights of the encoders.
 Builder = Callable[[Any, ClipSource, bool], nn.Module]
@@ -26,12 +34,12 @@ Builder = Callable[[Any, ClipSource, bool], nn.Module]
 # when needed, since the libraries of some encoders take seconds to import.
 STAGE1 = "tris_stage1"
 MODELS: dict[str, tuple[type[Any], str]] = {
-    STAGE1: (options.Stage1, "stages.models.tris:build_stage1"),
-    "tris": (options.TrisSegmentor, "stages.models.tris:build_tris"),
-    "cris": (options.CrisSegmentor, "stages.models.cris:build_cris"),
-    "etris": (options.EtrisSegmentor, "stages.models.etris:build_etris"),
-    "detris": (options.DetrisSegmentor, "stages.models.detris:build_detris"),
-    "rela": (options.RelaSegmentor, "stages.models.rela:build_rela"),
+    STAGE1: (Stage1, "stages.models.tris:build_stage1"),
+    "tris": (TrisOptions, "stages.models.tris:build_tris"),
+    "cris": (CrisOptions, "stages.models.cris:build_cris"),
+    "etris": (EtrisOptions, "stages.models.etris:build_etris"),
+    "detris": (DetrisOptions, "stages.models.detris:build_detris"),
+    "rela": (RelaOptions, "stages.models.rela:build_rela"),
 }
 
 
@@ -64,9 +72,7 @@ class Saved(Generic[Model]):
     image_size: int
 
 
-def build_segmentor(
-    config: options.AnySegmentor, clip: ClipSource, pretrained: bool = True
-) -> nn.Module:
+def build_segmentor(config: AnySegmentor, clip: ClipSource, pretrained: bool = True) -> nn.Module:
     """A segmentor, with the published weights of its encoders if `pretrained`: to be trained."""
     return build(config.model, config, clip, pretrained)
 
@@ -100,7 +106,7 @@ def load_model(path: Path) -> Saved[nn.Module]:
         raise InputError(f"{findings}; made by another version: train it anew") from None
     if clip.model.endswith(".json"):
         clip = clip.model_copy(update={"model": str(_located(Path(clip.model), path))})
-    if isinstance(config, options.RelaSegmentor) and config.vocabulary is not None:
+    if isinstance(config, RelaOptions) and config.vocabulary is not None:
         vocabulary = _located(config.vocabulary, path)
         config = config.model_copy(update={"vocabulary": vocabulary})
     # The file holds the encoders' trained weights: the published ones are not read again.

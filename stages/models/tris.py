@@ -16,14 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
-from stages.core import config as options
-from stages.core import response
-from stages.core.processes import gather_rows
-from stages.core.section import FramingName
+from stages.config.encoders import ClipSource
+from stages.config.section import FramingName, Training
+from stages.config.segmentors import TrisOptions
+from stages.config.steps import Stage1
+from stages.data import response_maps as response
 from stages.models import losses
 from stages.models.groups import optimizer_group
 from stages.models.judge import encode_kept, resize_images
 from stages.models.tris_attention import BilateralAttention, PixelAttention
+from stages.runtime.distributed import gather_rows
 
 
 class TrisStage1(nn.Module):
@@ -32,7 +34,7 @@ class TrisStage1(nn.Module):
     framing: FramingName = "squeezed"
     certain = 0.0
 
-    def __init__(self, config: options.Stage1, clip: Clip) -> None:
+    def __init__(self, config: Stage1, clip: Clip) -> None:
         super().__init__()
         self.config = config
         # Trained by no published run: the official optimizer leaves it out.
@@ -92,7 +94,7 @@ class TrisStage1(nn.Module):
     def _scale(self, cosines: Tensor) -> Tensor:
         return self.logit_scale.exp() * cosines.float()  # losses are taken in full precision
 
-    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         """The backbone and the new layers, with their learning rates."""
         head = [self.vis_project, self.lan_project, self.attn_fusion]
         return [
@@ -101,9 +103,7 @@ class TrisStage1(nn.Module):
         ]
 
 
-def build_stage1(
-    config: options.Stage1, clip: options.ClipSource, pretrained: bool = True
-) -> TrisStage1:
+def build_stage1(config: Stage1, clip: ClipSource, pretrained: bool = True) -> TrisStage1:
     """With the published weights of its encoders if `pretrained`."""
     return TrisStage1(config, load_clip(clip, pretrained))
 
@@ -116,9 +116,7 @@ class Stage1Trainer(nn.Module):
 
     texts: Tensor
 
-    def __init__(
-        self, config: options.Stage1, model: TrisStage1, judge: Clip, texts: Tensor
-    ) -> None:
+    def __init__(self, config: Stage1, model: TrisStage1, judge: Clip, texts: Tensor) -> None:
         super().__init__()
         self.config = config
         self.model = model
@@ -172,7 +170,7 @@ class Stage1Trainer(nn.Module):
         """What training makes: the model, not its judge."""
         return self.model
 
-    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         return self.model.parameter_groups(config)
 
 
@@ -181,7 +179,7 @@ class TrisSegmentor(nn.Module):
 
     framing, certain = "squeezed", 0.0
 
-    def __init__(self, config: options.TrisSegmentor, clip: Clip) -> None:
+    def __init__(self, config: TrisOptions, clip: Clip) -> None:
         super().__init__()
         self.config = config
         self.backbone = clip
@@ -256,7 +254,7 @@ class TrisSegmentor(nn.Module):
         """What training makes: all of it."""
         return self
 
-    def parameter_groups(self, config: options.Training) -> list[dict[str, Any]]:
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         """The backbone and the rest; as published, CLIP's positions learn with the rest."""
         backbone: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
@@ -269,9 +267,7 @@ class TrisSegmentor(nn.Module):
         ]
 
 
-def build_tris(
-    config: options.TrisSegmentor, clip: options.ClipSource, pretrained: bool = True
-) -> TrisSegmentor:
+def build_tris(config: TrisOptions, clip: ClipSource, pretrained: bool = True) -> TrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     clip = clip.model_copy(update={"output_stride": config.output_stride})
     return TrisSegmentor(config, load_clip(clip, pretrained))

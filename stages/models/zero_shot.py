@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip
-from stages.core import response
+from stages.data import response_maps as response
 
 
 class ZeroShot(nn.Module):

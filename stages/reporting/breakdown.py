@@ -7,14 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.core.bootstrap import mean_interval
-from stages.core.failures import GROUPS, shares
-from stages.reporting.plots import (
-    add_legend,
-    as_svg,
-    legend_rows,
-    new_plot,
-)
+from stages.metrics.bootstrap import mean_interval
+from stages.metrics.failures import GROUPS, shares
+from stages.reporting.plots import add_legend, as_svg, legend_rows, new_plot
 
 Series = Mapping[str, pd.DataFrame]  # name -> scored expressions (see stages/evaluate.py)
 

@@ -5,15 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stages.core.metrics import precision
-from stages.reporting.plots import (
-    BLACK,
-    add_legend,
-    as_svg,
-    legend_rows,
-    line_styles,
-    new_plot,
-)
+from stages.metrics.iou import precision
+from stages.reporting.plots import BLACK, add_legend, as_svg, legend_rows, line_styles, new_plot
 
 NOT_LOSSES = ("step", "epoch", "learning_rate")
 THRESHOLDS = np.linspace(0, 1, 51)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.core.config import Experiment
+from stages.config.experiment import Experiment
 
 MODELED = (
     "clip",

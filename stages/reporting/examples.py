@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from stages.core import response
-from stages.core.failures import GROUPS
-from stages.core.masks import Mask, decode
-from stages.core.metrics import intersection_union, iou
-from stages.core.tables import ResponseMap, Samples, read_maps, read_table
+from stages.data import response_maps as response
 from stages.data.images import read_image
+from stages.metrics.failures import GROUPS
+from stages.metrics.iou import intersection_union, iou
 from stages.reporting import pictures
+from stages.storage.masks import Mask, decode
+from stages.storage.tables import ResponseMap, Samples, read_maps, read_table
 
 OF_A_GROUP = 7  # pictures of each group of failures
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from stages.core.files import replacing
+from stages.storage.files import replacing
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

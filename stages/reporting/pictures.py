@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from stages.core.masks import Mask
+from stages.storage.masks import Mask
 
 SIDE = 144  # pixels of the longer side
 PREDICTED = (0, 114, 178)  # blue

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from stages.core.files import read_json
-from stages.core.section import Section
+from stages.config.section import Section
+from stages.storage.files import read_json
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 132, 42, 14, 24  # units of the picture
 MARGIN = 4

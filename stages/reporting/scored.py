@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from stages.core.errors import InputError
-from stages.core.files import read_json
 from stages.reporting.table import Label
+from stages.runtime.errors import InputError
+from stages.storage.files import read_json
 
 COLUMNS = ["expression", "image", "kind", "words", "area", "iou", "no_target", "group"]
 

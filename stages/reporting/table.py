@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stages.core.config import Figures
+from stages.config.figures import Figures
 
 Label = Callable[[dict[str, Any]], str]  # what a metrics file is called in the table
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stages.core.config import Training
-from stages.core.processes import process_count, process_rank
+from stages.config.segmentors import Training
+from stages.runtime.distributed import process_count, process_rank
 
 Batch = dict[str, Tensor]
 Draw = tuple[int, int]  # epoch, item

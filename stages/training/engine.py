@@ -22,13 +22,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stages.core.config import Training
-from stages.core.device import autocast, choose_device
-from stages.core.errors import InputError
-from stages.core.files import write_json
-from stages.core.processes import is_first_process, joined, process_count, process_rank, total
+from stages.config.segmentors import Training
+from stages.runtime.device import autocast, choose_device
+from stages.runtime.distributed import is_first_process, joined, process_count, process_rank, total
+from stages.runtime.errors import InputError
+from stages.storage.files import write_json
+from stages.storage.weights import save_weights
 from stages.training.batches import Batch, TrainingData, count_steps, load_steps
-from stages.training.checkpoint import load_state, save_state, save_weights
+from stages.training.checkpoint import load_state, save_state
 from stages.training.interruption import Interruption
 from stages.training.norms import synchronize_norms
 from stages.training.reports import DrawPanel, Reports

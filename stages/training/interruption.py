@@ -4,8 +4,8 @@ import signal
 import time
 from types import FrameType
 
-from stages.core.errors import Interrupted
-from stages.core.processes import any_process
+from stages.runtime.distributed import any_process
+from stages.runtime.errors import Interrupted
 
 SAME = 2.0  # seconds in which a signal that comes again, from torchrun too, is the same one
 

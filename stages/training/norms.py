@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.core.processes import differentiable_total
+from stages.runtime.distributed import differentiable_total
 
 
 def synchronize_norms(module: nn.Module, device: torch.device) -> nn.Module:

@@ -11,9 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from risflow.cli import app
-from stages.core.experiments import load_configs
+from stages.config.load import load_configs
 from stages.models.saved import build_segmentor, describe
-from stages.training.checkpoint import save_weights
+from stages.storage.weights import save_weights
 from tests.conftest import ROOT
 
 Command = Callable[..., Result]

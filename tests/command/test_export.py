@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from risflow import load, onnx_graph
-from risflow.onnx_graph import Graph, convert
-from stages.core.files import write_json
+from risflow import load
+from risflow.export import onnx_graph
+from risflow.export.onnx_graph import Graph, convert
+from stages.storage.files import write_json
 from tests.command.conftest import Command
 from tests.conftest import file_hash
 from tests.small_clip import small_tokens

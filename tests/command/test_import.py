@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import risflow as api
-from risflow.official import fitting_experiments
+from risflow.project.official import fitting_experiments
 from stages.models.saved import STAGE1, build, load_stage1
-from stages.training.checkpoint import load_weights
+from stages.storage.weights import load_weights
 from tests.command.conftest import EXPERIMENTS, Command, write_model
 
 SYSTEMS = {

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from stages import prepare
-from stages.core.experiments import load_configs
-from stages.core.tables import read_samples
+from stages.config.load import load_configs
+from stages.storage.tables import read_samples
 from tests.command.conftest import Command
 from tests.conftest import ROOT
 

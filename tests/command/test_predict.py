@@ -18,11 +18,11 @@ from PIL import Image
 
 import risflow as api
 from stages import predict
-from stages.core.config import Evaluation
-from stages.core.errors import InputError
-from stages.core.masks import decode
-from stages.core.tables import read_samples, read_table
-from stages.training.checkpoint import load_weights, save_weights
+from stages.config.steps import Evaluation
+from stages.runtime.errors import InputError
+from stages.storage.masks import decode
+from stages.storage.tables import read_samples, read_table
+from stages.storage.weights import load_weights, save_weights
 from tests.command.conftest import Command, write_model
 from tests.conftest import ROOT, few_shapes
 

@@ -5,7 +5,7 @@ import sys
 
 CHECK = """
 import sys
-from risflow.quick_start import import_open_clip
+from risflow.predict.quick_start import import_open_clip
 import_open_clip()
 assert "open_clip" in sys.modules and "torchvision" in sys.modules
 assert not {"torch._dynamo", "sympy", "timm", "transformers"} & set(sys.modules)

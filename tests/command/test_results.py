@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.core.files import write_json
+from stages.storage.files import write_json
 from tests.command.conftest import Command
 from tests.conftest import ROOT
 

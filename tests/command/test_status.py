@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from risflow.forecast import History, forecast, pattern
-from risflow.plan import Job
-from risflow.progress import find_run, find_states, last_lines, training_progress
+from risflow.status.forecast import History, forecast, pattern
+from risflow.status.plan import Job
+from risflow.status.progress import find_run, find_states, last_lines, training_progress
 from tests.command.conftest import Command
 from tests.conftest import ROOT, Toy, link_workflow
 

@@ -9,19 +9,21 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import load_clip
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.section import Training
+from stages.config.segmentors import CrisOptions, EtrisOptions
 from stages.models.cris import CrisSegmentor
 from stages.models.etris import EtrisSegmentor
 from stages.models.layers import QuerySegmentor
+from stages.storage.published_weights import load_exactly, read_weights
 from stages.training.engine import learning_rates
 from tests.parity import query_models, recipes
 from tests.parity.golden import Golden, manifest
 
 BACKBONES = {"r50": "RN50", "r101": "RN101", "v16": "ViT-B-16"}
 MODELS: dict[str, tuple[Any, Any]] = {
-    "cris": (options.CrisSegmentor, CrisSegmentor),
-    "etris": (options.EtrisSegmentor, EtrisSegmentor),
+    "cris": (CrisOptions, CrisSegmentor),
+    "etris": (EtrisOptions, EtrisSegmentor),
 }
 WORDS = {"eval416": 8, "eval320": 20, "eval256x384": 15, "train416": 8, "train320": 12}
 
@@ -47,7 +49,7 @@ def network(golden: Golden) -> tuple[QuerySegmentor, dict[str, Tensor]]:
     numbers = case.removeprefix("eval").removeprefix("train")
     height, width = int(numbers[:3]), int(numbers[-3:])
     section, architecture = MODELS[kind]
-    clip = load_clip(options.ClipSource(model=BACKBONES[backbone], context_length=22))
+    clip = load_clip(ClipSource(model=BACKBONES[backbone], context_length=22))
     model: QuerySegmentor = architecture(section(image_size=width), clip)
     query_models.fill(model, seed)
     query_models.without_dropout(model)
@@ -118,7 +120,7 @@ def check_checkpoint(name: str, folder: Path) -> None:
     facts = manifest("cris", name)
     kind, backbone = name.split("_")
     section, architecture = MODELS[kind]
-    clip = load_clip(options.ClipSource(model=BACKBONES[backbone]))
+    clip = load_clip(ClipSource(model=BACKBONES[backbone]))
     config = section()
     model: QuerySegmentor = architecture(config, clip)
     entries = [
@@ -140,7 +142,7 @@ def check_checkpoint(name: str, folder: Path) -> None:
     load_exactly(model, read_weights(path), path)
 
 
-def _same_rates(config: options.Training, groups: list[dict[str, Any]], facts: Any) -> None:
+def _same_rates(config: Training, groups: list[dict[str, Any]], facts: Any) -> None:
     """Those of every epoch; ours without the official first one unless it is asked for."""
     rates = facts["lr_per_epoch(group0=backbone,group1=head)"]
     base = [group["lr"] for group in groups]

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.weights import load_exactly
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import RelaOptions
 from stages.data.images import normalize
 from stages.models.rela import RelaSegmentor, build_rela, official_weights
+from stages.storage.published_weights import load_exactly
 from tests.parity import recipes
 from tests.parity.golden import Golden, manifest
 
 BACKBONES = {"R50": "resnet50", "swin_tiny": "swin_tiny", "swin_base": "swin_base"}
-CLIP = options.ClipSource(model="RN50")  # not read: these models have no CLIP
+CLIP = ClipSource(model="RN50")  # not read: these models have no CLIP
 WORDS = (9, 18)
 
 _latest: dict[str, RelaSegmentor] = {}  # the latest architecture only: they are large
@@ -25,9 +26,7 @@ _loaded: list[object] = []  # what is in it
 
 def build(tag: str, **changes: Any) -> RelaSegmentor:
     """An official architecture, without the layers that drop things at random."""
-    config = options.RelaSegmentor.model_validate(
-        {"backbone": BACKBONES[tag], "drop_path": 0.0, **changes}
-    )
+    config = RelaOptions.model_validate({"backbone": BACKBONES[tag], "drop_path": 0.0, **changes})
     model = build_rela(config, CLIP, pretrained=False)
     for module in model.modules():
         if isinstance(module, nn.Dropout):

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.backbones.clip import load_clip
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core import config as options
+from stages.config.encoders import ClipSource, DinoSource
+from stages.config.segmentors import DetrisOptions
 from stages.models.detris import DetrisSegmentor
+from stages.storage.published_weights import load_exactly, read_weights
 from tests.parity import query_models, recipes
 from tests.parity.golden import CASES, Golden, assert_close, load, manifest
 
@@ -27,7 +28,7 @@ PRODUCT = 2e-2  # of a gradient with noise, whose deviation is the norm
 
 TAGS = sorted(path.stem.removeprefix("manifest_") for path in CASES.glob("detris/manifest_*.json"))
 LARGE = {
-    "dino": options.DinoSource(model="vit_large_patch14_reg4_dinov2"),
+    "dino": DinoSource(model="vit_large_patch14_reg4_dinov2"),
     "outputs": (8, 16),
     "visual_layers": (2, 6, 10, 14, 18, 22),
     "epochs": 50,
@@ -41,15 +42,15 @@ MIXED = {
 }
 
 
-def section(tag: str) -> options.DetrisSegmentor:
+def section(tag: str) -> DetrisOptions:
     """The configuration of a published model: B17, L22, Lmixed."""
     if tag.startswith("B"):
-        return options.DetrisSegmentor()
-    return options.DetrisSegmentor(**{**LARGE, **(MIXED if tag == "Lmixed" else {})})
+        return DetrisOptions()
+    return DetrisOptions(**{**LARGE, **(MIXED if tag == "Lmixed" else {})})
 
 
 def build(tag: str) -> DetrisSegmentor:
-    clip = load_clip(options.ClipSource(model="ViT-B-16", context_length=22))
+    clip = load_clip(ClipSource(model="ViT-B-16", context_length=22))
     model = DetrisSegmentor(section(tag), clip)
     query_models.without_dropout(model)
     return model

@@ -18,7 +18,7 @@ from irnet.affinity.pseudo_masks import (
     strongest,
 )
 from irnet.affinity.walk import random_walk, transition
-from stages.core.config import Labels, Propagation
+from stages.config.steps import Labels, Propagation
 from tests.parity import golden
 from tests.parity.test_irnet_network import OUTPUT, network
 

@@ -8,7 +8,7 @@ from PIL import Image
 from irnet.affinity.images import resize
 from irnet.affinity.network import AffinityNetwork, RelationTraining, from_official
 from irnet.affinity.pairs import pair_displacement, pair_labels, path_affinity
-from stages.core.config import Affinity
+from stages.config.steps import Affinity
 from tests.parity import golden, recipes
 
 # Measured on one thread: outputs and losses equal the golden ones to the last bit, gradients differ

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.core.metrics import intersection_union, iou, precision
 from stages.data import letterbox
 from stages.data.framing import FRAMINGS
 from stages.data.images import read_image
+from stages.metrics.iou import intersection_union, iou, precision
 from stages.models.layers import QuerySegmentor, probabilities
 from tests.parity import query_models
 from tests.parity.golden import CASES, cases, load

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.core import metrics, response
-from stages.core.boxes import find_boxes, score_boxes
+from stages.data import response_maps as response
+from stages.metrics import iou as metrics
+from stages.metrics.boxes import find_boxes, score_boxes
 from tests.parity.golden import Golden, cases, load
 
 FLOAT32 = 1e-6  # the official averages are in float32

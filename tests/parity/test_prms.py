@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.core import response
+from stages.data import response_maps as response
 from stages.models.prms import choose_maps
 from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from stages import prepare
-from stages.core.config import ClipSource, DatasetConfig
-from stages.core.masks import decode
-from stages.core.tables import Samples, read_samples
+from stages.config.datasets import DatasetConfig
+from stages.config.encoders import ClipSource
 from stages.data.images import normalize, read_image, square, square_mask
 from stages.data.negatives import Negatives
 from stages.data.text import load_tokenizer
+from stages.storage.masks import decode
+from stages.storage.tables import Samples, read_samples
 from tests.parity import golden, recipes
 
 CONTEXT = 20

@@ -15,9 +15,9 @@ import pytest
 import torch
 from numpy.typing import ArrayLike
 
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core import config as options
+from stages.config.segmentors import RelaOptions
 from stages.models.rela import RelaSegmentor, official_weights
+from stages.storage.published_weights import load_exactly, read_weights
 from tests.parity import recipes, rela_models
 from tests.parity.golden import Golden, assert_close, cases, load, manifest
 from tests.parity.gradients import total
@@ -199,7 +199,7 @@ def test_an_official_checkpoint_loads_by_key_and_has_the_official_groups(
 def _assert_official_groups(model: RelaSegmentor, official: dict[str, Any]) -> None:
     names = {id(value): name for name, value in model.named_parameters()}
     counts: dict[str, ArrayLike] = {}
-    for group in model.parameter_groups(options.RelaSegmentor()):
+    for group in model.parameter_groups(RelaOptions()):
         key = f"lr={group['lr']:g},wd={group['weight_decay']}"
         sizes = [parameter.numel() for parameter in group["params"]]
         counts[key] = np.add(counts.get(key, (0, 0)), (len(sizes), sum(sizes)))
@@ -216,7 +216,7 @@ def _assert_official_groups(model: RelaSegmentor, official: dict[str, Any]) -> N
 
 
 def test_the_published_solver_is_the_default() -> None:
-    config, solver = options.RelaSegmentor(), manifest("rela", "swin_base")["solver"]
+    config, solver = RelaOptions(), manifest("rela", "swin_base")["solver"]
     assert config.learning_rate == solver["BASE_LR"]
     assert config.weight_decay == solver["WEIGHT_DECAY"]
     assert config.batch_size == solver["IMS_PER_BATCH"]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.core.generalized import Outcome, outcome, summarize_generalized
-from stages.core.masks import Mask
 from stages.data.images import square, square_mask
 from stages.data.segmentation import segmentation_mask
 from stages.data.wordpiece import WordPieceTokenizer
+from stages.metrics.generalized import Outcome, outcome, summarize_generalized
+from stages.storage.masks import Mask
 from tests.parity.golden import CASES, Golden, load
 
 SIZE = 96

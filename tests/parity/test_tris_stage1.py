@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from stages.backbones.clip import load_clip
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core import config as options
-from stages.core import response
+from stages.config.encoders import ClipSource
+from stages.config.steps import Stage1
+from stages.data import response_maps as response
 from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.storage.published_weights import load_exactly, read_weights
 from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load, manifest
 from tests.parity.gradients import assert_same_gradients, assert_same_step
@@ -72,7 +73,7 @@ def test_evaluation_gives_the_official_features_and_responses(path: Path) -> Non
 def test_a_training_step_is_the_official_one(path: Path) -> None:
     golden = load(path)
     seed, size = golden.meta["seed"], (golden.meta["H"], golden.meta["W"])
-    config = options.Stage1()
+    config = Stage1()
     model, judge = tris_models.stage1(seed), tris_models.judge(seed)
     batch = tris_models.inputs(*size, seed)
     negatives = recipes.tokens(9, 8, 20, seed, "neg_tokens")
@@ -104,7 +105,7 @@ def test_an_official_checkpoint_loads_by_key(tmp_path: Path) -> None:
     }
     path = tmp_path / "ckpt_320_epoch_14_best.pth"
     torch.save({"model": state, "optimizer": {}, "lr_scheduler": {}, "epoch": 14}, path)
-    model = TrisStage1(options.Stage1(), load_clip(options.ClipSource(model="RN50")))
+    model = TrisStage1(Stage1(), load_clip(ClipSource(model="RN50")))
 
     assert list(model.state_dict()) == [entry["key"] for entry in entries]
     load_exactly(model, read_weights(path), path)

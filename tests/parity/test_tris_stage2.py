@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import load_clip
-from stages.backbones.weights import load_exactly, read_weights
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import TrisOptions
 from stages.models.tris import TrisSegmentor
+from stages.storage.published_weights import load_exactly, read_weights
 from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load, manifest
 from tests.parity.gradients import assert_same_gradients, assert_same_step
@@ -53,7 +54,7 @@ def test_evaluation_gives_the_official_logits(path: Path) -> None:
 def test_a_training_step_is_the_official_one(path: Path) -> None:
     golden = load(path)
     seed = golden.meta["seed"]
-    config = options.TrisSegmentor()
+    config = TrisOptions()
     model = tris_models.stage2(seed).train().double()
     inputs = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
     small: dict[int, Tensor] = {}
@@ -85,8 +86,8 @@ def test_an_official_checkpoint_loads_by_key_and_has_the_official_groups(tmp_pat
     }
     path = tmp_path / "stage2.pth"
     torch.save({"model": state, "optimizer": {}, "lr_scheduler": {}, "epoch": 14}, path)
-    config = options.TrisSegmentor()
-    model = TrisSegmentor(config, load_clip(options.ClipSource(model="RN50")))
+    config = TrisOptions()
+    model = TrisSegmentor(config, load_clip(ClipSource(model="RN50")))
 
     assert list(model.state_dict()) == [entry["key"] for entry in entries]
     load_exactly(model, read_weights(path), path)

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
-from stages.core import config as options
+from stages.config.encoders import ClipSource
+from stages.config.segmentors import TrisOptions
+from stages.config.steps import Stage1
 from stages.models.tris import TrisSegmentor, TrisStage1
 from tests.parity import recipes
 
@@ -26,11 +28,11 @@ def filled_state(module: nn.Module, seed: int, prefix: str = "") -> dict[str, Te
 @cache
 def _network(kind: str) -> nn.Module:
     if kind == "judge":
-        return frozen(load_clip(options.ClipSource(model="ViT-B-32")))
-    clip = load_clip(options.ClipSource(model="RN50"))
+        return frozen(load_clip(ClipSource(model="ViT-B-32")))
+    clip = load_clip(ClipSource(model="RN50"))
     if kind == "stage1":
-        return TrisStage1(options.Stage1(), clip)
-    return TrisSegmentor(options.TrisSegmentor(), clip)
+        return TrisStage1(Stage1(), clip)
+    return TrisSegmentor(TrisOptions(), clip)
 
 
 _states: dict[str, tuple[int, dict[str, Tensor]]] = {}  # the latest seed only: they are large

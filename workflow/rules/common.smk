@@ -8,11 +8,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from stages.core.controller import take_over
-from stages.core.errors import InputError
-from stages.core.experiments import load_configs
-from stages.core.launch import JOBS_PER_GPU
-from stages.core.resources import resource as resource_of_step
+from workflow.scheduling.orphaned_jobs import take_over
+from stages.runtime.errors import InputError
+from stages.config.load import load_configs
+from stages.runtime.launch import JOBS_PER_GPU
+from stages.config.resources import resource as resource_of_step
 
 try:
     configs = load_configs(Path(config.get("configs", "configs")))

@@ -1,6 +1,6 @@
 # Data sets: generated or read, checked, and their expressions encoded.
 
-from stages.core.config import PretrainClip
+from stages.config.steps import PretrainClip
 
 FETCHED = f"{RESULTS}/downloads/{{download}}.json"
 JUDGES = {
@@ -178,6 +178,6 @@ rule pretrain_clip:
         config=PretrainClip().model_dump_json(),
         work=f"{RESULTS}/small_clip/work",
     shell:
-        "python -m stages.core.launch {resources.gpu} stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
+        "python -m stages.runtime.launch {resources.gpu} stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
         " --record {output.record:q} --work {params.work:q} --config {params.config:q}"
         " > {log:q} 2>&1"

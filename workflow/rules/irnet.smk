@@ -51,7 +51,7 @@ rule train_affinity:
     params:
         config=options("affinity"),
     shell:
-        "python -m stages.core.launch {resources.gpu} irnet.train_affinity --samples {input.samples:q} --labels {input.labels:q}"
+        "python -m stages.runtime.launch {resources.gpu} irnet.train_affinity --samples {input.samples:q} --labels {input.labels:q}"
         " --model {output.model:q} --config {params.config:q} > {log:q} 2>&1"
 
 
@@ -75,6 +75,6 @@ rule propagate:
     params:
         config=options("propagation"),
     shell:
-        "python -m stages.core.launch {resources.gpu} irnet.propagate --samples {input.samples:q} --maps {input.maps:q}"
+        "python -m stages.runtime.launch {resources.gpu} irnet.propagate --samples {input.samples:q} --maps {input.maps:q}"
         " --model {input.model:q} --masks {output.masks:q} --config {params.config:q}"
         " > {log:q} 2>&1"

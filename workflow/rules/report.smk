@@ -2,8 +2,8 @@
 
 import json
 
-from stages.core.config import Compared
-from stages.core.leaks import coco_warning
+from stages.config.figures import Compared
+from stages.config.contamination import coco_warning
 
 COMPARISON = f"{RESULTS}/comparisons/{{comparison}}.txt"
 COMPARISON_PAGE = f"{RESULTS}/comparisons/{{comparison}}.html"

@@ -56,7 +56,7 @@ rule train_segmentor:
         config=options("segmentor"),
         clip=options("clip"),
     shell:
-        "python -m stages.core.launch {resources.gpu} stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
+        "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
         " --images {input.images:q} --model {output.model:q} --config {params.config:q}"
         " --clip {params.clip:q} > {log:q} 2>&1"
 
@@ -124,7 +124,7 @@ rule predict:
         config=options("evaluation"),
         model=model_arguments,
     shell:
-        "python -m stages.core.launch {resources.gpu} stages.predict --samples {input.samples:q} --split {wildcards.split}"
+        "python -m stages.runtime.launch {resources.gpu} stages.predict --samples {input.samples:q} --split {wildcards.split}"
         " --shard {wildcards.shard} --shards {wildcards.shards}"
         " --predictions {output.predictions:q} {params.model} --config {params.config:q}"
         " --images {input.images:q}"

@@ -1,6 +1,6 @@
 # Target rules: `snakemake demo`, and one by name for every experiment, data set and comparison.
 
-from stages.core.requirements import files_of_dataset, files_of_experiment, missing
+from stages.config.requirements import (files_of_dataset, files_of_experiment, missing)
 
 
 def result_of(target, result, files_of):

@@ -27,7 +27,7 @@ rule train_stage1:
         clip=options("clip"),
         judge=options("judge"),
     shell:
-        "python -m stages.core.launch {resources.gpu} stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
+        "python -m stages.runtime.launch {resources.gpu} stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
         " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
         " --judge {params.judge:q} --images {input.images:q} > {log:q} 2>&1"
 
@@ -55,7 +55,7 @@ rule select_maps:
         config=options("prms"),
         judge=options("judge"),
     shell:
-        "python -m stages.core.launch {resources.gpu} stages.select_maps --samples {input.samples:q} --features {input.features:q}"
+        "python -m stages.runtime.launch {resources.gpu} stages.select_maps --samples {input.samples:q} --features {input.features:q}"
         " --model {input.model:q} --maps {output.maps:q} --split {wildcards.split}"
         " --shard {wildcards.shard} --shards {wildcards.shards}"
         " --judge {params.judge:q} --config {params.config:q} --images {input.images:q}"

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.core.config import PretrainClip
+from stages.config.steps import PretrainClip
 from stages.data.images import normalize
 from stages.data.shapes.drawing import Picture, draw_picture
 from stages.data.shapes.expressions import (

@@ -1,0 +1,38 @@
+"""risflow export: a model for other programs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from risflow.console import notes
+
+Format = Literal["onnx", "safetensors"]
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A model file (.safetensors).")],
+    format: Annotated[Format, typer.Option(help="What to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+) -> None:
+    """A model as a checked ONNX graph, or with a model card."""
+    if out.suffix != f".{format}":
+        raise typer.BadParameter(f"needed a file name that ends in .{format}", param_hint="--out")
+    if not model.is_file():
+        raise FileNotFoundError(f"{model}: no such file; needed a model file (.safetensors)")
+    if format == "safetensors":
+        from risflow.export.model_card import export_with_card
+
+        written = export_with_card(model, out)
+    else:
+        from risflow.export.onnx_graph import export_onnx, require_onnx
+
+        require_onnx()
+        difference, limit = export_onnx(model, out)
+        notes.print(
+            f"largest difference from PyTorch: {difference:.2g}, of at most {limit:.2g}",
+            markup=False,
+        )
+        written = [out]
+    for path in written:
+        notes.print(f"written: {path}", markup=False)

@@ -1,0 +1,1 @@
+"""risflow predict, and the Python API."""

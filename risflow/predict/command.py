@@ -1,0 +1,41 @@
+"""risflow predict: masks of what expressions say of pictures."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DEVICES = Literal["auto", "cpu", "cuda"]
+
+
+def predict(
+    image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
+    expressions: Annotated[list[str] | None, typer.Argument(help="What to find in it.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a table (CSV, JSONL, Parquet) of image, expression."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model file; else the newest segmentor of results/.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The folder for what is written.")] = Path(
+        "predictions"
+    ),
+    device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    max_megapixels: Annotated[
+        float, typer.Option(min=0.001, help="The largest picture that is taken.")
+    ] = 50,
+) -> None:
+    """Masks of what expressions say of pictures."""
+    if (table is None) == (image is None):
+        raise typer.BadParameter("needed a picture with expressions, or --table", param_hint="")
+    if image is not None and not expressions:
+        raise typer.BadParameter(f"no expression of {image} is given", param_hint="")
+    from risflow.predict.batch import answer_all
+    from risflow.predict.requests import Request, read_requests
+    from risflow.project.project import newest_segmentor, results_folder
+
+    requests = read_requests(table) if table else [Request(image or Path(), expressions or [])]
+    chosen = model or newest_segmentor(results_folder())
+    answer_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))

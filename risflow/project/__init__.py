@@ -1,0 +1,1 @@
+"""Verbs on a project: new-dataset, fetch, import."""

@@ -1,0 +1,203 @@
+"""A user's own pictures and expressions as a data set and an experiment of the project.
+
+A folder has a table (CSV, JSONL or Parquet with the columns image and expression), or pictures
+with a text beside each (photo.jpg, photo.txt: an expression a line), of which a table is made.
+"""
+
+import csv
+import keyword
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from risflow.project.project import CONFIGS, read_project
+from stages.config.load import Configs, load_configs
+from stages.config.requirements import files_of_experiment, missing
+from stages.data.entries import Finding
+from stages.data.own_table import REQUIRED, TABLES, read_rows
+from stages.runtime.errors import InputError
+from stages.storage.files import replacing
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+MADE_TABLE = "expressions.csv"
+SMALL = "refshapes_tris"  # the experiment whose options need no download
+NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "reasons")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What new_dataset wrote, and what it has to say of it."""
+
+    written: list[Path]
+    found: str  # of the table
+    missing: str | None  # weights that are to be fetched before masks are made
+
+
+@dataclass(frozen=True)
+class _Table:
+    path: Path
+    images: Path  # the folder that they are in
+    rows: list[dict[str, Any]]
+
+    @property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(str(row.get("split") or "train").strip() for row in self.rows))
+
+    @property
+    def summary(self) -> str:
+        images = {row["image"] for row in self.rows}
+        found = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
+        if not any(row.get("object") for row in self.rows):
+            found += ", each of an object of its own (a column object says which are of one)"
+        return f"{found}; {'some' if any(row.get('mask') for row in self.rows) else 'no'} masks"
+
+
+def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:
+    """Write the two YAML files, and a table where there is none.
+
+    Raises InputError, before anything is written, for a name that cannot be, for files that are
+    there already (without `force`), and for a folder without expressions.
+    """
+    configs = read_project()
+    _require_name(name, configs)
+    dataset = CONFIGS / "datasets" / f"{name}.yaml"
+    experiment = CONFIGS / "experiments" / f"{name}_masks.yaml"
+    for path in (dataset, experiment):
+        if path.exists() and not force:
+            raise InputError(f"{path}: is there; --force writes it anew")
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder; needed one with pictures and expressions")
+    written = [dataset, experiment]
+    found = _find_table(folder)
+    if found is None:
+        found = folder / MADE_TABLE
+        _write_table(found, _sidecar_rows(folder))
+        written.insert(0, found)
+    table = _read_table(found)
+    _write_yaml(
+        dataset,
+        f"{name}: pictures and expressions of {_shown(folder)}.",
+        {"source": "table", "annotations": _shown(table.path), "images": _shown(table.images)},
+    )
+    _write_yaml(
+        experiment,
+        f"Masks of {name}, from text alone.",
+        {
+            "dataset": name,
+            "evaluation": {"splits": table.splits},
+            **(_small_options() if small_clip else {}),
+        },
+    )
+    configs, target = load_configs(CONFIGS), f"{name}_masks"
+    needed = files_of_experiment(target, configs)
+    return Added(written, table.summary, missing(target, needed, configs))
+
+
+def _require_name(name: str, configs: Configs) -> None:
+    place = f"--name {name}"
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
+        raise InputError(f"{place}: needed a word of letters, digits and _, a letter first")
+    experiment = f"{name}_masks"
+    taken = dict.fromkeys(configs.settings.comparisons, "a comparison")
+    taken |= dict.fromkeys(_rules(), "a step of the workflow")
+    taken |= dict.fromkeys((f"fetch_{one}" for one in configs.downloads), "a download")
+    for wanted, others in (
+        (name, taken | dict.fromkeys(configs.experiments, "an experiment")),
+        (experiment, taken | dict.fromkeys(configs.datasets, "a data set")),
+    ):
+        if wanted in others:
+            raise InputError(f"{place}: {others[wanted]} is called {wanted}; needed another name")
+    other = configs.experiments.get(experiment)
+    if other is not None and other.dataset != name:
+        raise InputError(f"{place}: the experiment {experiment} is of {other.dataset}")
+    own = configs.datasets.get(name)
+    if own is not None and own.source != "table":
+        raise InputError(f"{place}: a data set of source {own.source} has this name")
+
+
+def _rules() -> set[str]:
+    """The rules of the workflow, whose names no target can have."""
+    files = Path("workflow/rules").glob("*.smk")
+    return {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+
+
+def _find_table(folder: Path) -> Path | None:
+    """The table that a folder has, or that `folder` itself is."""
+    if folder.is_file():
+        return folder
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix in TABLES]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise InputError(f"{folder}: several tables ({names}); give the path of one")
+    return tables[0] if tables else None
+
+
+def _sidecar_rows(folder: Path) -> list[tuple[str, str]]:
+    """(image, expression) of all pictures with a text beside them."""
+    rows = []
+    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
+        text = image.with_suffix(".txt")
+        if not text.is_file():
+            continue
+        try:
+            lines = text.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{text}: not UTF-8 text ({error})") from None
+        known = dict.fromkeys(line.strip() for line in lines if line.strip())
+        rows += [(image.relative_to(folder).as_posix(), line) for line in known]
+    if not rows:
+        raise InputError(
+            f"{folder}: no table with columns {' and '.join(REQUIRED)}, and no picture with a text"
+            " beside it (photo.jpg, photo.txt: an expression a line)"
+        )
+    return rows
+
+
+def _write_table(path: Path, rows: list[tuple[str, str]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([REQUIRED, *rows])
+
+
+def _read_table(path: Path) -> _Table:
+    """A table whose first image is there, with a split `train`."""
+    placed = []
+    for row in read_rows(path):
+        if isinstance(row, Finding):
+            raise InputError(str(row))
+        placed.append(row)
+    if not placed:
+        raise InputError(f"{path}: no rows; needed at least one")
+    place, first = placed[0]
+    image = str(first.get("image") or "").strip()
+    folders = [path.parent, path.parent / "images"]
+    images = next((folder for folder in folders if image and (folder / image).is_file()), None)
+    if images is None:
+        raise InputError(f"{place}: image {image!r} is neither in {folders[0]} nor {folders[1]}")
+    table = _Table(path, images, [row for _, row in placed])
+    if "train" not in table.splits:
+        splits = ", ".join(table.splits)
+        raise InputError(f"{path}: splits {splits}; needed train to learn from")
+    return table
+
+
+def _small_options() -> dict[str, Any]:
+    path = CONFIGS / "experiments" / f"{SMALL}.yaml"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; --small-clip takes its options")
+    options: dict[str, Any] = yaml.safe_load(path.read_text())
+    return {key: value for key, value in options.items() if key not in NOT_TAKEN_OVER}
+
+
+def _shown(path: Path) -> str:
+    """From here if it is in here."""
+    whole, here = path.resolve(), Path.cwd().resolve()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+
+
+def _write_yaml(path: Path, about: str, content: dict[str, Any]) -> None:
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    with replacing(path) as temporary:
+        temporary.write_text(f"# {about}\n{text}", encoding="utf-8")

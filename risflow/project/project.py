@@ -1,0 +1,40 @@
+"""What is in the folder that the command is used in: configs/, results/."""
+
+from pathlib import Path
+
+from stages.config.experiment import Experiment
+from stages.config.load import Configs, load_configs
+from stages.runtime.errors import InputError, suggest
+
+CONFIGS = Path("configs")
+
+
+def read_project() -> Configs:
+    """All of configs/. Raises InputError outside of a project."""
+    if not CONFIGS.is_dir():
+        raise InputError(f"{Path.cwd()}: no folder configs here; needed the folder of a project")
+    return load_configs(CONFIGS)
+
+
+def results_folder() -> Path:
+    """Where results are: as configs/ says, else `results`."""
+    return read_project().settings.results if CONFIGS.is_dir() else Path("results")
+
+
+def newest_segmentor(results: Path) -> Path:
+    """The segmentor that was finished last. Raises InputError if there is none."""
+    found = list(results.glob("*/segmentor/model.safetensors"))
+    if not found:
+        raise InputError(
+            f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
+            " demo's: make demo"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def find_experiment(name: str, configs: Configs) -> Experiment:
+    """An experiment by its name. Raises InputError that suggests one that there is."""
+    if name not in configs.experiments:
+        remedy = suggest(name, configs.experiments, "see configs/experiments/")
+        raise InputError(f"{name!r} is no experiment; {remedy}")
+    return configs.experiments[name]

@@ -1,0 +1,1 @@
+"""risflow report and risflow compare."""

@@ -1,0 +1,38 @@
+"""risflow compare: scores of several experiments side by side."""
+
+from typing import Annotated
+
+import typer
+
+from risflow.completion import experiments as known_experiments
+from risflow.console import fail, notes, out
+
+
+def compare(
+    experiments: Annotated[
+        list[str],
+        typer.Argument(help="Names of configs/experiments/.", autocompletion=known_experiments),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """The scores of several experiments as one table."""
+    import json as encoder
+
+    from risflow.results.scores import find_scores
+    from stages.reporting.table import label_in_comparison, text_table
+
+    found = find_scores(experiments)
+    for name, split in found.missing:
+        notes.print(
+            f"{name}: not scored on {split} yet: snakemake --cores all {name}", markup=False
+        )
+    if not found.metrics:
+        fail("nothing to compare yet")
+    if json:
+        out.print_json(
+            encoder.dumps([one for metrics in found.metrics.values() for one in metrics])
+        )
+        return
+    for dataset, metrics in found.metrics.items():
+        table = text_table(metrics, label_in_comparison, found.figures)
+        out.print(f"{dataset}\n\n{table}", markup=False)

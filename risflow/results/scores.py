@@ -1,0 +1,43 @@
+"""The scores that experiments have."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from risflow.project.project import find_experiment, read_project
+from stages.config.experiment import Figures
+from stages.storage.files import read_json
+
+BASELINES = ("whole_image", "center_box")
+
+
+@dataclass
+class Scores:
+    """What was found: metrics in the order of rows, by data set; and what was not."""
+
+    metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    missing: list[tuple[str, str]] = field(default_factory=list)  # experiment and split
+    figures: dict[str, Figures] = field(default_factory=dict)  # published ones, by experiment
+
+
+def find_scores(names: Sequence[str]) -> Scores:
+    """Scores of segmentors, and of the trivial baselines of each data set where there are some.
+
+    Raises InputError for a name that is no experiment.
+    """
+    configs = read_project()
+    scores = Scores(figures={name: find_experiment(name, configs).figures for name in names})
+    of_dataset: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        of_dataset.setdefault(find_experiment(name, configs).dataset, []).append(name)
+    for dataset, members in of_dataset.items():
+        splits = [s for name in members for s in configs.experiments[name].evaluation.splits]
+        for split in dict.fromkeys(splits):
+            baselines = [(members[0], what) for what in BASELINES]
+            for name, what in [*baselines, *((member, "segmentor") for member in members)]:
+                path = configs.settings.results / name / "metrics" / f"{what}-{split}.json"
+                if path.is_file():
+                    scores.metrics.setdefault(dataset, []).append(read_json(path))
+                elif what == "segmentor" and split in configs.experiments[name].evaluation.splits:
+                    scores.missing.append((name, split))
+    return scores

@@ -1,0 +1,1 @@
+"""risflow status."""

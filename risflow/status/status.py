@@ -1,0 +1,165 @@
+"""Where a target stands: its jobs by step, what runs, what failed, what is left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from risflow.status.forecast import History, forecast, measured
+from risflow.status.plan import Job, read_plan
+from risflow.status.progress import State, find_run, find_states, last_lines, training_progress
+from stages.config.load import Configs
+from stages.reporting.pipeline import duration
+from stages.runtime.errors import InputError, suggest
+
+SHOWN = 5  # last lines of the log of a failed job
+LOCKED = (
+    "Snakemake has this folder locked, by no process of this machine: what is said to run does so"
+    " only if that run is alive on another one; if it was killed: snakemake --unlock"
+)
+COLUMNS: dict[str, tuple[State, ...]] = {
+    "done": ("done",),
+    "running": ("running",),
+    "waiting": ("waiting", "submitted"),
+    "failed": ("failed",),
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What has become of a job."""
+
+    job: Job
+    state: State
+    took: float | None  # seconds, if it is done
+    left: float | None  # seconds; None if nobody knows
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The jobs of a target, each after those that it waits for."""
+
+    target: str
+    run: Literal["here", "locked", "none"]  # as find_run has it
+    jobs: list[Standing]
+
+    def of_state(self, state: State) -> list[Standing]:
+        return [one for one in self.jobs if one.state == state]
+
+
+def require_target(target: str, configs: Configs) -> None:
+    """Raises InputError, with the closest name, for what the workflow makes no results of."""
+    targets = ["demo", *configs.experiments, *configs.datasets, *configs.settings.comparisons]
+    if target not in targets:
+        raise InputError(f"{target!r} is no target; {suggest(target, targets, 'see configs/')}")
+
+
+def find_situation(target: str, results: Path) -> Situation:
+    """Raises InputError where Snakemake cannot plan the target, as without its data."""
+    run, jobs, history = find_run(), read_plan(target), History(results)
+    states = zip(jobs, find_states(jobs, run != "none"), strict=True)
+    standings = [
+        Standing(
+            job,
+            state,
+            took=measured(Path(job.benchmark)) if state == "done" else None,
+            left=history.seconds_left(job, state),
+        )
+        for job, state in states
+    ]
+    return Situation(target, run, standings)
+
+
+def values(situation: Situation) -> dict[str, Any]:
+    """The situation as JSON values; times are seconds."""
+    jobs = [
+        {
+            "step": one.job.rule,
+            "log": one.job.log,
+            "state": one.state,
+            "took": one.took,
+            "left": one.left,
+            "last_lines": last_lines(one.job.log, SHOWN) if one.state == "failed" else [],
+        }
+        for one in situation.jobs
+    ]
+    left = forecast([one.job for one in situation.jobs], [one.left for one in situation.jobs])
+    return {
+        "target": situation.target,
+        "run": situation.run,
+        "jobs": jobs,
+        "left": left._asdict(),
+    }
+
+
+def show(situation: Situation, out: Console, notes: Console) -> None:
+    """A line a step, then what runs, what failed, and the time left."""
+    out.print(_table(situation.jobs))
+    for one in situation.of_state("running"):
+        out.print(f"\nruns: {one.job.log}: {_progress(one)}", markup=False)
+    if submitted := situation.of_state("submitted"):
+        out.print(f"\nsubmitted to a cluster and not begun: {len(submitted)}")
+    for one in situation.of_state("failed"):
+        out.print(f"\nfailed: {one.job.log}{_kept(one.job)}", markup=False, style="red")
+        for line in last_lines(one.job.log, SHOWN):
+            out.print(f"    {line}", markup=False)
+    out.print(f"\n{_left(situation)}", markup=False)
+    if situation.run == "locked":
+        notes.print(LOCKED, markup=False)
+
+
+def _table(jobs: list[Standing]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("step")
+    for name in (*COLUMNS, "took", "left"):
+        table.add_column(name, justify="right")
+    last = {one.job.rule: number for number, one in enumerate(jobs)}
+    for step in sorted(last, key=last.__getitem__):  # in the order of the pipeline
+        own = [one for one in jobs if one.job.rule == step]
+        counts = [sum(one.state in group for one in own) for group in COLUMNS.values()]
+        cells = [str(count) if count else "-" for count in counts]
+        table.add_row(escape(step), *cells, *_times(own))
+    return table
+
+
+def _times(jobs: list[Standing]) -> tuple[str, str]:
+    """What those took that are done, and what the others will take."""
+    took = [one.took for one in jobs if one.took is not None]
+    left = [one.left for one in jobs if one.state != "done"]
+    known = [seconds for seconds in left if seconds is not None]
+    if not left:
+        return duration(sum(took)) if took else "-", "-"
+    return (
+        duration(sum(took)) if took else "-",
+        duration(sum(known)) if len(known) == len(left) else "unknown",
+    )
+
+
+def _progress(one: Standing) -> str:
+    training = training_progress(one.job.log)
+    steps = f"step {training.step} of {training.total}, " if training else ""
+    return steps + ("time left unknown" if one.left is None else f"{duration(one.left)} left")
+
+
+def _kept(job: Job) -> str:
+    states = [Path(path).with_suffix(".state.pt") for path in job.outputs]
+    return " (goes on from its last state)" if any(path.exists() for path in states) else ""
+
+
+def _left(situation: Situation) -> str:
+    jobs = situation.jobs
+    done = len(situation.of_state("done"))
+    if done == len(jobs):
+        return f"{situation.target}: done"
+    count = f"{situation.target}: {done} of {len(jobs)} jobs done"
+    left = forecast([one.job for one in jobs], [one.left for one in jobs])
+    if not left.at_most:
+        return f"{count}; how long the others take is not known yet"
+    without = ", without what is unknown" if left.unknown else ""
+    return (
+        f"{count}; left, like earlier runs{without}:\n{duration(left.at_least)} if all that can"
+        f" runs at once, {duration(left.at_most)} one after the other"
+    )

@@ -1,0 +1,1 @@
+"""Every option, typed once; nothing here imports torch."""

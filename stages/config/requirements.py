@@ -1,0 +1,67 @@
+"""The files that a user brings or fetches: which of them a target reads, and what gets them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from stages.config.datasets import DatasetConfig
+from stages.config.load import Configs
+from stages.config.settings import Download
+
+DATA = Path("data")  # what is fetched is put in here
+
+
+def files_of_dataset(name: str, configs: Configs) -> list[Path]:
+    """The annotations and images that a data set is made of; nothing where it is generated."""
+    dataset: DatasetConfig = configs.datasets[name]
+    if dataset.source == "refshapes":
+        return []
+    if dataset.source == "mix":
+        files = (file for member in dataset.members for file in files_of_dataset(member, configs))
+        return list(dict.fromkeys(files))
+    images = None if dataset.source == "lmdb" else dataset.images  # LMDB holds its images
+    return [path for path in (dataset.annotations, images) if path is not None]
+
+
+def files_of_experiment(name: str, configs: Configs) -> list[Path]:
+    """The data and the weights that an experiment reads, and those it takes pseudo masks from."""
+    experiment = configs.experiments[name]
+    files = files_of_dataset(experiment.dataset, configs)
+    imported = [experiment.checkpoint] if experiment.checkpoint is not None else None
+    files += imported or experiment.segmentor_files
+    if experiment.pseudo_masks_of:
+        files += files_of_experiment(experiment.pseudo_masks_of, configs)
+    elif experiment.from_text:
+        files += [*experiment.clip.files, *experiment.judge.files, *experiment.affinity.files]
+        files += [experiment.stage1_checkpoint] if experiment.stage1_checkpoint is not None else []
+    return list(dict.fromkeys(files))
+
+
+def downloads_of(files: Iterable[Path], configs: Configs) -> list[str]:
+    """The downloads that give some of these files, or something in these folders."""
+    wanted = list(files)
+    return [
+        name
+        for name, download in configs.downloads.items()
+        if any(_is_in(given, path) for given in _given(download) for path in wanted)
+    ]
+
+
+def missing(target: str, files: Iterable[Path], configs: Configs) -> str | None:
+    """A line that names all files that are not there, and what gets them; None if all are."""
+    absent = [path for path in files if not path.exists()]
+    if not absent:
+        return None
+    names = downloads_of(absent, configs)
+    remedy = "data/README.md says what belongs there"
+    if names:
+        targets = " ".join(f"fetch_{name}" for name in names)
+        remedy = f"`snakemake --cores 1 {targets}` gets what is public; {remedy}"
+    return f"{target} needs {', '.join(map(str, absent))}: not there; {remedy}"
+
+
+def _given(download: Download) -> list[Path]:
+    return [DATA / path for file in download.contents for path in (file.gives or (file.path,))]
+
+
+def _is_in(given: Path, path: Path) -> bool:
+    return given == path or path in given.parents

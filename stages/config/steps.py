@@ -1,0 +1,123 @@
+"""Options of the steps; defaults are the published values, their source in each docstring."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from stages.config.section import (
+    Count,
+    Fraction,
+    FramingName,
+    Optimizer,
+    Positive,
+    Rate,
+    Schedule,
+    Section,
+    Training,
+    Weight,
+)
+
+
+class PretrainClip(Training):
+    """Contrastive pre-training of the small CLIP on scenes of its own."""
+
+    epochs: Positive = 12
+    batch_size: Positive = 96  # scenes: a masked one gives two pairs
+    learning_rate: Rate = 2e-3
+    backbone_learning_rate: Weight = 2e-3
+    schedule: Schedule = "cosine"
+    warmup_steps: Count = 30
+    scenes: Positive = 12000  # pictures of an epoch
+    crop_epochs: Count = 4  # the first of the epochs, on crops of single objects
+    masked_fraction: Fraction = 0.5  # of the scenes: seen through a soft mask
+    width: Positive = 12  # channels of the stem; the last feature map has 32 times as many
+    text_width: Positive = 96  # channels of the text transformer
+    embedding: Positive = 128  # channels of the common space
+
+
+class Stage1(Training):
+    """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
+
+    framing: ClassVar[FramingName] = "squeezed"
+    epochs: Positive = 15
+    batch_size: Positive = 48
+    learning_rate: Rate = 5e-5
+    backbone_learning_rate: Weight = 5e-6
+    image_size: Positive = 320  # side of the square that the model sees, in pixels
+    hidden: Positive = 1024  # channels that image and text meet in
+    negatives: Count = 3  # expressions of other objects, for each image
+    weight_foreground: Weight = 1.0  # w1: the judge's cosine of the masked image and its text
+    weight_classification: Weight = 5.0  # w4: image-text matching over the batch
+    weight_negatives: Weight = 2.0  # w5: the judge's cosine with the negatives
+    fusion: Weight = 0.1  # weight of the attention between image and text
+    focal_power: Rate = 3.0  # of the area term
+    focal_constant: Rate = 0.01  # of the area term
+
+
+class Prms(Section):
+    """Choice of the response map of each object (the paper's PRMS)."""
+
+    batch_size: Positive = 64  # masked images a forward pass of the judge
+
+
+class Labels(Section):
+    """Confident labels by dense CRF: official step_refer/cam_to_ir_label.py."""
+
+    foreground_threshold: Fraction = 0.3  # of the map, whose maximum is 1
+    background_threshold: Fraction = 0.1  # below it is surely background
+    iterations: Positive = 10  # of the CRF
+    gaussian_sxy: Rate = 3.0  # pixels; of the smoothness term
+    gaussian_compat: Rate = 3.0  # its weight
+    bilateral_sxy: Rate = 50.0  # pixels; of the term of like colors
+    bilateral_srgb: Rate = 5.0  # steps of color, of 255
+    bilateral_compat: Rate = 10.0  # its weight
+    certainty: Annotated[float, Field(gt=0, lt=1)] = 0.7  # of the unary potential
+
+
+class Affinity(Training):
+    """The inter-pixel relation network: official run_sample_refer.py and train_irn.py."""
+
+    epochs: Positive = 3
+    batch_size: Positive = 24
+    learning_rate: Rate = 0.1  # of the edge layers
+    displacement_factor: Rate = 10.0  # how many times faster the displacement layers learn
+    backbone_learning_rate: Weight = 0.0  # of the small backbone; the ResNet-50 is frozen
+    optimizer: Optimizer = "sgd"
+    weight_decay: Weight = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 1e-4  # official: also takes the weight decay
+    backbone: Literal["resnet50", "small"] = "resnet50"
+    weights: Path | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
+    crop_size: Annotated[int, Field(gt=0, multiple_of=4)] = 512  # pixels of the enlarged image
+    input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
+    radius: Annotated[int, Field(ge=2)] = 10  # cells between the two of a pair, at most
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is read from."""
+        return [self.weights] if self.weights is not None and self.backbone == "resnet50" else []
+
+
+class Propagation(Section):
+    """Random walk from response maps to pseudo masks: official make_ins_seg_labels.py."""
+
+    radius: Annotated[int, Field(ge=2)] = 5  # cells of a step, at most
+    beta: Rate = 10.0  # power of the affinity: higher stays closer
+    steps: Positive = 256  # 2 to the power of the official exp_times, 8
+    background_threshold: Fraction = 0.25  # of the walked map, whose maximum is 1
+    instances: bool = True  # keep to instances that the displacement finds
+    cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
+    refinement_steps: Positive = 300  # of the displacement
+
+
+class Evaluation(Section):
+    """What is scored."""
+
+    splits: tuple[str, ...] = ("val",)  # the splits that are predicted and scored
+    batch_size: Positive = 64  # expressions a forward pass
+
+
+class Report(Section):
+    """The page."""
+
+    examples: Annotated[int, Field(ge=1, le=200)] = 24  # best, median and worst ones together

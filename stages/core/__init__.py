@@ -1,1 +1,0 @@
-"""What every step shares and what needs no model: config, command line, file formats, metrics."""

@@ -1,0 +1,75 @@
+"""A model that is ready to answer, and what it says of each expression at the size of the image.
+
+Shapes: I images, T expressions, S x S pixels that the model sees, H x W pixels of an image.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.backbones.clip import frozen
+from stages.data.framing import FRAMINGS, FramingName
+from stages.data.wordpiece import load_model_tokenizer
+from stages.models.saved import GeneralizedPredictor, Predictor, Saved
+from stages.runtime.device import autocast
+from stages.storage.masks import Mask
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one expression."""
+
+    map: Tensor  # (H, W) float32 on the CPU; its numbers mean something to their own model only
+    mask: Mask  # (H, W), where the map is positive
+    peak: tuple[int, int]  # row and column where the map is highest
+    score: float  # the map's highest value
+    no_target: bool  # whether there is said to be none; by an empty mask where a model cannot say
+
+
+class Inference:
+    """A model on its device, with what turns images and expressions into its input."""
+
+    def __init__(self, saved: Saved[Any], device: torch.device) -> None:
+        self.device = device
+        self.model: Any = frozen(saved.model).to(device)
+        self.tokenizer = load_model_tokenizer(saved.config, saved.clip)
+        self.image_size = saved.image_size
+        self.framing_name: FramingName = self.model.framing
+        self.framing = FRAMINGS[self.framing_name]
+
+    def answers(
+        self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+    ) -> Iterator[Answer]:
+        """One answer an expression, of images (I, 3, S, S), tokens (T, L), `image_index` (T,).
+
+        `shapes` are heights and widths of the images (I). Maps are made whole one at a time.
+        """
+        on_device = {name: value.to(self.device) for name, value in batch.items()}
+        with torch.inference_mode(), autocast(self.device):
+            maps, absent = _predict(self.model, on_device)
+        for image, small, nothing in zip(batch["image_index"].tolist(), maps, absent, strict=True):
+            shape = shapes[image]
+            full = self.framing.restore(small[None], shape, self.model.certain)[0].cpu()  # (H, W)
+            row, column = divmod(int(full.argmax()), shape[1])
+            mask = (full > 0).numpy()
+            yield Answer(
+                map=full,
+                mask=mask,
+                peak=(row, column),
+                score=float(full[row, column]),
+                no_target=not mask.any() if nothing is None else nothing,
+            )
+
+
+def _predict(
+    predictor: Predictor, batch: dict[str, Tensor]
+) -> tuple[Tensor, Sequence[bool | None]]:
+    """Maps (T, S, S), and whether there is no target; None where a model cannot say it."""
+    if isinstance(predictor, GeneralizedPredictor):
+        maps, absent = predictor.predict_generalized(batch)
+        return maps.float(), (absent > 0).tolist()
+    maps = predictor.predict(batch).float()
+    return maps, [None] * len(maps)

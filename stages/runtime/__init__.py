@@ -1,0 +1,1 @@
+"""How a step runs: command line, device, processes, errors."""

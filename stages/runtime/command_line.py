@@ -1,0 +1,89 @@
+"""The command line of a step, made from the signature of its function.
+
+    def run(samples: Path, masks: list[Path], config: Labels, workers: int = 1) -> None: ...
+
+becomes `--samples PATH --masks PATH [PATH ...] --config JSON [--workers N]`. A section is given as
+JSON text or as the path of a .json or .yaml file.
+"""
+
+import argparse
+import inspect
+import logging
+import os
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from stages.config.findings import parse_section
+from stages.config.section import Section
+from stages.runtime.errors import InputError, Interrupted
+
+log = logging.getLogger(__name__)
+
+
+def main(run: Callable[..., None]) -> None:
+    """Run a step from the command line; the user's mistakes are one line, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _interrupted)
+    signal.signal(signal.SIGINT, _interrupted)
+    arguments = vars(parser(run).parse_args())
+    try:
+        run(**arguments)
+    except (InputError, FileNotFoundError) as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {place}{os.strerror(error.errno)}")
+    except Interrupted as ended:
+        log.error("%s", ended)
+        sys.exit(ended.exit_code)
+
+
+def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
+    """The argument parser of a step's function."""
+    module = inspect.getmodule(run)
+    description = (inspect.getdoc(module) or "").partition("\n\n")[0]
+    result = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    hints = typing.get_type_hints(run, include_extras=True)
+    for name, parameter in inspect.signature(run).parameters.items():
+        required = parameter.default is inspect.Parameter.empty
+        option: dict[str, Any] = {"required": required}
+        if not required:
+            option["default"] = parameter.default
+        option |= _kind(hints[name])
+        result.add_argument(f"--{name.replace('_', '-')}", dest=name, **option)
+    return result
+
+
+def _kind(hint: Any) -> dict[str, Any]:
+    """What argparse needs to know of a type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return {"type": lambda text: _section_argument(hint, text), "metavar": "JSON"}
+    if origin in (typing.Union, types.UnionType):
+        # Without a value it is None: rules give what there may be none of.
+        return {**_kind(next(kind for kind in arguments if kind is not type(None))), "nargs": "?"}
+    if origin in (list, Sequence):
+        return {"nargs": "*", **_kind(arguments[0])}
+    if origin is typing.Literal:
+        return {"choices": list(arguments)}
+    if isinstance(hint, type) and issubclass(hint, Section):
+        return {"type": lambda text: _section_argument(hint, text), "metavar": "JSON"}
+    return {"type": hint, "metavar": hint.__name__.upper()}
+
+
+def _section_argument(section: Any, text: str) -> Section:
+    try:
+        return parse_section(section, text)
+    except (InputError, OSError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _interrupted(number: int, _frame: types.FrameType | None) -> None:
+    """Ends a step at once: files half-written are removed on the way out."""
+    raise Interrupted(number)

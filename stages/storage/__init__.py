@@ -1,0 +1,1 @@
+"""Files that steps hand to each other."""

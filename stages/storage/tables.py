@@ -1,0 +1,277 @@
+"""The Parquet tables that steps hand to each other.
+
+Samples are three tables in one folder; response maps, labels, masks and predictions are one table a
+shard. Every reader takes a list of shards and gives one table; ids are row numbers of the samples.
+
+`images`       image, file, width, height
+`objects`      object, image, split, name, category, boxes (xywh), mask (RLE or null), no_target
+`expressions`  expression, object, text, kind
+`maps`         object, expression (the chosen one), height, width, input_size (pixels a side of what
+               the network saw), grid (float32 bytes), scores
+`labels`       object, height, width, foreground (RLE), ignore (RLE)
+`masks`        object, height, width, mask (RLE), score
+`predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score,
+               no_target (whether there is said to be none)
+"""
+
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stages.runtime.errors import InputError
+from stages.storage.files import remove_abandoned, replacing
+
+log = logging.getLogger(__name__)
+
+ROWS_AT_A_TIME = 10_000  # of a table that is written row by row
+
+INT, TEXT, FLOAT = pa.int64(), pa.string(), pa.float32()
+SCHEMAS: dict[str, pa.Schema] = {
+    name: pa.schema(list(columns.items()))
+    for name, columns in {
+        "images": {"image": INT, "file": TEXT, "width": pa.int32(), "height": pa.int32()},
+        "objects": {
+            "object": INT,
+            "image": INT,
+            "split": TEXT,
+            "name": TEXT,
+            "category": TEXT,
+            "boxes": pa.list_(pa.list_(FLOAT)),
+            "mask": TEXT,
+            "no_target": pa.bool_(),
+        },
+        "expressions": {"expression": INT, "object": INT, "text": TEXT, "kind": TEXT},
+        "maps": {
+            "object": INT,
+            "expression": INT,
+            "height": pa.int16(),
+            "width": pa.int16(),
+            "input_size": pa.int32(),
+            "grid": pa.binary(),
+            "scores": pa.list_(FLOAT),
+        },
+        "labels": {
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "foreground": TEXT,
+            "ignore": TEXT,
+        },
+        "masks": {
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "mask": TEXT,
+            "score": FLOAT,
+        },
+        "predictions": {
+            "expression": INT,
+            "object": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "mask": TEXT,
+            "row": pa.int32(),
+            "column": pa.int32(),
+            "score": FLOAT,
+            "no_target": pa.bool_(),
+        },
+    }.items()
+}
+
+
+class TableWriter:
+    """Writes rows of one of the table kinds above, of which few are in memory at a time."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.schema, self.rows = SCHEMAS[kind], list[Mapping[str, Any]]()
+        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self._flush()
+        self.file.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.rows.append(row)
+        if len(self.rows) == ROWS_AT_A_TIME:
+            self._flush()
+
+    def _flush(self) -> None:
+        self.file.write_table(pa.Table.from_pylist(self.rows, schema=self.schema))
+        self.rows = []
+
+
+def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> None:
+    """Write rows of one of the table kinds above; nothing is left behind on failure."""
+    remove_abandoned(path)
+    with replacing(path) as temporary:
+        if isinstance(rows, pd.DataFrame):
+            schema = SCHEMAS[kind]
+            table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+            pq.write_table(table, temporary, compression="zstd")
+            return
+        with TableWriter(temporary, kind) as writer:
+            for row in rows:
+                writer.add(row)
+
+
+def read_table(
+    kind: str, paths: Path | Sequence[Path], columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """All rows of the shards of one table, in order, of all columns or of those that are named.
+
+    Raises InputError that names a file of another kind.
+    """
+    shards = [paths] if isinstance(paths, Path) else list(paths)
+    tables = []
+    for path in shards:
+        names = pq.read_schema(path).names
+        if names != SCHEMAS[kind].names:
+            raise InputError(f"{path}: columns {names}; needed a table of {kind}")
+        tables.append(pq.read_table(path, columns=columns))
+    return pa.concat_tables(tables).to_pandas()
+
+
+def in_split(split: str, wanted: str) -> bool:
+    """Whether an object of `split` is in the `wanted` split, by REFER's rules.
+
+    Tests are matched by letter (a ref of testAB is in testA and in testB) and `test` by substring;
+    all other names exactly.
+    """
+    if wanted in ("testA", "testB", "testC"):
+        return wanted[-1] in split
+    if wanted == "test":
+        return "test" in split
+    return split == wanted
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images, objects and expressions of a data set, or of a part of it; ids are kept."""
+
+    images: pd.DataFrame
+    objects: pd.DataFrame
+    expressions: pd.DataFrame
+
+    def split(self, name: str) -> "Samples":
+        """The objects of one split, with their images and expressions."""
+        splits = self.objects.split.unique()
+        chosen = self.objects[
+            self.objects.split.isin([split for split in splits if in_split(split, name)])
+        ]
+        if chosen.empty:
+            present = ", ".join(sorted(splits))
+            raise InputError(f"no object is in split {name!r}; splits of this data set: {present}")
+        return self.of(chosen)
+
+    def of(self, objects: pd.DataFrame) -> "Samples":
+        """Some of the objects, with their images and expressions."""
+        return Samples(
+            self.images[self.images.image.isin(objects.image)],
+            objects,
+            self.expressions[self.expressions.object.isin(objects.object)],
+        )
+
+
+def sample_files(samples: Path) -> list[Path]:
+    """The tables that lie beside `samples` (samples.json), or in that folder."""
+    folder = samples if samples.is_dir() else samples.parent
+    return [folder / f"{kind}.parquet" for kind in ("images", "objects", "expressions")]
+
+
+def read_samples(samples: Path) -> Samples:
+    """All samples of a data set."""
+    images, objects, expressions = sample_files(samples)
+    return Samples(
+        read_table("images", images),
+        read_table("objects", objects),
+        read_table("expressions", expressions),
+    )
+
+
+def write_samples(folder: Path, samples: Samples) -> None:
+    write_table(folder / "images.parquet", "images", samples.images)
+    write_table(folder / "objects.parquet", "objects", samples.objects)
+    write_table(folder / "expressions.parquet", "expressions", samples.expressions)
+
+
+def count_samples(folder: Path) -> dict[str, dict[str, int]]:
+    """What there is in each split of the tables in a folder; told in the log, too."""
+    _, objects, expressions = sample_files(folder)
+    said = np.zeros(pq.read_metadata(objects).num_rows, np.int64)  # expressions of each object
+    for batch in pq.ParquetFile(expressions).iter_batches(columns=["object"]):
+        np.add.at(said, batch["object"].to_numpy(), 1)
+    facts = []
+    for batch in pq.ParquetFile(objects).iter_batches(
+        columns=["object", "image", "split", "mask", "no_target"]
+    ):
+        part = batch.to_pandas()
+        facts.append(
+            part.assign(
+                mask=part["mask"].notna(),
+                expressions=said[part["object"]],
+                split=part["split"].map(sys.intern),
+            )
+        )
+    return _count_splits(pd.concat(facts))
+
+
+def _count_splits(objects: pd.DataFrame) -> dict[str, dict[str, int]]:
+    counts = {}
+    for name in objects["split"].unique():
+        part = objects[[in_split(split, name) for split in objects["split"]]]
+        counts[name] = {
+            "images": part["image"].nunique(),
+            "objects": len(part),
+            "expressions": int(part["expressions"].sum()),
+            "masks": int(part["mask"].sum()),
+            "no_target": int(part["no_target"].sum()),
+        }
+        log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
+    return counts
+
+
+@dataclass(frozen=True)
+class ResponseMap:
+    """The chosen response of one object, at low resolution, before relu and upsampling."""
+
+    expression: int
+    grid: NDArray[np.float32]  # (h, w)
+    input_size: int  # pixels a side of the image that the network saw
+
+
+def map_row(target: int, response: ResponseMap, scores: Sequence[float]) -> dict[str, Any]:
+    """A row of a `maps` table: the map of an object, and the scores of all its expressions."""
+    height, width = response.grid.shape
+    return {
+        "object": target,
+        "expression": response.expression,
+        "height": height,
+        "width": width,
+        "input_size": response.input_size,
+        "grid": np.ascontiguousarray(response.grid, dtype="<f4").tobytes(),
+        "scores": list(scores),
+    }
+
+
+def read_maps(paths: Path | Sequence[Path]) -> dict[int, ResponseMap]:
+    """The response map of each object."""
+    maps = {}
+    for row in read_table("maps", paths).itertuples():
+        grid = np.frombuffer(row.grid, dtype="<f4").reshape(row.height, row.width)
+        maps[int(row.object)] = ResponseMap(
+            int(row.expression), grid.astype(np.float32), int(row.input_size)
+        )
+    return maps

@@ -1,0 +1,115 @@
+"""Several processes train as one does: on the CPU, by gloo, started as the workflow starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stages.training.batches import micro_batches
+from tests.conftest import ROOT
+
+MODELS = ("stage1", "irnet", "cris", "etris", "rela_fine")
+EPOCHS = "7"  # 21 steps
+# Rounding in float64 grows to this in 21 steps, in units of weights that move by about 1e-3: in
+# ReLA, whose instance norms magnify it, to 1e-5, in the others to 1e-9.
+WEIGHTS = {"rela_fine": 2e-5}
+
+
+def command(processes: int, *arguments: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "stages.runtime.launch", str(processes)),
+        *("tests.training_case", *arguments),
+    ]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    # Names of no GPU: two are leased, and torch finds none.
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "A,B", "TMPDIR": str(folder)}
+
+
+def train(folder: Path, processes: int, *names: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        command(processes, str(folder), EPOCHS, *names),
+        cwd=ROOT,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All models, trained by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    done = train(folder, 1, *MODELS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def assert_alike(first: Path, second: Path) -> None:
+    """Losses and weights agree up to rounding."""
+    ours, theirs = (json.loads((f / "losses.json").read_text()) for f in (first, second))
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [20, 21]
+    for row, other in zip(ours, theirs, strict=True):
+        assert row == pytest.approx(other, rel=1e-6)
+    weights, others = (load_file(folder / "model.safetensors") for folder in (first, second))
+    tolerance = WEIGHTS.get(first.name, 1e-8)
+    for name, value in weights.items():
+        assert torch.allclose(value, others[name], rtol=0, atol=tolerance), name
+
+
+def test_two_processes_train_to_the_same_losses_and_weights(alone: Path, tmp_path: Path) -> None:
+    done = train(tmp_path / "both", 2, *MODELS)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for name in MODELS:
+        assert_alike(tmp_path / "both" / name, alone / name)
+
+
+def test_sigterm_saves_the_step_and_one_process_goes_on_where_two_were(
+    alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "ended"
+    folder.mkdir()
+    with subprocess.Popen(
+        command(2, str(folder), EPOCHS, "etris"),
+        cwd=ROOT,
+        env=environment(folder),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("etris/*.state.pt")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        _, said = running.communicate()
+    assert running.returncode != 0, "a failed job is tried again"
+    assert "saved at step" in said
+    assert not (folder / "etris/model.safetensors").exists()
+    done = train(folder, 1, "etris")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "continues at step" in done.stderr
+    assert_alike(folder / "etris", alone / "etris")
+
+
+def test_each_item_of_a_step_is_seen_by_one_process() -> None:
+    items = [(0, number) for number in range(21)]
+    for processes in (1, 2, 4):
+        for size in (21, 8, 5):
+            parts = [micro_batches(items, size, rank, processes) for rank in range(processes)]
+            seen = [item for part in parts for own, share in part if share for item in own]
+            assert sorted(seen) == items
+            assert sum(share for part in parts for _, share in part) == pytest.approx(1)
+            assert len({len(part) for part in parts}) == 1, "all take part in every exchange"
+
+
+def test_a_process_without_items_sees_one_that_does_not_count() -> None:
+    assert micro_batches([(3, 7)], 8, rank=1, processes=2) == [([(3, 7)], 1.0)]
+    assert micro_batches([(3, 7)], 8, rank=0, processes=2) == [([(3, 7)], 0.0)]
