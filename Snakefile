@@ -1,10 +1,11 @@
 # Segmentation masks from text alone: the whole workflow.
 #
-#   snakemake demo --cores 32 --resources gpu=4
+#   snakemake --cores 32 --resources gpu=4
 #
-# A target for every experiment and every data set of configs/ (snakemake --list-rules shows them).
-# Rules with a priority are the longest chain: they go before what waits for nothing.
+# runs the demo. A target for every experiment and every data set of configs/ has its name
+# (snakemake --list-rules shows them). Rules with a priority are the longest chain: they go first.
 # Elsewhere: --config configs=my/configs results=my/results
+# Other options: --config set="segmentor.epochs=5 stage1.batch_size=24"
 
 
 include: "workflow/rules/common.smk"
@@ -15,3 +16,11 @@ include: "workflow/rules/segment.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
+
+
+# Here, because an included file cannot choose what a run without a target makes.
+rule demo:
+    default_target: True
+    input:
+        page_files(configs.settings.demo),
+    localrule: True

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.throughput import noise, without_weights
+from benchmarks.throughput import noise
 from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.images import network_input
 from irnet.affinity.network import AffinityNetwork
@@ -26,7 +26,7 @@ from stages.metrics.failures import group
 from stages.metrics.iou import intersection_union
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
-from stages.models.tris import TrisStage1
+from stages.models.tris import build_stage1
 from stages.runtime.device import autocast, choose_device
 from stages.storage.masks import decode, encode
 
@@ -63,15 +63,14 @@ def main() -> None:
     images = parser.parse_args().images
     device = choose_device()
     experiment = load_configs(Path("configs")).experiments["tris_r50_refcoco"]
-    clip = without_weights(experiment.clip)
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     responses = shapes(draw)
     count = images * OBJECTS * EXPRESSIONS
 
-    stage1 = frozen(TrisStage1(experiment.stage1, load_clip(clip, pretrained=False))).to(device)
+    stage1 = frozen(build_stage1(experiment.stage1, pretrained=False)).to(device)
     judge = frozen(load_clip(experiment.judge, pretrained=False)).to(device)
-    batch = noise(experiment.stage1, clip, images, device)
+    batch = noise(experiment.stage1, images, device)
     index = torch.arange(images, device=device).repeat_interleave(OBJECTS * EXPRESSIONS)
     tokens = batch["tokens"][index]
     texts = torch.randn(count, judge.embedding, device=device)
@@ -83,7 +82,7 @@ def main() -> None:
                 judge, batch["images"], grids, texts, index, [EXPRESSIONS] * (images * OBJECTS)
             )
 
-    segmentor = build_segmentor(experiment.segmentor, clip, pretrained=False).eval().to(device)
+    segmentor = build_segmentor(experiment.segmentor, pretrained=False).eval().to(device)
     asked = {**batch, "tokens": tokens, "image_index": index}
 
     def predict() -> None:

@@ -21,13 +21,13 @@ EXPERIMENT, BOUND = "refshapes_tris", "refshapes_tris_masks"
 ROWS = {
     "whole image": (EXPERIMENT, "whole_image"),
     "center box": (EXPERIMENT, "center_box"),
-    "CLIP as it is": (EXPERIMENT, "zero_shot"),
+    "zero-shot CLIP": (EXPERIMENT, "zero_shot"),
     "stage 1": (EXPERIMENT, "stage1"),
-    "PRMS": (EXPERIMENT, "prms"),
+    "PRMS": (EXPERIMENT, "maps"),
     "CRF labels": (EXPERIMENT, "labels"),
-    "pseudo masks": (EXPERIMENT, "pseudo"),
+    "pseudo masks": (EXPERIMENT, "pseudo_masks"),
     "stage 2": (EXPERIMENT, "segmentor"),
-    "segmentor on true masks": (BOUND, "segmentor"),
+    "fully supervised": (BOUND, "segmentor"),
 }
 TRAIN_ROWS = ("PRMS", "CRF labels", "pseudo masks")
 
@@ -74,10 +74,10 @@ def table(seeds: list[int], split: str) -> list[str]:
     lines = [f"| {split} | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"]
     lines.append("|---" * (len(seeds) + 1) + "|")
     for part in (split, "train"):
-        for label, (experiment, what) in ROWS.items():
+        for label, (experiment, scored) in ROWS.items():
             if part == "train" and label not in TRAIN_ROWS:
                 continue
-            cells = [_cell(folder(s) / experiment / f"metrics/{what}-{part}.json") for s in seeds]
+            cells = [_cell(folder(s) / experiment / f"scores/{scored}/{part}.json") for s in seeds]
             name = label if part == split else f"{label} ({part})"
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
@@ -85,7 +85,7 @@ def table(seeds: list[int], split: str) -> list[str]:
 
 def _cell(path: Path) -> str:
     scores = read_json(path)["scores"]
-    values = [scores["mean_iou"], scores["overall_iou"], scores["hit_mask"]]
+    values = [scores["mean_iou"], scores["overall_iou"], scores["pointing_accuracy_mask"]]
     return " / ".join("-" if value is None else f"{100 * value:.1f}" for value in values)
 
 

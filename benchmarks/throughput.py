@@ -17,13 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import load_clip
-from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.load import load_configs
-from stages.config.section import Section, Training
-from stages.config.steps import Stage1
+from stages.config.section import Training
 from stages.models.saved import Predictor, build_segmentor
-from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.models.tris import Stage1Trainer, build_stage1
 from stages.runtime.device import autocast, choose_device
 from stages.training.engine import _Run
 
@@ -39,12 +37,11 @@ TEXTS = 1000  # expressions whose features the judge of stage 1 has
 WARM_UP = 3  # steps that are not counted
 
 
-def noise(config: Any, clip: ClipSource, items: int, device: torch.device) -> dict[str, Tensor]:
+def noise(config: Any, items: int, device: torch.device) -> dict[str, Tensor]:
     """A batch of one expression an image."""
     size = config.image_size
     first, last = 101, 102  # ids that every vocabulary has
-    length = getattr(config, "context_length", None) or clip.context_length
-    tokens = torch.randint(103, 5000, (items, length))
+    tokens = torch.randint(103, 5000, (items, config.num_tokens))
     tokens[:, 0], tokens[:, -1] = first, 49407 if _reads_clip_tokens(config) else last
     batch = {
         "images": torch.randn(items, 3, size, size),
@@ -62,33 +59,24 @@ def _reads_clip_tokens(config: Any) -> bool:
     return getattr(config, "text", "clip") != "bert"
 
 
-def without_weights(section: Section) -> Any:
-    """The options with random weights for every encoder."""
-    names = [name for name in type(section).model_fields if name.endswith("weights")]
-    absent = {name: None for name in names if isinstance(getattr(section, name), Path | None)}
-    return section.model_copy(update=absent)
-
-
-def build(experiment: Experiment, what: str) -> tuple[nn.Module, Any, ClipSource]:
-    """Stage 1 or the segmentor of an experiment, its options and its CLIP."""
-    clip = cast(ClipSource, without_weights(experiment.clip))
+def build(experiment: Experiment, what: str) -> tuple[nn.Module, Any]:
+    """Stage 1 or the segmentor of an experiment, and its options."""
     if what == "segmentor":
-        config = experiment.segmentor
-        return build_segmentor(config, clip, pretrained=False), config, clip
-    stage1: Stage1 = experiment.stage1
+        return build_segmentor(experiment.segmentor, pretrained=False), experiment.segmentor
+    stage1 = experiment.stage1
     judge = load_clip(experiment.judge, pretrained=False)
     texts = torch.randn(TEXTS, judge.embedding)
-    model = TrisStage1(stage1, load_clip(clip, pretrained=False))
-    return Stage1Trainer(stage1, model, judge, texts), stage1, clip
+    model = build_stage1(stage1, pretrained=False)
+    return Stage1Trainer(stage1, model, judge, texts), stage1
 
 
 def measure(experiment: Experiment, what: str, steps: int, device: torch.device) -> str:
     """A row: training and prediction of one model."""
-    model, config, clip = build(experiment, what)
+    model, config = build(experiment, what)
     training = cast(Training, config)
     with tempfile.TemporaryDirectory() as folder:
         run = _Run(model, training, device, Path(folder) / "model.safetensors", "", 10**6)
-        batch = noise(config, clip, training.batch_size, device)
+        batch = noise(config, training.batch_size, device)
         seconds = _seconds(partial(run.advance, [(batch, 1.0)]), steps, device)
         trained = training.batch_size / seconds
         memory = torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0

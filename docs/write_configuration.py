@@ -8,6 +8,7 @@ import ast
 import inspect
 import io
 import json
+import re
 import tokenize
 import types
 import typing
@@ -23,8 +24,8 @@ from stages.config.datasets import DatasetConfig, RefShapes
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.figures import Figures
-from stages.config.resources import STEP_RESOURCES, Resources
-from stages.config.section import Section, Training
+from stages.config.resources import Resources
+from stages.config.section import Execution, Section, Training
 from stages.config.settings import Downloads, RemoteFile, Settings
 from stages.config.steps import (
     Affinity,
@@ -39,11 +40,14 @@ from stages.config.steps import (
 
 HEAD = """# Configuration
 
-Every option, its type and its default. Defaults are the published values; a file holds only what
-differs. All files are read and checked when the workflow is parsed: an unknown key, a value out of
-range or a name that is not known stops the run before its first job, with file, key and remedy. An
-option that changes reruns the steps that depend on its section, and nothing before them. Written by
-`make docs` from `stages/config/`.
+Every option with its type and default. `make docs` writes this page from `stages/config/`.
+
+- Defaults are the published values. A file contains only what differs.
+- All files are checked when the workflow is parsed. An unknown key, a value out of range or an
+  unknown name stops the run before its first job; the message names file, key and remedy.
+- A changed option runs the steps of its section again, and what follows from them, but nothing
+  before: [what runs again](workflow.md#what-runs-again). `execution` and `resources` change no
+  result and rerun nothing.
 """
 STEPS = """
 ### What steps ask for
@@ -51,6 +55,9 @@ STEPS = """
 | step | threads | gpu | mem_mb | runtime |
 |---|---|---|---|---|
 """
+RULES = Path(__file__).parents[1] / "workflow" / "rules"
+RULE = re.compile(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+ASKED = [rf"^ +{name}(?:: |=)\D*(\d+)" for name in ("threads", "gpu", "mem_mb", "runtime")]
 # Title and class of each part; a class has the keys of its bases too.
 PARTS: list[tuple[str, type[Section]]] = [
     ("## configs/config.yaml", Settings),
@@ -76,12 +83,26 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("### evaluation", Evaluation),
     ("### report", Report),
     ("### resources", Resources),
+    ("### execution", Execution),
     ("## configs/downloads.yaml", Downloads),
     ("### A file of downloads.yaml", RemoteFile),
     ("## The small CLIP", PretrainClip),
 ]
-KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false", Path: "path"}
-BOUNDS = {"gt": "above {}", "ge": "{} or more", "lt": "below {}", "le": "at most {}"}
+KINDS: dict[Any, str] = {
+    Any: "value",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true, false",
+    Path: "path",
+}
+BOUNDS = {
+    "gt": "above {}",
+    "ge": "{} or more",
+    "lt": "below {}",
+    "le": "at most {}",
+    "min_length": "{} or more",
+}
 
 
 def main() -> None:
@@ -97,7 +118,7 @@ def part(title: str, section: type[Section]) -> str:
     also = f" With the keys of: {', '.join(shared)}." if shared else ""
     lines = [f"| `{key}` | {' | '.join(cells)} |" for key, *cells in rows(section)]
     table = "\n".join(["| key | type | default | what it is |", "|---|---|---|---|", *lines])
-    steps = STEPS + "".join(map(step, STEP_RESOURCES)) if section is Resources else ""
+    steps = STEPS + "".join(steps_of_rules()) if section is Resources else ""
     return f"\n{title}\n\n{about}{also}\n\n{table}\n{steps}"
 
 
@@ -117,9 +138,13 @@ def anchor(title: str) -> str:
     return kept.replace(" ", "-")
 
 
-def step(name: str) -> str:
-    asked = STEP_RESOURCES[name].model_dump().values()
-    return f"| `{name}` | {' | '.join(map(str, asked))} |\n"
+def steps_of_rules() -> Iterator[str]:
+    """A row for each rule with jobs: what it asks for, as it says in workflow/rules/."""
+    for file in sorted(RULES.glob("*.smk")):
+        for name, body in RULE.findall(file.read_text()):
+            asked = [value for names in ASKED for value in re.findall(names, body, re.MULTILINE)]
+            if len(asked) == len(ASKED):
+                yield f"| `{name}` | {' | '.join(asked)} |\n"
 
 
 def rows(section: type[Section]) -> Iterator[tuple[str, str, str, str]]:

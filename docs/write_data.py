@@ -7,23 +7,28 @@ from stages.config.settings import RemoteFile
 
 HEAD = """# Public files
 
-Every file that `snakemake fetch_<name>` gets, and where it comes from. Written by `make docs` from
-`configs/downloads.yaml`, which has the mirrors too. A checksum is given where one is published:
-what does not have it is thrown away. A file that you put in its place by hand is taken as it is.
+    snakemake --cores 1 fetch_coco fetch_refcoco fetch_clip
+
+The files that `snakemake fetch_<name>` fetches, and their sources. `make docs` writes this page
+from `configs/downloads.yaml`, which also has the mirrors. A fetched file that does not match its
+published checksum is deleted. A file that you put in its place by hand is used as it is.
 
 | `fetch_` | file in `data/` | source | license | published checksum |
 |---|---|---|---|---|
 """
 TAIL = """
-The test images of RefCOCO, RefCOCO+ and RefCOCOg are training images of COCO 2014: a detector or
-segmentor of COCO has seen them. No weights here are known to be of COCO: ResNet-50 and Swin are of
-ImageNet, DINOv2 of Meta's LVD-142M, the CLIPs of OpenAI's own pairs, BERT of texts. For other ones
-say `trained_on_coco: true`, at the file in `configs/downloads.yaml` or in the experiment that uses
-it, and its report warns.
+Not fetched:
 
-Not fetched: gRefCOCO (https://github.com/henghuiding/gRefCOCO; no license stated), which has no
-lasting address, and official checkpoints of the segmentors, which an experiment imports from where
-its `checkpoint` says. Nothing in them is run when they are read; no checksums are published.
+- gRefCOCO (https://github.com/henghuiding/gRefCOCO; no license stated), which has no permanent
+  address;
+- official checkpoints of the segmentors. An experiment imports them from its `checkpoint`. No code
+  in them is run; no checksums are published.
+
+The test images of RefCOCO, RefCOCO+ and RefCOCOg are training images of COCO 2014: a detector or
+segmentor trained on COCO has seen them. None of the weights above is known to be trained on COCO:
+ResNet-50 and Swin use ImageNet, DINOv2 uses Meta's LVD-142M, the CLIPs use OpenAI's own pairs, BERT
+uses text. For other weights, set `trained_on_coco: true` at the file in `configs/downloads.yaml` or
+in the experiment that uses them; the report then has a warning.
 """
 
 

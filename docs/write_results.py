@@ -1,6 +1,6 @@
 """The page of all rows of published tables: `make docs` writes it to docs/results.md.
 
-Names, figures and what is needed are those of configs/; what was measured is said here.
+Names, figures and downloads come from configs/; measured values are in this file.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,70 +13,71 @@ from stages.reporting.table import COLUMNS, GENERALIZED
 
 HEAD = """# Results
 
-Every experiment of `configs/experiments/`: what it should reach, and what was measured. A row is a
-command and a file by its name, for `cris_r50_refcoco`:
+Every experiment of `configs/experiments/`, with its expected and measured scores. To run one:
 
-    snakemake --cores 1 fetch_coco fetch_refcoco fetch_clip       # what the column `fetch` names
-    snakemake cris_r50_refcoco --cores 32 --resources gpu=4
+    snakemake --cores 1 fetch_coco fetch_refcoco fetch_clip       # the column `fetch`
+    snakemake cris_r50_refcoco --cores 32 --resources gpu=4       # one row
+    snakemake refcoco --cores 32 --resources gpu=4                # all rows of a data set, compared
 
-`configs/experiments/cris_r50_refcoco.yaml` has its options and says where the figures are from. Its
-page, `results/cris_r50_refcoco/report.html`, shows the scores beside the published ones.
+`configs/experiments/cris_r50_refcoco.yaml` has the options and the source of the figures.
+`results/cris_r50_refcoco/report.html` shows the scores beside the published ones.
 
 ## On the embedded data set
 
-Measured on two cores, without a GPU; mIoU on val, in percent. Where two figures stand, the first is
-of version 0.1.0 and the second of now: trainings draw their random numbers otherwise since
-([changes](../CHANGELOG.md)), which is as good as another seed. The small CRIS draws none, and gave
-the same. The range of `expected` stands in the experiment's file and on its page.
+mIoU on val in percent, measured on two cores without a GPU. If there are two figures, the first is
+of version 0.1.0 and the second of the current version, which draws other random numbers
+([changes](../CHANGELOG.md)); this is like another seed. The small CRIS draws none, and its result
+is unchanged. The experiment's file has the range of `expected`, and its report shows it.
 
 | experiment | what it is | expected | measured |
 |---|---|---|---|
 """
 PUBLISHED = """
-These are small models trained for minutes: the rows show that each learns, not which is better
-([segmentors.md](segmentors.md), [refshapes.md](refshapes.md)).
+These are small models trained for minutes: the rows show that each of them learns, not which is
+better ([segmentors.md](segmentors.md), [refshapes.md](refshapes.md)).
 
 ## Rows of published tables
 
-**None of these was measured: each needs the public data, the published weights and hours of a
-GPU.** What is held to the official code instead are golden values, for every model: logits,
-losses, gradients of a training step, scores ([departures.md](departures.md)). Figures are in
-percent. mIoU is the mean over expressions; oIoU pools pixels, the papers often call it cIoU. gIoU,
-cIoU and N-acc are gRefCOCO's. Expected is what lies within 2 points of the paper, for each figure
-in its order: so near came users of the official code that told of their retrainings (0.4 to 1.9
-points lower for ReLA, 1.2 lower for LAVT, 2.2 higher for ETRIS). What is measured will take its
-place.
+**None of these rows has been measured: each needs public data, published weights and hours of GPU
+time.** Instead, golden values hold every model to its official code: logits, losses, gradients of a
+training step, scores ([departures.md](departures.md)).
+
+Figures are in percent. mIoU is the mean over expressions. oIoU pools pixels; papers often call it
+cIoU. gIoU, cIoU and N-acc are gRefCOCO's. Expected is within 2 points of the paper, in the order of
+the figures. Users who retrained with the official code reported similar differences (0.4 to 1.9
+points lower for ReLA, 1.2 lower for LAVT, 2.2 higher for ETRIS). Measured values will replace this
+range.
 
 | experiment | data set | published | expected | measured | `fetch` |
 |---|---|---|---|---|---|
 """
 TAIL = """
-gRefCOCO has no lasting address and is put in its place by hand ([data](../data/README.md)). An
-official checkpoint can be scored without a training: `checkpoint` in its experiment
+gRefCOCO has no permanent address; put it in its place by hand ([data](../data/README.md)). To score
+an official checkpoint without training, set `checkpoint` in its experiment
 ([segmentors.md](segmentors.md#official-checkpoints)).
 
 ## How long it takes
 
-All epochs of a training, by the speed that was measured on one H200 with images ready in memory
-([scale.md](scale.md)): items of an epoch times epochs, by items a second. This is arithmetic;
-reading images comes on top where that is slower.
+All epochs of a training on one H200. This is arithmetic: items per epoch, times epochs, divided by
+the speed measured with images in memory ([scale.md](scale.md)). Reading images adds time if it is
+slower.
 
-| training | experiment | items of an epoch | epochs | items / s | hours |
+| training | experiment | items per epoch | epochs | items / s | hours |
 |---|---|---|---|---|---|
 """
 EMBEDDED = {
-    "refshapes_tris": ("the demo: text alone", "54.5, 55.5, 53.3 (three seeds)"),
-    "refshapes_tris_masks": ("its segmentor on true masks", "71.8, 71.4, 70.9 (three seeds)"),
-    "refshapes_cris": ("CRIS on true masks", "39.7"),
+    "refshapes_tris": ("the demo: from text alone", "54.5, 55.5, 53.3 (three seeds)"),
+    "refshapes_tris_masks": ("its segmentor, fully supervised", "71.8, 71.4, 70.9 (three seeds)"),
+    "refshapes_cris": ("CRIS, fully supervised", "39.7"),
     "refshapes_cris_pseudo": ("CRIS on the demo's pseudo masks", "38.1"),
-    "refshapes_etris": ("ETRIS on true masks", "39.4, 39.8"),
+    "refshapes_etris": ("ETRIS, fully supervised", "39.4, 39.8"),
     "refshapes_etris_pseudo": ("ETRIS on the demo's pseudo masks", "39.0, 39.3"),
-    "refshapes_detris": ("DETRIS on true masks", "37.5, 39.4"),
+    "refshapes_detris": ("DETRIS, fully supervised", "37.5, 39.4"),
     "refshapes_detris_pseudo": ("DETRIS on the demo's pseudo masks", "38.1, 38.9"),
-    "refshapes_rela": ("ReLA on true masks", "55.3, 55.2"),
+    "refshapes_rela": ("ReLA, fully supervised", "55.3, 55.2"),
     "refshapes_rela_pseudo": ("ReLA on the demo's pseudo masks", "51.5, 50.6"),
     "refshapes_generalized_rela": (
-        "ReLA; no, one or several targets",
+        "ReLA; expressions of no, one or several objects",
         "gIoU 53.7, 51.7; cIoU 46.7, 46.0; N-acc 90.4, 92.4; T-acc 84.1, 81.8",
     ),
 }

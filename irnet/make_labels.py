@@ -1,7 +1,7 @@
-"""Confident labels of objects: their response maps, made to fit the image by a dense CRF.
+"""Confident labels of objects: response maps, refined by a dense CRF.
 
-Official step_refer/cam_to_ir_label.py. The objects of an image are done together, images are spread
-over processes.
+Official step_refer/cam_to_ir_label.py. One process labels all objects of an image; images are
+distributed over processes.
 """
 
 import logging
@@ -26,6 +26,8 @@ from stages.runtime.errors import InputError
 from stages.storage.masks import decode, encode
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +63,22 @@ def label_image(task: Task) -> list[dict[str, Any]]:
     image = task.image
     crf = DenseCrf(read_rgb(image.file, image.width, image.height), task.config)
     rows = []
-    for target, response in zip(image.objects, full_size(image), strict=True):
-        found = confident_labels(response.numpy(), crf)
+    for object_id, response in zip(image.objects, full_size(image), strict=True):
+        labels = confident_labels(response.numpy(), crf)
         rows.append(
             {
-                "object": target,
+                "object": object_id,
                 "height": image.height,
                 "width": image.width,
-                "foreground": encode(found == FOREGROUND),
-                "ignore": encode(found == IGNORE),
+                "foreground": encode(labels == FOREGROUND),
+                "ignore": encode(labels == IGNORE),
             }
         )
     return rows
 
 
 def _labeled(tasks: list[Task], workers: int) -> Iterator[list[dict[str, Any]]]:
-    """The rows of each task, in order; an error names the image it is about."""
+    """The rows of each task, in order; errors name the image."""
     if workers <= 1:
         for task in tasks:
             yield _named(task)
@@ -97,7 +99,7 @@ def _results(
             yield future.result()
         except BrokenProcessPool as error:
             raise RuntimeError(
-                f"{task.image.file}: a process ended without a word at this image or one of the"
+                f"{task.image.file}: a process ended without an error at this image or one of the"
                 " next (out of memory?); use fewer workers"
             ) from error
 
@@ -112,10 +114,10 @@ def _named(task: Task) -> list[dict[str, Any]]:
 
 
 def _new_processes() -> BaseContext:
-    """Forks of a process that has only imported this module, where there are such.
+    """Processes that fork from one that has only imported this module, where that is possible.
 
-    A fork of this process itself can hang: torch has run in it. Entirely new processes would each
-    import torch, for seconds.
+    A fork of this process can hang, because torch has run in it. New processes would each import
+    torch, for seconds.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")

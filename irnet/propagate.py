@@ -1,7 +1,7 @@
 """Spread the response maps by random walk up to the edges: one pseudo mask for each object.
 
 Official step_refer/make_ins_seg_labels.py. The network, the instances and the transition matrix are
-made once for each image; the official code makes them for each object.
+computed once for each image; the official code computes them for each object.
 """
 
 import logging
@@ -22,6 +22,8 @@ from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 
@@ -30,19 +32,19 @@ def run(samples: Path, maps: list[Path], model: Path, masks: Path, config: Propa
     network, trained = load_affinity(model)
     network.to(choose_device())
     progress = Progress("pseudo masks", 0, len(images))
-    dead: list[bool] = []
+    empty: list[bool] = []
 
     def rows() -> Iterator[dict[str, Any]]:
         for number, image in enumerate(images, start=1):
-            found = propagate(network, trained.input_scale, image, config)
-            dead.extend(mask.dead for mask in found)
-            for target, mask in zip(image.objects, found, strict=True):
-                yield _row(target, mask)
+            propagated = propagate(network, trained.input_scale, image, config)
+            empty.extend(mask.empty_response for mask in propagated)
+            for object_id, mask in zip(image.objects, propagated, strict=True):
+                yield _row(object_id, mask)
             progress.update(number, {})
 
     write_table(masks, "masks", rows())
-    if any(dead):
-        log.warning("%d of %d objects have no response at all: empty masks", sum(dead), len(dead))
+    if any(empty):
+        log.warning("%d of %d objects have no response at all: empty masks", sum(empty), len(empty))
 
 
 @torch.no_grad()
@@ -57,15 +59,15 @@ def propagate(
     return pseudo_masks(responses, relations, image_factor(input_scale), config)
 
 
-def _row(target: int, found: PseudoMask) -> dict[str, Any]:
-    height, width = found.mask.shape
-    mask = encode(found.mask)
+def _row(object_id: int, pseudo_mask: PseudoMask) -> dict[str, Any]:
+    height, width = pseudo_mask.mask.shape
+    mask = encode(pseudo_mask.mask)
     return {
-        "object": target,
+        "object": object_id,
         "height": height,
         "width": width,
         "mask": mask,
-        "score": found.score,
+        "score": pseudo_mask.score,
     }
 
 

@@ -14,12 +14,12 @@ import torch
 from irnet.affinity.dataset import LabeledObjects, place
 from irnet.affinity.images import network_input, read_rgb
 from irnet.affinity.network import (
-    CELL,
     AffinityNetwork,
     RelationTraining,
     about_affinity,
     load_affinity,
 )
+from stages.config.section import Execution
 from stages.config.steps import Affinity
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
@@ -29,22 +29,32 @@ from stages.storage.tables import read_samples, read_table, sample_files
 from stages.storage.weights import save_weights
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.provenance import write_facts
+from stages.training.provenance import write_provenance
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
 
-def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> None:
-    _require_room(config)
+def run(
+    samples: Path,
+    labels: list[Path],
+    model: Path,
+    config: Affinity,
+    workers: int = 0,
+    save_every: int = 500,
+) -> None:
+    """`workers` and `save_every` are those of `Execution`."""
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
-    # Named apart: without the mean displacement it is not the result yet.
+    # Another name: the result also needs the mean displacement.
     trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")
     about = about_affinity(config)
     fit(
         RelationTraining(config),
         LabeledObjects(table, config),
         config,
+        execution=Execution(workers=workers, save_every=save_every),
         output=trained,
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about,
@@ -55,11 +65,11 @@ def run(samples: Path, labels: list[Path], model: Path, config: Affinity) -> Non
     network.displacement.mean.copy_(mean_displacement(network, table, config))
     save_weights(model, network.state_dict(), about)
     trained.unlink()
-    write_facts(model)
+    write_provenance(model)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
-    """A row for each object with labels: those, and its image's number, file and size."""
+    """A row for each object with labels: the labels, and the image's number, file and size."""
     data = read_samples(samples)
     table = read_table("labels", labels).merge(
         data.objects[["object", "image"]], on="object", how="left"
@@ -82,7 +92,7 @@ def mean_displacement(
 ) -> torch.Tensor:
     """The mean (2,) of the displacement over all images, cropped or filled up as in training.
 
-    The losses only see differences between cells, so what is common to all of them is arbitrary.
+    The losses only depend on differences between cells, so the mean of all cells is arbitrary.
     """
     device = choose_device()
     network.to(device).eval()
@@ -96,16 +106,6 @@ def mean_displacement(
         total += displacement.mean(dim=(0, 2, 3)).double().cpu()
     log.info("mean displacement measured on %d images", len(images))
     return (total / len(images)).float()
-
-
-def _require_room(config: Affinity) -> None:
-    """A pair of cells must fit into the crop in every direction."""
-    least = CELL * (2 * config.radius - 1)
-    if config.crop_size < least:
-        raise InputError(
-            f"affinity: crop_size {config.crop_size} with radius {config.radius};"
-            f" needed: at least {least}"
-        )
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import typer
 from risflow.console import Verbs
 from risflow.export.command import export
 from risflow.predict.command import predict
+from risflow.project.clean import clean
 from risflow.project.fetch import fetch
 from risflow.project.import_checkpoint import import_checkpoint
 from risflow.project.new_dataset import new_dataset
+from risflow.project.why import why
 from risflow.results.compare import compare
 from risflow.results.report import report
 from risflow.serve.command import serve
@@ -33,10 +35,12 @@ VERBS: dict[str, Callable[..., None]] = {
     "fetch": fetch,
     "import": import_checkpoint,
     "status": status,
+    "why": why,
     "report": report,
     "compare": compare,
     "export": export,
     "serve": serve,
+    "clean": clean,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

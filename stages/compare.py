@@ -3,43 +3,70 @@
 import logging
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from stages.config.figures import Compared
+import yaml
+
+from stages.config.baselines import BASELINES
+from stages.config.figures import Figures
 from stages.reporting import table
 from stages.reporting.analysis import analyze
 from stages.reporting.breakdown import GROUP_COLORS
 from stages.reporting.page import write_page
-from stages.reporting.scored import by_split, read_scored
+from stages.reporting.scored import Scored, by_split, read_scored
+from stages.reporting.sweep import sweep_plot
 from stages.runtime.command_line import main
 from stages.storage.files import replacing
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
 
-def run(
-    name: str, metrics: list[Path], results: list[Path], figures: Compared, scores: Path, page: Path
-) -> None:
-    """`metrics` in the order of rows, `results` one for each; those of a data set are together."""
-    label, known = table.label_in_comparison, figures.experiments
+def run(steps: Path, metrics: list[Path], results: list[Path], report: Path, scores: Path) -> None:
+    """`steps` is the steps.yaml of the page; `metrics` and `results` are in the order of its rows.
+
+    Rows of a data set are together. The experiments of a sweep have one plot of all combinations.
+    """
+    page = yaml.safe_load(steps.read_text())
+    options: dict[str, Any] = page["options"]
+    figures = {name: Figures(**values) for name, values in options["figures"].items()}
+    label = table.label_in_comparison
     blocks, texts = [], []
-    scored = read_scored(metrics, results)
-    for dataset, group in groupby(scored, key=lambda one: str(one.about["dataset"])):
+    scored = read_scored(metrics, results, [row[0] for row in options["rows"]])
+    for dataset, group in groupby(scored, key=lambda row: str(row.about["dataset"])):
         members = list(group)
-        entries = [one.about for one in members]
-        texts.append(f"{dataset}\n\n{table.text_table(entries, label, known)}")
-        series = by_split(members, label, left_out=table.BASELINES)
+        entries = [row.about for row in members]
+        texts.append(f"{dataset}\n\n{table.text_table(entries, label, figures)}")
+        series = by_split(members, label, left_out=BASELINES)
         blocks.append(
             {
                 "dataset": dataset,
                 "columns": table.columns(entries),
-                "table": table.rows(entries, label, known),
+                "table": table.rows(entries, label, figures),
+                "sweeps": _sweeps(members, options["values"]),
                 "analyses": [analyze(split, tables) for split, tables in series.items()],
             }
         )
-    write_page(page, "comparison.html", name=name, blocks=blocks, group_colors=GROUP_COLORS)
+    write_page(
+        report, "comparison.html", name=page["name"], blocks=blocks, group_colors=GROUP_COLORS
+    )
     with replacing(scores) as temporary:
         temporary.write_text("\n".join(texts))
     log.info("%d rows", len(scored))
+
+
+def _sweeps(members: list[Scored], values: dict[str, dict[str, Any]]) -> list[str]:
+    """A plot for each split of a sweep that has scores."""
+    entries = [
+        row.about for row in members if row.about["experiment"] in values and row.about["scores"]
+    ]
+    segmentors = [entry for entry in entries if entry["scored"] == "segmentor"]
+    splits = dict.fromkeys(entry["split"] for entry in segmentors)
+    return [
+        sweep_plot(split, [entry for entry in segmentors if entry["split"] == split], values)
+        for split in splits
+    ]
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from stages.storage.weights import save_weights
 
 BATCH = 256  # expressions
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 

@@ -1,8 +1,8 @@
-"""Compare anything that has masks with the truth: one row for each expression (one shard).
+"""Compare masks with the ground truth: one row for each expression (one shard).
 
-What belongs to an object (its response map, label, pseudo mask) counts once for each of its
-expressions, as in the official evaluation of PRMS. A prediction that says that there is no target,
-or is empty, denies it. stages/score.py makes scores of the rows; docs/metrics.md defines them.
+Masks of an object (its response map, label, pseudo mask) count once for each of its expressions, as
+in the official evaluation of PRMS. An empty mask also predicts that there is no target.
+stages/score.py computes scores from the rows; docs/metrics.md defines them.
 """
 
 import logging
@@ -21,23 +21,25 @@ from numpy.typing import NDArray
 from stages.metrics.boxes import find_boxes, score_boxes
 from stages.metrics.failures import group, rival_pixels
 from stages.metrics.generalized import Outcome, outcome
-from stages.metrics.iou import foreground, hits_box, hits_mask, intersection_union, iou, peak
+from stages.metrics.iou import foreground, intersection_union, iou, is_in_boxes, is_in_mask, peak
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.files import replacing
 from stages.storage.masks import Mask, decode
 from stages.storage.tables import Samples, read_maps, read_samples, read_table
 
-What = Literal[
+Scored = Literal[
     "whole_image",
     "center_box",
     "zero_shot",
     "stage1",
-    "prms",
+    "maps",
     "labels",
-    "pseudo",
+    "pseudo_masks",
     "segmentor",
 ]
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -48,14 +50,20 @@ class Predicted:
 
     mask: Mask  # (H, W)
     point: tuple[int, int] | None = None  # row and column of the strongest response
-    no_target: bool | None = None  # whether there is said to be none; None: if the mask is empty
+    no_target: bool | None = None  # predicted; None: told by an empty mask
 
 
-KINDS = {"prms": "maps", "labels": "labels", "pseudo": "masks"}  # of tables; else: predictions
+KINDS = {
+    "maps": "maps",
+    "labels": "labels",
+    "pseudo_masks": "masks",
+}  # else: predictions
 Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at height and width
 
 
-def run(samples: Path, split: str, what: What, results: Path, masks: Sequence[Path] = ()) -> None:
+def run(
+    samples: Path, split: str, scored: Scored, results: Path, masks: Sequence[Path] = ()
+) -> None:
     """The rows of all that `masks` are of, or of the whole split, for what needs no masks."""
     everything = read_samples(samples)
     part = everything.split(split)
@@ -64,41 +72,41 @@ def run(samples: Path, split: str, what: What, results: Path, masks: Sequence[Pa
         missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
         raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
     if masks:
-        covered = read_table(KINDS.get(what, "predictions"), masks, ["object"])["object"]
+        covered = read_table(KINDS.get(scored, "predictions"), masks, ["object"])["object"]
         part = part.of(part.objects[part.objects["object"].isin(covered)])
     if without.all():
         log.warning("%s has no masks: nothing of it is scored", split)
         table = pd.DataFrame({"expression": part.expressions.expression})
     else:
         others = _Others(everything, part.images.image)
-        table = _score(part, _source(what, masks), others, with_boxes=what == "stage1")
+        table = _score(part, _source(scored, masks), others, with_boxes=scored == "stage1")
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
-    log.info("%s on %s: %d expressions", what, split, len(table))
+    log.info("%s on %s: %d expressions", scored, split, len(table))
 
 
-def _source(what: What, shards: Sequence[Path]) -> Source:
+def _source(scored: Scored, shards: Sequence[Path]) -> Source:
     """Where the prediction of an expression comes from."""
-    if what == "whole_image":
+    if scored == "whole_image":
         return lambda row, height, width: Predicted(
             np.ones((height, width), dtype=bool), (height // 2, width // 2)
         )
-    if what == "center_box":
+    if scored == "center_box":
         return _center_box
-    if what == "prms":
+    if scored == "maps":
         maps = read_maps(shards)
         return lambda row, height, width: _of_map(maps[row.object], height, width)
-    if what in ("labels", "pseudo"):
-        column = "foreground" if what == "labels" else "mask"
-        of_object = read_table(KINDS[what], shards).set_index("object")[column].to_dict()
+    if scored in ("labels", "pseudo_masks"):
+        column = "foreground" if scored == "labels" else "mask"
+        of_object = read_table(KINDS[scored], shards).set_index("object")[column].to_dict()
         return lambda row, height, width: Predicted(decode(of_object[row.object], height, width))
     predictions = read_table("predictions", shards).set_index("expression")
 
     def predicted(row: Any, height: int, width: int) -> Predicted:
-        found = predictions.loc[row.expression]
-        mask = decode(found["mask"], height, width)
-        point = (int(found["row"]), int(found["column"]))
-        return Predicted(mask, point, bool(found["no_target"]))
+        prediction = predictions.loc[row.expression]
+        mask = decode(prediction["mask"], height, width)
+        point = (int(prediction["row"]), int(prediction["column"]))
+        return Predicted(mask, point, bool(prediction["no_target"]))
 
     return predicted
 
@@ -110,14 +118,14 @@ def _center_box(_row: Any, height: int, width: int) -> Predicted:
     return Predicted(mask, (height // 2, width // 2))
 
 
-def _of_map(found: Any, height: int, width: int) -> Predicted:
+def _of_map(stored: Any, height: int, width: int) -> Predicted:
     # Imported here because only this needs torch, whose import takes longer than most evaluations.
     import torch
 
     from stages.data import response_maps as response
 
-    grid = torch.from_numpy(found.grid)[None]
-    full = response.full_map(grid, found.input_size, (height, width))[0].numpy()
+    grid = torch.from_numpy(stored.grid)[None]
+    full = response.full_map(grid, stored.input_size, (height, width))[0].numpy()
     return Predicted(foreground(full), peak(full))
 
 
@@ -148,49 +156,52 @@ def _score(part: Samples, source: Source, others: _Others, with_boxes: bool) -> 
     rows = []
     expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
     for row in expressions.itertuples():
-        truth = decode(row.mask, row.height, row.width)
+        ground_truth = decode(row.mask, row.height, row.width)
         predicted = source(row, row.height, row.width)
-        said = predicted.no_target
-        denied = not predicted.mask.any() if said is None else said
-        mask = predicted.mask & (not denied)
-        rival = partial(_rival, mask, truth, others, row)
-        intersection, union = intersection_union(mask, truth)
+        no_target = predicted.no_target  # as predicted
+        if no_target is None:
+            no_target = not predicted.mask.any()
+        mask = predicted.mask & (not no_target)
+        rival = partial(_rival, mask, ground_truth, others, row)
+        intersection, union = intersection_union(mask, ground_truth)
         scored = {
             "expression": row.expression,
             "object": row.object,
             "image": row.image,
             "kind": row.kind,
             "words": len(row.text.split()),
-            "area": float(truth.mean()),
+            "area": float(ground_truth.mean()),
             "intersection": intersection,
             "union": union,
             "iou": float(iou(intersection, union)),
             "no_target": row.no_target,
-            "predicted_no_target": denied,
-            "group": group(mask, truth, rival),
-            **_generalized(outcome(predicted.mask, truth, row.no_target, denied)),
+            "predicted_no_target": no_target,
+            "group": group(mask, ground_truth, rival),
+            **_generalized(outcome(predicted.mask, ground_truth, row.no_target, no_target)),
         }
         if predicted.point is not None and not row.no_target:
             boxes = [_corners(box) for box in row.boxes]
-            scored["hit"] = hits_box(predicted.point, boxes)
-            scored["hit_mask"] = hits_mask(predicted.point, truth)
+            scored["peak_in_box"] = is_in_boxes(predicted.point, boxes)
+            scored["peak_in_mask"] = is_in_mask(predicted.point, ground_truth)
             if with_boxes and boxes:
-                found = find_boxes(predicted.mask)
-                scored["box_iou"], scored["box_hit"] = score_boxes(found, predicted.point, boxes[0])
+                predicted_boxes = find_boxes(predicted.mask)
+                scored["box_iou"], scored["box_accuracy"] = score_boxes(
+                    predicted_boxes, predicted.point, boxes[0]
+                )
         rows.append(scored)
     return pd.DataFrame(rows)
 
 
-def _generalized(found: Outcome) -> dict[str, float]:
+def _generalized(result: Outcome) -> dict[str, float]:
     return {
-        "generalized_intersection": found.intersection,
-        "generalized_union": found.union,
-        "generalized_iou": found.iou,
+        "generalized_intersection": result.intersection,
+        "generalized_union": result.union,
+        "generalized_iou": result.iou,
     }
 
 
-def _rival(mask: Mask, truth: Mask, others: _Others, row: Any) -> int:
-    return rival_pixels(mask, truth, others.of(row))
+def _rival(mask: Mask, ground_truth: Mask, others: _Others, row: Any) -> int:
+    return rival_pixels(mask, ground_truth, others.of(row))
 
 
 def _corners(box: Any) -> list[int]:

@@ -3,16 +3,17 @@
 import logging
 from pathlib import Path
 
-from stages.config.encoders import ClipSource
 from stages.config.segmentors import AnySegmentor
 from stages.config.steps import Stage1
 from stages.models.official import read_official
 from stages.models.saved import STAGE1, build, describe
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import load_exactly
+from stages.storage.matching import load_exactly
 from stages.storage.weights import save_weights
-from stages.training.provenance import write_facts
+from stages.training.provenance import write_provenance
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 def run(
     checkpoint: Path,
     model: Path,
-    clip: ClipSource,
     config: AnySegmentor | None = None,
     stage1: Stage1 | None = None,
 ) -> None:
@@ -35,10 +35,10 @@ def run(
     chosen = config if config is not None else stage1
     assert chosen is not None
     state = read_official(checkpoint, kind)
-    network = build(kind, chosen, clip, pretrained=False)
+    network = build(kind, chosen, pretrained=False)
     load_exactly(network, state, checkpoint)
-    save_weights(model, network.state_dict(), describe(kind, chosen, clip))
-    write_facts(model)
+    save_weights(model, network.state_dict(), describe(kind, chosen))
+    write_provenance(model)
     log.info("%s: %d weights of %s", model, len(state), kind)
 
 

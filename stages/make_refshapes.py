@@ -1,9 +1,9 @@
 """Generate RefShapes, the embedded data set, in the layout of REFER's data sets.
 
 Writes `images/`, the refs and, last, `instances.json`: if that is there, everything is. Every
-picture and its expressions are a function of the seed, the split and the number within the split,
-so that another number of images changes no picture. testB is harder than the others: 5 or 6
-objects a picture where the others have 2 to 5.
+image and its expressions are a function of the seed, the split and the number within the split, so
+that another number of images changes no image. testB is harder than the others: its images have 5
+or 6 objects, those of the others 2 to 5.
 """
 
 import json
@@ -28,8 +28,10 @@ from stages.storage.files import replacing
 
 SPLITS = ("train", "val", "testA", "testB")
 NUM_ITEMS = {"train": (2, 5), "val": (2, 5), "testA": (2, 5), "testB": (5, 6)}
-LEAST_EXPRESSIONS = 3  # an object with fewer is in the picture but never referred to
+LEAST_EXPRESSIONS = 3  # an object with fewer is drawn but never referred to
 JPEG_QUALITY = 92
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -124,9 +126,9 @@ def run(output: Path, config: RefShapes) -> None:
     counts = dict.fromkeys(SPLITS, config.test_images)
     counts |= {"train": config.train_images, "val": config.val_images}
     for split in SPLITS:
-        for rng, items, picture in draw_split(config, split, counts[split]):
+        for rng, items, pixels in draw_split(config, split, counts[split]):
             image = records.add_image(config.size)
-            Image.fromarray(picture).save(
+            Image.fromarray(pixels).save(
                 images / image["file_name"], quality=JPEG_QUALITY, subsampling=0
             )
             _refer(records, rng, items, image, split, config.generalized)
@@ -141,13 +143,13 @@ def run(output: Path, config: RefShapes) -> None:
 
 def draw_split(
     config: RefShapes, split: str, count: int
-) -> Iterator[tuple[np.random.Generator, tuple[Item, ...], drawing.Picture]]:
+) -> Iterator[tuple[np.random.Generator, tuple[Item, ...], drawing.Pixels]]:
     """The scenes of one split, each with the random state that its expressions go on from."""
     least, most = NUM_ITEMS[split]
     for number in range(count):
         rng = np.random.default_rng([config.seed, SPLITS.index(split), number])
         items = draw_items(rng, config.size, least, most)
-        yield rng, items, drawing.draw_picture(rng, items, config.size)
+        yield rng, items, drawing.draw_image(rng, items, config.size)
 
 
 def _refer(
@@ -158,7 +160,7 @@ def _refer(
     split: str,
     generalized: bool,
 ) -> None:
-    """Add the annotations and refs of one picture."""
+    """Add the annotations and refs of one image."""
     numbers = [records.add_annotation(image, item) for item in items]
     speaker = Speaker(items, image["width"])
     for target, number in enumerate(numbers):
@@ -169,8 +171,8 @@ def _refer(
     if generalized:
         groups, nothing = speaker.refer_to_groups(rng, 2), speaker.refer_to_nothing(rng, 3)
         for expression in groups + nothing:
-            targets = [numbers[target] for target in expression.targets]
-            records.add_ref(image, split, [expression], targets, generalized)
+            annotations = [numbers[item] for item in expression.items]
+            records.add_ref(image, split, [expression], annotations, generalized)
 
 
 def _segmentation(item: Item, mask: masks.Mask) -> list[list[float]] | dict[str, Any]:

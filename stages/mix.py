@@ -17,6 +17,8 @@ from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.tables import Samples, count_samples, read_samples, write_samples
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +30,8 @@ def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
         mixed, dropped = drop_evaluated(mixed)
         log.info("left out of train: %d objects of images that are evaluated on", dropped)
     write_samples(samples.parent, mixed)
-    write_json(samples, {"splits": count_samples(samples.parent), "left_out": 0})
+    counts = count_samples(samples.parent, "exact")
+    write_json(samples, {"splits": counts, "split_rule": "exact", "left_out": 0})
 
 
 def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
@@ -37,10 +40,10 @@ def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
     sizes = pd.concat([part.images for part in parts]).groupby("file")[["width", "height"]]
     unequal = sizes.nunique().max(axis=1)
     if (unequal > 1).any():
-        raise InputError(f"{unequal.idxmax()}: two sizes in two data sets; needed one picture")
+        raise InputError(f"{unequal.idxmax()}: two sizes in two data sets; needed one image")
     number = dict(zip(images.file, range(len(images)), strict=True))
     images = images.assign(image=range(len(images)))
-    objects, expressions, first, said = [], [], 0, 0
+    objects, expressions, first, num_expressions = [], [], 0, 0
     for part, name in zip(parts, names, strict=True):
         file = part.images.set_index("image").file
         new = dict(zip(part.objects.object, range(first, first + len(part.objects)), strict=True))
@@ -52,11 +55,11 @@ def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
                 name=[f"{name}:{own}" for own in part.objects.name],
             )
         )
-        ids = range(said, said + len(part.expressions))
+        ids = range(num_expressions, num_expressions + len(part.expressions))
         expressions.append(
             part.expressions.assign(expression=ids, object=part.expressions.object.map(new))
         )
-        first, said = first + len(part.objects), said + len(part.expressions)
+        first, num_expressions = first + len(part.objects), num_expressions + len(part.expressions)
     return Samples(
         images, pd.concat(objects, ignore_index=True), pd.concat(expressions, ignore_index=True)
     )

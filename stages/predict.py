@@ -1,4 +1,4 @@
-"""Masks of all expressions of a split by a trained model, or by CLIP as it is (one shard)."""
+"""Masks of all expressions of a split by a trained model, or by zero-shot CLIP (one shard)."""
 
 import logging
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ from stages.runtime.errors import InputError
 from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 
@@ -36,14 +38,14 @@ def run(
     shards: int = 1,
     images: Path | None = None,
 ) -> None:
-    """`model` is what a training step wrote; without it, `clip` is used as it is.
+    """`model` is what a training step wrote; without it, `clip` predicts zero-shot.
 
     `images` are those of resize_images; without them they are decoded here.
     """
     if model is not None:
         saved = load_model(model)
     elif clip is not None:
-        saved = Saved[nn.Module](ZeroShot(load_clip(clip)), clip, clip, image_size)
+        saved = Saved[nn.Module](ZeroShot(load_clip(clip)), clip, image_size)
     else:
         raise InputError("predict: neither --model nor --clip is given; needed one of them")
     inference = Inference(saved, choose_device())
@@ -52,7 +54,7 @@ def run(
         part,
         inference.tokenizer,
         inference.image_size,
-        framing=inference.framing_name,
+        resize_mode=inference.resize_mode_name,
         images=images,
     )
     objects = part.expressions.set_index("expression").object
@@ -61,21 +63,21 @@ def run(
         for batch in inference_batches(data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
             shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
-            answers = inference.answers(batch, shapes)
+            results = inference.predict(batch, shapes)
             chosen = zip(
-                batch["expression"].tolist(), batch["image_index"].tolist(), answers, strict=True
+                batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True
             )
-            for expression, image, answer in chosen:
+            for expression, image, result in chosen:
                 yield {
                     "expression": expression,
                     "object": int(objects[expression]),
                     "height": shapes[image][0],
                     "width": shapes[image][1],
-                    "mask": encode(answer.mask),
-                    "row": answer.peak[0],
-                    "column": answer.peak[1],
-                    "score": answer.score,
-                    "no_target": answer.no_target,
+                    "mask": encode(result.mask),
+                    "row": result.peak[0],
+                    "column": result.peak[1],
+                    "score": result.score,
+                    "no_target": result.no_target,
                 }
 
     write_table(predictions, "predictions", rows())

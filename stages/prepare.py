@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from stages.config.contents import LISTING, listing_of
 from stages.config.datasets import DatasetConfig
 from stages.data.checks import Checked, check_all
 from stages.data.entries import Finding
@@ -22,15 +23,19 @@ from stages.data.spool import Spool
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.files import replacing, write_json
-from stages.storage.tables import TableWriter, count_samples, sample_files
+from stages.storage.tables import SplitRule, TableWriter, count_samples, sample_files
 
 MOST_SHOWN = 20  # findings in one error message
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
 
 def run(samples: Path, config: DatasetConfig, workers: int = 1) -> None:
     """Write the tables of images, objects and expressions, then `samples` (.json) beside them.
+
+    listing.json, beside them too, tells later runs whether one of the images has changed.
 
     `workers` threads decode images and draw masks.
     """
@@ -48,12 +53,21 @@ def run(samples: Path, config: DatasetConfig, workers: int = 1) -> None:
         findings.conclude()
         if not writer.num_objects:
             raise InputError(f"{config.annotations}: no object is left; needed at least one")
-        counts = count_samples(scratch)
+        counts = count_samples(scratch, split_rule(config))
         for made, table in zip(sample_files(scratch), sample_files(samples.parent), strict=True):
             with replacing(table) as temporary:
                 made.replace(temporary)
     _compare(counts, config.published)
-    write_json(samples, {"splits": counts, "left_out": findings.count})
+    # Images that are generated are known by the options that they are generated with.
+    files = writer.files if config.source != "refshapes" else []
+    write_json(samples.with_name(LISTING), listing_of(files))
+    content = {"splits": counts, "split_rule": split_rule(config), "left_out": findings.count}
+    write_json(samples, content)
+
+
+def split_rule(config: DatasetConfig) -> SplitRule:
+    """How splits are matched: REFER's own rule holds for data sets in its format alone."""
+    return "refer" if config.source in ("refer", "grefcoco", "refshapes") else "exact"
 
 
 @contextmanager
@@ -100,6 +114,7 @@ class SamplesWriter:
 
     def __init__(self, folder: Path) -> None:
         self.num_images = self.num_objects = self.num_expressions = 0
+        self.files: list[str] = []  # of images and masks
         self.open = ExitStack()
         self.numbers = self.open.enter_context(Spool(folder / "numbers.sqlite"))  # of images
         self.images, self.objects, self.expressions = (
@@ -114,6 +129,8 @@ class SamplesWriter:
 
     def add(self, checked: Checked) -> None:
         entry = checked.entry
+        if isinstance(entry.mask_file, Path):
+            self.files.append(entry.mask_file.as_posix())
         self.objects.add(
             {
                 "object": self.num_objects,
@@ -145,6 +162,7 @@ class SamplesWriter:
             return int(number)
         number = self.num_images
         self.numbers.add(name, number)
+        self.files.append(name)
         self.images.add({"image": number, "file": name, "width": width, "height": height})
         self.num_images += 1
         return number

@@ -1,11 +1,11 @@
 """Train the small CLIP of RefShapes from nothing, on generated scenes of its own.
 
-Its random streams are not those of the data set. What it knows of these scenes beyond pictures and
-texts is where the items are (stages/data/shapes/pretraining.py): point supervision of the judge,
-and the reason why results on RefShapes are a demonstration, not a benchmark.
+Its random streams are not those of the data set. Besides images and texts it uses where the items
+are (stages/data/shapes/pretraining.py): point supervision of the judge, which is why results on
+RefShapes are a demonstration, not a benchmark.
 
 Writes the weights in half precision, the description that `ClipSource` reads (architecture and
-vocabulary), and a log of how they were made and how well they judge.
+vocabulary), and a record of how they were made and of the accuracy of the judge.
 """
 
 import logging
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen
-from stages.config.segmentors import Training
+from stages.config.section import Execution, Training
 from stages.config.steps import PretrainClip
 from stages.data.images import normalize
 from stages.data.shapes.pretraining import STREAM, ContrastivePairs, draw_mask, draw_scene
@@ -98,10 +98,19 @@ def describe_clip(config: PretrainClip) -> dict[str, Any]:
     }
 
 
-def run(weights: Path, model: Path, record: Path, work: Path, config: PretrainClip) -> None:
+def run(
+    weights: Path,
+    model: Path,
+    record: Path,
+    work: Path,
+    config: PretrainClip,
+    workers: int = 0,
+    save_every: int = 500,
+) -> None:
     """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
 
-    `work` is the folder of the resume state and of the curves.
+    `work` is the folder of the resume state and of the curves; `workers` and `save_every` are
+    those of `Execution`.
     """
     started = time.process_time()
     torch.manual_seed(config.seed)
@@ -113,6 +122,7 @@ def run(weights: Path, model: Path, record: Path, work: Path, config: PretrainCl
         ContrastiveTrainer(clip),
         ContrastivePairs(config, tokenizer, IMAGE_SIZE),
         config,
+        execution=Execution(workers=workers, save_every=save_every),
         output=trained,
         fingerprint=fingerprint(config, []),
         about={"what": "small CLIP in training"},
@@ -148,7 +158,7 @@ def judge_accuracy(clip: Clip, tokenizer: Tokenizer, seed: int) -> dict[str, flo
     for number in range(NUM_TEST_SCENES):
         key = (seed, TEST_STREAM, number)
         scene, rng = draw_scene(key, IMAGE_SIZE), np.random.default_rng([*key, 1])
-        image = normalize(torch.from_numpy(scene.picture).permute(2, 0, 1)[None])
+        image = normalize(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
         masks = np.stack([draw_mask(rng, scene, target) for target in range(len(scene.items))])
         views = F.normalize(clip.encode_image(image * torch.from_numpy(masks)[:, None]), dim=1)
         for target, expressions in enumerate(scene.expressions):

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
+from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.runtime.command_line import main
 from stages.storage.files import replacing, require_space
 from stages.storage.tables import read_table, sample_files
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 
-def run(samples: Path, images: Path, framing: FramingName, size: int, workers: int = 1) -> None:
+def run(
+    samples: Path, images: Path, resize_mode: ResizeModeName, size: int, workers: int = 1
+) -> None:
     """Write `images` (.npy): all images of the samples in squares of `size` pixels.
 
     Raises InputError if the disk has no room for them.
@@ -29,7 +33,7 @@ def run(samples: Path, images: Path, framing: FramingName, size: int, workers: i
     shape = (len(files), 3, size, size)
     images.parent.mkdir(parents=True, exist_ok=True)
     require_space(images.parent, int(np.prod(shape)), images)
-    frame = FRAMINGS[framing].image
+    frame = RESIZE_MODES[resize_mode].image
     with replacing(images) as temporary:
         pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
         with temporary.open("r+b") as file:  # a disk that is full later would kill the process

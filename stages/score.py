@@ -22,11 +22,19 @@ from stages.runtime.errors import InputError
 from stages.storage.files import replacing, write_json
 from stages.storage.tables import read_samples
 
+VERSION = 1
+
 log = logging.getLogger(__name__)
 
 
 def run(
-    samples: Path, split: str, what: str, name: str, rows: list[Path], metrics: Path, results: Path
+    samples: Path,
+    dataset: str,
+    split: str,
+    scored: str,
+    rows: list[Path],
+    metrics: Path,
+    results: Path,
 ) -> None:
     """`rows` are the shards, in their order; `results` is all of them in one table."""
     parts = [part for part in map(pd.read_parquet, rows) if len(part)]
@@ -37,7 +45,7 @@ def run(
     if len(table) != expected or table.expression.duplicated().any():
         found = f"{table.expression.nunique()} different of {len(table)} rows"
         raise InputError(f"{rows[0]} and the other shards: {found}; needed all {expected}, once")
-    about = {"experiment": name, "dataset": samples.parent.name, "what": what, "split": split}
+    about = {"dataset": dataset, "scored": scored, "split": split}
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
     if "iou" not in table:
@@ -47,7 +55,7 @@ def run(
     if table.no_target.any():
         scores["generalized"] = _flat(asdict(summarize_generalized(_outcomes(table))))
     write_json(metrics, {**about, "scores": scores, "groups": shares(table["group"].tolist())})
-    log.info("%s on %s: mIoU %.1f %%", what, split, 100 * scores["mean_iou"])
+    log.info("%s on %s: mIoU %.1f %%", scored, split, 100 * scores["mean_iou"])
 
 
 def _outcomes(table: pd.DataFrame) -> list[Outcome]:
@@ -64,16 +72,17 @@ def _outcomes(table: pd.DataFrame) -> list[Outcome]:
 
 
 def _summary(table: pd.DataFrame) -> dict[str, Any]:
-    hits = table.dropna(subset=["hit"]) if "hit" in table else None  # those that have a target
+    # Only expressions with a target have a peak to be scored.
+    peaks = table.dropna(subset=["peak_in_box"]) if "peak_in_box" in table else None
     scores = summarize(
         table["intersection"],
         table["union"],
-        None if hits is None else hits["hit"],
-        None if hits is None else hits["hit_mask"],
+        None if peaks is None else peaks["peak_in_box"],
+        None if peaks is None else peaks["peak_in_mask"],
     )
     flat = _flat(asdict(scores))
     flat["mean_iou_low"], flat["mean_iou_high"] = mean_interval(table["iou"], table["image"])
-    for column in ("box_iou", "box_hit"):
+    for column in ("box_iou", "box_accuracy"):
         if column in table:
             flat[column] = float(table[column].mean())
     return flat

@@ -18,13 +18,15 @@ from stages.config.encoders import ClipSource
 from stages.config.steps import Prms
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.shards import take_shard
-from stages.data.text import load_tokenizer
+from stages.data.wordpiece import load_model_tokenizer
 from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
 from stages.runtime.command_line import main
 from stages.runtime.device import autocast, choose_device
 from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
 from stages.storage.weights import load_weights
+
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +47,12 @@ def run(
     device = choose_device()
     saved = load_stage1(model)
     stage1 = frozen(saved.model).to(device)
-    critic = frozen(load_clip(judge)).to(device)
+    judge_clip = frozen(load_clip(judge)).to(device)
     texts = load_weights(features)[0]["text"].to(device)
     part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
-    data = ReferringDataset(part, load_tokenizer(saved.clip), saved.image_size, images=images)
+    data = ReferringDataset(
+        part, load_model_tokenizer(saved.config), saved.image_size, images=images
+    )
     objects = part.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -61,7 +65,7 @@ def run(
             with torch.inference_mode(), autocast(device):
                 grids = stage1(batch["images"], batch["tokens"], batch["image_index"])
                 choices = choose_maps(
-                    critic,
+                    judge_clip,
                     batch["images"],
                     grids,
                     texts[batch["expression"]],

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from stages.config.encoders import ClipSource
+from stages.config.section import Execution
 from stages.config.segmentors import AnySegmentor
 from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
@@ -16,32 +16,36 @@ from stages.runtime.command_line import main
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.provenance import write_facts
+from stages.training.provenance import write_provenance
+
+VERSION = 1
 
 
 def run(
     samples: Path,
     model: Path,
     config: AnySegmentor,
-    clip: ClipSource,
     masks: Sequence[Path] = (),
     images: Path | None = None,
+    workers: int = 0,
+    save_every: int = 500,
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned.
 
-    `images` are those of resize_images; without them they are decoded here.
+    `images` are those of resize_images; without them they are decoded here. `workers` and
+    `save_every` are those of `Execution`.
     """
     torch.manual_seed(config.seed)  # of the new layers
-    segmentor = build_segmentor(config, clip)
-    framing = cast(Predictor, segmentor).framing
-    tokenizer = load_model_tokenizer(config, clip)
+    segmentor = build_segmentor(config)
+    resize_mode = cast(Predictor, segmentor).resize_mode
+    tokenizer = load_model_tokenizer(config)
     everything = read_samples(samples)
     train = everything.split("train")
     data = ReferringDataset(
         train,
         tokenizer,
         config.image_size,
-        framing=framing,
+        resize_mode=resize_mode,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
@@ -51,14 +55,13 @@ def run(
         segmentor,
         data,
         config,
+        execution=Execution(workers=workers, save_every=save_every),
         output=model,
-        fingerprint=fingerprint(
-            config, [*sample_files(samples), *masks, *config.files_with(clip)], clip
-        ),
-        about=describe(config.model, config, clip),
-        panel=validation_panel(everything, tokenizer, config.image_size, framing),
+        fingerprint=fingerprint(config, [*sample_files(samples), *masks, *config.files]),
+        about=describe(config.model, config),
+        panel=validation_panel(everything, tokenizer, config.image_size, resize_mode),
     )
-    write_facts(model)
+    write_provenance(model)
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

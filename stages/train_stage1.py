@@ -6,18 +6,21 @@ import torch
 
 from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource
+from stages.config.section import Execution
 from stages.config.steps import Stage1
 from stages.data.dataset import ReferringDataset
 from stages.data.text import load_tokenizer
 from stages.inference.panel import validation_panel
 from stages.models.saved import STAGE1, describe
-from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.models.tris import Stage1Trainer, TrisStage1, build_stage1
 from stages.runtime.command_line import main
 from stages.storage.tables import read_samples, sample_files
 from stages.storage.weights import load_weights
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
-from stages.training.provenance import write_facts
+from stages.training.provenance import write_provenance
+
+VERSION = 1
 
 
 def run(
@@ -25,14 +28,18 @@ def run(
     features: Path,
     model: Path,
     config: Stage1,
-    clip: ClipSource,
     judge: ClipSource,
     images: Path | None = None,
+    workers: int = 0,
+    save_every: int = 500,
 ) -> None:
-    """`images` are those of resize_images; without them they are decoded here."""
+    """`images` are those of resize_images; without them they are decoded here.
+
+    `workers` and `save_every` are those of `Execution`.
+    """
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
-    tokenizer, everything = load_tokenizer(clip), read_samples(samples)
+    tokenizer, everything = load_tokenizer(config.clip), read_samples(samples)
     data = ReferringDataset(
         everything.split("train"),
         tokenizer,
@@ -42,18 +49,19 @@ def run(
         share_images=False,
         images=images,
     )
-    trainable = Stage1Trainer(config, TrisStage1(config, load_clip(clip)), load_clip(judge), texts)
-    files = [*sample_files(samples), features, *clip.files, *judge.files]
+    trainable = Stage1Trainer(config, build_stage1(config), load_clip(judge), texts)
+    files = [*sample_files(samples), features, *config.files, *judge.files]
     fit(
         trainable,
         data,
         config,
+        execution=Execution(workers=workers, save_every=save_every),
         output=model,
-        fingerprint=fingerprint(config, files, clip, judge),
-        about=describe(STAGE1, config, clip),
-        panel=validation_panel(everything, tokenizer, config.image_size, TrisStage1.framing),
+        fingerprint=fingerprint(config, files, judge),
+        about=describe(STAGE1, config),
+        panel=validation_panel(everything, tokenizer, config.image_size, TrisStage1.resize_mode),
     )
-    write_facts(model)
+    write_provenance(model)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Fixtures that several tests share: a finished toy run of the whole workflow."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -51,6 +52,15 @@ class Toy:
     @property
     def results(self) -> Path:
         return self.folder / "results"
+
+    @property
+    def experiment(self) -> Path:
+        """The folder of the demo's experiment."""
+        return self.results / "refshapes_tris"
+
+    @property
+    def samples(self) -> Path:
+        return self.experiment / "samples/samples.json"
 
     def command(self, *arguments: str) -> list[str]:
         """The command that runs the workflow on the toy configuration."""
@@ -105,13 +115,14 @@ def small_demo(folder: Path) -> Toy:
         "datasets/refshapes.yaml",
         refshapes={"train_images": 24, "val_images": 8, "test_images": 2},
     )
-    brief = {"epochs": 2, "save_every": 1}
+    brief = {"epochs": 2}
+    often = {"execution": {"default": {"save_every": 1}}}
     one = {"train_segmentor": {"threads": 1}}  # as in the tests that run a step again
     run.edit(
         "experiments/refshapes_tris.yaml",
-        **{"stage1": brief, "affinity": brief, "segmentor": brief, "resources": one},
+        **{"stage1": brief, "affinity": brief, "segmentor": brief, "resources": one, **often},
     )
-    run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief)
+    run.edit("experiments/refshapes_tris_masks.yaml", segmentor=brief, **often)
     return run
 
 
@@ -122,12 +133,29 @@ def link_workflow(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    """The small demo, finished."""
-    run = small_demo(tmp_path_factory.mktemp("toy run"))
-    done = run.snakemake("demo")
-    assert done.returncode == 0, done.stderr[-5000:]
+def finished_demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Toy:
+    """The small demo, finished: made once for all processes that run tests; not to be changed."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent  # of all processes
+    with (shared / "toy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, finished = shared / "toy run", shared / "toy.finished"
+        if finished.exists():
+            return Toy(folder)
+        run = small_demo(folder)
+        done = run.snakemake("demo")
+        assert done.returncode == 0, done.stderr[-5000:]
+        finished.touch()
     return run
+
+
+@pytest.fixture(scope="session")
+def toy(finished_demo: Toy, tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """The small demo, finished: the copy of this process."""
+    folder = tmp_path_factory.mktemp("toy") / "run"
+    shutil.copytree(finished_demo.folder, folder, symlinks=True)
+    return Toy(folder)
 
 
 def file_hash(path: Path) -> str:
@@ -145,3 +173,14 @@ def few_shapes(folder: Path, **options: int) -> Path:
     config = DatasetConfig(source="refshapes", annotations=folder / "source", refshapes=shapes)
     prepare.run(folder / "samples.json", config)
     return folder / "samples.json"
+
+
+def write_steps(folder: Path, name: str, rows: list[list[str]], **content: object) -> Path:
+    """The steps.yaml of a page, as link_results writes it, at its place in results/."""
+    page: dict[str, object] = {"name": name, "split": "val", "trainings": {}, "links": {}}
+    options = {"note": "", "rows": rows, "figures": {}, "values": {}}
+    page |= {"options": options, "steps": [], **content}
+    steps = folder / "results/work/report" / f"{name}-0123456789ab" / "steps.yaml"
+    steps.parent.mkdir(parents=True, exist_ok=True)
+    steps.write_text(yaml.safe_dump(page))
+    return steps

@@ -27,10 +27,11 @@ DESCRIPTION: dict[str, Any] = {
 }
 
 
-def small_clip(output_stride: int = 32, seed: int = 0) -> Clip:
+def small_clip(output_stride: int = 32, seed: int = 0, text_layers: int = 2) -> Clip:
     """With random weights in which every layer does something."""
     torch.manual_seed(seed)
-    clip = Clip(DESCRIPTION, output_stride)
+    text = {**DESCRIPTION["text_cfg"], "layers": text_layers}
+    clip = Clip({**DESCRIPTION, "text_cfg": text}, output_stride)
     for name, parameter in clip.named_parameters():
         if name.endswith("bn3.weight"):  # zero in a fresh CLIP
             nn.init.ones_(parameter)

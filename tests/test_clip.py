@@ -8,12 +8,14 @@ import open_clip
 import pytest
 import safetensors.torch
 import torch
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from stages.backbones.clip import Clip, frozen, load_clip
+from stages.backbones.clip import Clip, frozen, load_clip, read_description
 from stages.config.encoders import ClipSource
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from tests.small_clip import (
     CONTEXT,
     DESCRIPTION,
@@ -32,12 +34,12 @@ VISION_TRANSFORMER = {
 }
 
 
-def reference(description: dict) -> open_clip.CLIP:
+def reference(description: dict, quick_gelu: bool = True) -> open_clip.CLIP:
     return open_clip.CLIP(
         description["embed_dim"],
         vision_cfg=description["vision_cfg"],
         text_cfg=description["text_cfg"],
-        quick_gelu=True,
+        quick_gelu=quick_gelu,
     ).eval()
 
 
@@ -148,7 +150,7 @@ def test_weights_are_found_in_what_training_scripts_save(
     state = {prefix + name: value for name, value in nn.Linear(2, 3).state_dict().items()}
     path = tmp_path / "checkpoint.pth"
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
-    assert set(read_weights(path)) == {"weight", "bias"}
+    assert set(read_published(path)) == {"weight", "bias"}
 
 
 def test_weights_of_another_architecture_are_named(tmp_path: Path) -> None:
@@ -169,19 +171,69 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, name: str, content:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"{name}: not weights"):
-        read_weights(path)
+        read_published(path)
 
 
 def test_a_pickle_of_code_is_not_run(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save({"model": {"weight": print}}, path)
     with pytest.raises(InputError, match="needed tensors only"):
-        read_weights(path)
+        read_published(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.pt: no such file"):
-        read_weights(tmp_path / "absent.pt")
+        read_published(tmp_path / "absent.pt")
+
+
+TINY_VISION = {
+    "residual": DESCRIPTION["vision_cfg"],
+    "transformer": VISION_TRANSFORMER["vision_cfg"],
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "activation"),
+    [
+        ("RN50", "openai", QuickGELU),
+        ("RN50", "cc12m", QuickGELU),  # as open_clip's configuration of it says
+        ("ViT-B-32", "openai", QuickGELU),
+        ("ViT-B-32", "laion400m_e32", QuickGELU),
+        ("ViT-B-32", "laion2b_s34b_b79k", nn.GELU),
+        ("ViT-B-16", "laion400m_e32", nn.GELU),
+        ("ViT-B-32-quickgelu", "metaclip_400m", QuickGELU),
+        ("ViT-L-14", "laion2b-s32b-b82k", nn.GELU),  # open_clip reads - as _
+    ],
+)
+@torch.no_grad()
+def test_the_activation_is_the_one_that_the_weights_were_trained_with(
+    model: str, pretrained: str, activation: type[nn.Module]
+) -> None:
+    source = ClipSource(model=model, pretrained=pretrained)
+    tiny = {**DESCRIPTION, "vision_cfg": TINY_VISION[source.image_encoder or ""]}
+    tiny["quick_gelu"] = read_description(source)["quick_gelu"]
+    torch.manual_seed(0)
+    clip = Clip(tiny).eval()
+    towers: list[nn.Module] = [clip.transformer]
+    if source.image_encoder == "transformer":
+        towers.append(clip.visual)
+    for tower in towers:
+        found = [type(part) for part in tower.modules() if isinstance(part, nn.GELU | QuickGELU)]
+        assert found == [activation] * len(found) and found
+
+    theirs = reference(tiny, quick_gelu=activation is QuickGELU)
+    theirs.load_state_dict(clip.state_dict())
+    images, tokens = torch.randn(2, 3, clip.image_size, clip.image_size), small_tokens(3)
+    for ours, expected in zip(clip(images, tokens), theirs(images, tokens), strict=True):
+        torch.testing.assert_close(ours, expected, atol=ROUNDING, rtol=0)
+
+
+def test_pretrained_weights_that_open_clip_does_not_know_are_refused() -> None:
+    message = "clip.pretrained: laion; needed one that open_clip knows of RN50: openai, yfcc15m, cc"
+    with pytest.raises(InputError, match=message):
+        load_clip(ClipSource(model="RN50", pretrained="laion"))
+    with pytest.raises(InputError, match=r"openai; needed one that .* of ViT-H-14: laion2b_s32b"):
+        load_clip(ClipSource(model="ViT-H-14"))
 
 
 def test_an_unknown_model_is_refused() -> None:

@@ -9,13 +9,16 @@ from stages.config.datasets import DatasetConfig
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
+from stages.config.segmentors import TrisOptions
 from stages.config.settings import Download, RemoteFile, Settings
+from stages.config.steps import Stage1
 from tests.conftest import ROOT
 
 COCO_CLIP = ClipSource(model="RN50", weights=Path("data/weights/coco.pt"))
+COCO_STAGE1 = Stage1(clip=COCO_CLIP)
 CASES = {
-    "weights of COCO on RefCOCO": (Experiment(dataset="refcoco", clip=COCO_CLIP), True),
-    "a mix of RefCOCO": (Experiment(dataset="mixed", clip=COCO_CLIP), True),
+    "weights of COCO on RefCOCO": (Experiment(dataset="refcoco", stage1=COCO_STAGE1), True),
+    "a mix of RefCOCO": (Experiment(dataset="mixed", segmentor=TrisOptions(clip=COCO_CLIP)), True),
     "said by the experiment": (Experiment(dataset="refcoco", trained_on_coco=True), True),
     "a checkpoint": (Experiment(dataset="refcoco", checkpoint=COCO_CLIP.weights), True),
     "a judge": (Experiment(dataset="refcoco", judge=COCO_CLIP), True),
@@ -23,8 +26,12 @@ CASES = {
         Experiment(dataset="refcoco", judge=COCO_CLIP, supervision="masks"),
         False,
     ),
+    "a stage 1 that is not used": (
+        Experiment(dataset="refcoco", stage1=COCO_STAGE1, supervision="masks"),
+        False,
+    ),
     "another CLIP": (Experiment(dataset="refcoco"), False),
-    "other pictures": (Experiment(dataset="mine", clip=COCO_CLIP), False),
+    "other pictures": (Experiment(dataset="mine", stage1=COCO_STAGE1), False),
 }
 
 
@@ -42,7 +49,9 @@ def configs(**experiments: Experiment) -> Configs:
         urls=("https://here",),
         trained_on_coco=True,
     )
-    return Configs(Settings(), datasets, experiments, {"coco": Download(contents=(file,))})
+    return Configs(
+        Path("configs"), Settings(), datasets, experiments, {"coco": Download(contents=(file,))}
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -12,8 +12,8 @@ from PIL import Image
 from stages import make_refshapes, prepare
 from stages.config.datasets import DatasetConfig, RefShapes
 from stages.data.dataset import ReferringDataset, inference_batches
-from stages.data.framing import CLIP_DEVIATION, CLIP_MEAN
 from stages.data.images import MEAN, normalize, read_image, square
+from stages.data.resize_modes import CLIP_DEVIATION, CLIP_MEAN
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer
 from stages.runtime.errors import InputError
@@ -177,7 +177,7 @@ def test_each_expression_can_be_an_item_of_its_own(cups: Samples) -> None:
 
 def test_letterboxed_images_have_the_normalization_of_clip(cups: Samples) -> None:
     mask = cups.objects.set_index("object")["mask"].to_dict()
-    data = ReferringDataset(cups, FEW_WORDS, 8, framing="letterbox", masks=mask)
+    data = ReferringDataset(cups, FEW_WORDS, 8, resize_mode="letterbox", masks=mask)
     batch = data.collate([data[(0, 0)]])
     around = (torch.tensor([123, 117, 104]) / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(
         CLIP_DEVIATION

@@ -22,7 +22,7 @@ def test_the_lines_of_python_read_the_files_of_a_run(
     toy: Toy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(toy.folder)
-    lines = re.findall(r"^ {4}(.*)", PAGE, re.MULTILINE)
+    lines = re.findall(r"^ {4}(.*)", PAGE.partition("## Looked into")[2], re.MULTILINE)
     read: dict[str, Any] = {}
     exec("\n".join(lines), read)
     size = (read["image"].height, read["image"].width)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from stages.config.segmentors import Training
+from stages.config.section import Execution, Training
 from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
 from tests.conftest import file_hash
@@ -24,9 +24,9 @@ CONFIG = Training(
     batch_size=4,
     learning_rate=0.1,
     backbone_learning_rate=0.1,
-    save_every=1,
     precision="float32",
 )
+EXECUTION = Execution(save_every=1)
 
 
 class Points:
@@ -76,10 +76,28 @@ class Line(nn.Module):
         return self
 
 
-def train(folder: Path, config: Training = CONFIG, data: Points | None = None, **line: Any) -> Path:
+def fit(line: Line, config: Training, output: Path) -> None:
+    engine.fit(line, Points(), config, execution=EXECUTION, output=output, fingerprint="", about={})
+
+
+def train(
+    folder: Path,
+    config: Training = CONFIG,
+    data: Points | None = None,
+    execution: Execution = EXECUTION,
+    **line: Any,
+) -> Path:
     output = folder / "model.safetensors"
     points = data or Points()
-    engine.fit(Line(**line), points, config, output=output, fingerprint="a", about={"kind": "line"})
+    engine.fit(
+        Line(**line),
+        points,
+        config,
+        execution=execution,
+        output=output,
+        fingerprint="a",
+        about={"kind": "line"},
+    )
     return output
 
 
@@ -149,15 +167,15 @@ def test_a_killed_training_continues_to_the_same_weights_bit_for_bit(
 def test_a_signal_ends_a_training_after_its_step_with_the_state_saved(
     tmp_path: Path, number: int
 ) -> None:
-    config = CONFIG.model_copy(update={"save_every": 1000})
-    unbroken = train(tmp_path / "unbroken", config)
+    rarely = Execution(save_every=1000)
+    unbroken = train(tmp_path / "unbroken")
     broken = tmp_path / "broken"
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     with pytest.raises(Interrupted, match="saved at step 5 of 9") as ended:
-        train(broken, config, Points(5, number))
+        train(broken, data=Points(5, number), execution=rarely)
     assert ended.value.exit_code == 128 + number
     assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
-    assert file_hash(train(broken, config)) == file_hash(unbroken)
+    assert file_hash(train(broken)) == file_hash(unbroken)
 
 
 class OnSmallGpu(Line):
@@ -181,7 +199,7 @@ def test_what_does_not_fit_is_done_in_parts_with_the_same_result(
     for most in (4, 1):
         output = tmp_path / str(most) / "model.safetensors"
         config = CONFIG.model_copy(update={"optimizer": "sgd"})
-        engine.fit(OnSmallGpu(most), Points(), config, output=output, fingerprint="", about={})
+        fit(OnSmallGpu(most), config, output)
         results.append(load_file(output))
     assert torch.allclose(results[0]["line.weight"], results[1]["line.weight"], atol=1e-6)
     told = [record.message for record in caplog.records if "out of memory" in record.message]
@@ -190,14 +208,7 @@ def test_what_does_not_fit_is_done_in_parts_with_the_same_result(
 
 def test_an_item_that_does_not_fit_alone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out of memory; needed: smaller images"):
-        engine.fit(
-            OnSmallGpu(0),
-            Points(),
-            CONFIG,
-            output=tmp_path / "model.safetensors",
-            fingerprint="",
-            about={},
-        )
+        fit(OnSmallGpu(0), CONFIG, tmp_path / "model.safetensors")
 
 
 def test_a_state_of_other_options_is_not_used(
@@ -226,7 +237,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path) -> N
     for parts in (1, 4):
         output = tmp_path / str(parts) / "model.safetensors"
         config = CONFIG.model_copy(update={"accumulate": parts, "optimizer": "sgd"})
-        engine.fit(NoDropout(), Points(), config, output=output, fingerprint="", about={})
+        fit(NoDropout(), config, output)
         results.append(load_file(output))
     assert torch.allclose(results[0]["line.weight"], results[1]["line.weight"], atol=1e-6)
 

@@ -80,11 +80,11 @@ def test_a_response_of_zero_gives_an_empty_mask_and_leaves_the_others_alone():
     responses[1, 4:12, 4:12] = 1
     relations = Relations(edge, torch.zeros(6, 8, dtype=torch.long))
     config = Propagation(steps=4)
-    dead, alive = pseudo_masks(responses, relations, 4, config)
-    assert dead.dead and not dead.mask.any() and dead.score == 0
+    empty, other = pseudo_masks(responses, relations, 4, config)
+    assert empty.empty_response and not empty.mask.any() and empty.score == 0
     (alone,) = pseudo_masks(responses[1:], relations, 4, config)
-    assert alive.mask.any() and alive.score == 1
-    np.testing.assert_array_equal(alive.mask, alone.mask)
+    assert other.mask.any() and other.score == 1
+    np.testing.assert_array_equal(other.mask, alone.mask)
 
 
 def test_rows_without_any_score_are_foreground_as_in_the_official_code():

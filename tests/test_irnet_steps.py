@@ -239,9 +239,3 @@ def test_an_image_of_another_size_than_the_samples_say_is_named(folder, tmp_path
     write_samples(tmp_path, Samples(images, objects, expressions))
     with pytest.raises(InputError, match="48 x 48 pixels; the samples say 50 x 48"):
         make_labels.run(tmp_path, shards(folder), tmp_path / "x", LABELS)
-
-
-def test_a_radius_that_does_not_fit_the_crop_is_refused(folder, tmp_path):
-    config = AFFINITY.model_copy(update={"crop_size": 32})
-    with pytest.raises(InputError, match="needed: at least 36"):
-        train_affinity.run(folder, [folder / "labels.parquet"], tmp_path / "m", config)

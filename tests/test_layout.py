@@ -36,7 +36,7 @@ ALLOWED = {
 }
 # The command calls what the steps are made of; nothing that it calls knows of it.
 STAGES = {name for name in ALLOWED if name.startswith("stages")}
-COMMON = {"risflow", "risflow.project", "risflow.predict", *STAGES}
+COMMON = {"risflow", "risflow.project", "risflow.predict", "risflow.status", *STAGES}
 VERBS = {"predict", "serve", "status", "export", "results", "project"}
 ALLOWED |= {f"risflow.{verb}": COMMON for verb in VERBS}
 ALLOWED["risflow"] = {f"risflow.{verb}" for verb in VERBS} | STAGES
@@ -76,7 +76,9 @@ def test_every_module_beside_the_folders_is_one_step_with_one_rule(path: Path) -
     assert re.search(r"^def run\(", text, re.M), "a step is a function run"
     assert text.rstrip().endswith('if __name__ == "__main__":\n    main(run)')
     command = rf"python -m (stages\.runtime\.launch \S+ )?{path.parent.name}\.{path.stem} "
-    rules = [rule.read_text() for rule in (ROOT / "workflow" / "rules").glob("*.smk")]
+    # Texts of a shell command follow each other, a line each.
+    files = (ROOT / "workflow" / "rules").glob("*.smk")
+    rules = [re.sub(r'"\n +"', "", file.read_text()) for file in files]
     assert sum(len(re.findall(command, rule)) for rule in rules) == 1, f"one rule calls {command}"
 
 

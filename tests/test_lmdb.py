@@ -49,12 +49,12 @@ def write(path: Path, records: list[Any], dump: Any = pickle.dumps) -> None:
 
 
 def prepared(folder: Path, **options: Any) -> Samples:
-    given = {"annotations": folder / "lmdb", "images": folder / "pictures", **options}
+    given = {"annotations": folder / "lmdb", "images": folder / "images", **options}
     prepare.run(folder / "out/samples.json", DatasetConfig(source="lmdb", **given))
     return read_samples(folder / "out/samples.json")
 
 
-def test_records_become_samples_and_their_pictures_files(tmp_path: Path) -> None:
+def test_records_become_samples_and_their_images_files(tmp_path: Path) -> None:
     write(tmp_path / "lmdb/train.lmdb", [record(tmp_path, "a"), record(tmp_path, "b", 254)])
     write(tmp_path / "lmdb/val.lmdb", [record(tmp_path, "a")])
     samples = prepared(tmp_path)
@@ -63,7 +63,7 @@ def test_records_become_samples_and_their_pictures_files(tmp_path: Path) -> None
     assert samples.expressions.text.tolist() == 3 * ["the red one", "on the left"]
     assert [decode(rle, HEIGHT, WIDTH).sum() for rle in samples.objects["mask"]] == [100] * 3
     assert [list(box) for boxes in samples.objects.boxes for box in boxes] == [[10, 5, 10, 10]] * 3
-    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["a.jpg", "b.jpg"]
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["a.jpg", "b.jpg"]
 
 
 class Hostile:
@@ -94,7 +94,7 @@ def test_files_of_another_kind_are_refused(tmp_path: Path) -> None:
     (tmp_path / "lmdb/train.lmdb").write_bytes(bytes(8192))
     with pytest.raises(InputError, match=r"train\.lmdb: no LMDB of this version"):
         prepared(tmp_path)
-    with pytest.raises(InputError, match="images: not given; needed a folder for the pictures"):
+    with pytest.raises(InputError, match="images: not given; needed a folder for the images"):
         prepared(tmp_path, images=None)
 
 

@@ -58,9 +58,9 @@ def test_no_sample_at_all_is_refused() -> None:
 
 
 def test_hits_are_shares_and_absent_where_not_counted() -> None:
-    scores = summarize([1, 1], [1, 1], hits=[True, False], hits_mask=[True, True])
-    assert (scores.hit, scores.hit_mask) == (0.5, 1.0)
-    assert summarize([1], [1]).hit is None
+    scores = summarize([1, 1], [1, 1], in_box=[True, False], in_mask=[True, True])
+    assert (scores.pointing_accuracy, scores.pointing_accuracy_mask) == (0.5, 1.0)
+    assert summarize([1], [1]).pointing_accuracy is None
 
 
 def test_the_peak_is_the_first_of_the_highest_points() -> None:
@@ -71,15 +71,15 @@ def test_the_peak_is_the_first_of_the_highest_points() -> None:
 
 def test_a_point_on_the_border_of_a_box_hits_it() -> None:
     boxes = [(4, 5, 6, 9), (0, 0, 1, 1)]  # x1 y1 x2 y2
-    assert metrics.hits_box((9, 6), boxes)
-    assert metrics.hits_box((0, 1), boxes)
-    assert not metrics.hits_box((6, 9), boxes)
-    assert not metrics.hits_box((10, 6), boxes)
+    assert metrics.is_in_boxes((9, 6), boxes)
+    assert metrics.is_in_boxes((0, 1), boxes)
+    assert not metrics.is_in_boxes((6, 9), boxes)
+    assert not metrics.is_in_boxes((10, 6), boxes)
 
 
 def test_a_point_hits_the_truth_it_is_in() -> None:
-    assert metrics.hits_mask((1, 0), HALF)
-    assert not metrics.hits_mask((0, 2), HALF)
+    assert metrics.is_in_mask((1, 0), HALF)
+    assert not metrics.is_in_mask((0, 2), HALF)
 
 
 def test_the_foreground_is_every_positive_response() -> None:

@@ -18,14 +18,14 @@ from stages.config.load import load_configs
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import CAPTION, GAP, PAIR, Panel, validation_panel
 from stages.models.saved import load_model
-from stages.reporting.pictures import OUTLINE, SIDE
+from stages.reporting.overlay import OUTLINE, SIDE
 from stages.storage.files import read_json
 from stages.storage.tables import Samples, read_samples
 from tests.conftest import ROOT, few_shapes
 
 EXPERIMENT = load_configs(ROOT / "configs").experiments["refshapes_cris"]
 CONFIG = EXPERIMENT.segmentor.model_copy(update={"epochs": 2, "batch_size": 4})
-TOKENIZER = load_model_tokenizer(CONFIG, EXPERIMENT.clip)
+TOKENIZER = load_model_tokenizer(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_training_shows_the_validation_and_learns_the_same(
     samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "model.safetensors"
-    train_segmentor.run(samples, model, CONFIG, EXPERIMENT.clip)
+    train_segmentor.run(samples, model, CONFIG)
     board = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0})
     board.Reload()
     shown = board.Images("val")
@@ -63,7 +63,7 @@ def test_a_training_shows_the_validation_and_learns_the_same(
     assert np.abs(pixels(shown[0].encoded_image_string) - again).mean() > 1
 
     monkeypatch.setattr(train_segmentor, "validation_panel", lambda *_: None)
-    train_segmentor.run(samples, tmp_path / "blind/model.safetensors", CONFIG, EXPERIMENT.clip)
+    train_segmentor.run(samples, tmp_path / "blind/model.safetensors", CONFIG)
     blind = load_file(tmp_path / "blind/model.safetensors")
     assert all(torch.equal(value, blind[name]) for name, value in load_file(model).items())
 
@@ -71,7 +71,7 @@ def test_a_training_shows_the_validation_and_learns_the_same(
 class Center(nn.Module):
     """Says that every target is the middle quarter; in training it would say nothing."""
 
-    certain = 0.0
+    background_value = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,33 +88,33 @@ class Center(nn.Module):
 
 def test_a_panel_shows_map_and_mask_and_leaves_modes_alone(samples: Path) -> None:
     everything = read_samples(samples)
-    panel = validation_panel(everything, TOKENIZER, 64, "squeezed")
+    panel = validation_panel(everything, TOKENIZER, 64, "stretch")
     assert panel is not None
     model = Center().train()
     model.frozen.eval()
-    picture = panel(model)
+    drawn_panel = panel(model)
     assert model.training and not model.frozen.training and model.weight.requires_grad
     count = len(everything.split("val").images)
     assert len(panel.shown) == count == 3
     height, width = 2 * (CAPTION + SIDE + GAP), 2 * (PAIR + GAP)
-    assert picture.shape == (height, width, 3)
+    assert drawn_panel.shape == (height, width, 3)
     image = panel.shown[0].image
     scale = SIDE / max(image.size)
     middle = CAPTION + round(image.height * scale / 2), PAIR - SIDE + round(image.width * scale / 2)
-    red, _, blue = picture[middle[0], middle[1]].astype(int)
+    red, _, blue = drawn_panel[middle[0], middle[1]].astype(int)
     assert blue > red + 30, "the mask, in blue"
-    red, _, blue = picture[middle[0], middle[1] - (PAIR - SIDE)].astype(int)
+    red, _, blue = drawn_panel[middle[0], middle[1] - (PAIR - SIDE)].astype(int)
     assert red > blue + 30, "the response, in yellow"
-    corner = picture[CAPTION + 4, PAIR - SIDE + 4].astype(int)
+    corner = drawn_panel[CAPTION + 4, PAIR - SIDE + 4].astype(int)
     assert np.ptp(corner) < 12, "outside of it, gray"
 
 
 def test_masks_that_nobody_knows_are_not_outlined(samples: Path) -> None:
     everything = read_samples(samples)
     blank = replace(everything, objects=everything.objects.assign(mask=None))
-    with_truth, without = drawn(everything), drawn(blank)
-    assert with_truth is not None and without is not None
-    orange = np.all(with_truth(Center()) == OUTLINE, axis=2)
+    with_ground_truth, without = drawn(everything), drawn(blank)
+    assert with_ground_truth is not None and without is not None
+    orange = np.all(with_ground_truth(Center()) == OUTLINE, axis=2)
     assert orange.any() and not np.all(without(Center()) == OUTLINE, axis=2).any()
 
 

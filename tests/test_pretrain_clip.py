@@ -37,12 +37,14 @@ def kept() -> ClipSource:
 def test_the_same_address_gives_the_same_pair_and_another_epoch_another(
     pairs: ContrastivePairs,
 ) -> None:
-    one, again, other = (pairs.collate([pairs[epoch, n] for n in range(6)]) for epoch in (1, 1, 2))
-    assert torch.equal(one["images"], again["images"]) and torch.equal(
-        one["tokens"], again["tokens"]
+    first, again, other = (
+        pairs.collate([pairs[epoch, n] for n in range(6)]) for epoch in (1, 1, 2)
     )
-    assert one["images"].shape != other["images"].shape or not torch.equal(
-        one["images"], other["images"]
+    assert torch.equal(first["images"], again["images"]) and torch.equal(
+        first["tokens"], again["tokens"]
+    )
+    assert first["images"].shape != other["images"].shape or not torch.equal(
+        first["images"], other["images"]
     )
 
 
@@ -58,9 +60,10 @@ def test_masked_pairs_come_in_twos_of_one_scene_that_contrast_each_other() -> No
     twos = [pairs[1, number] for number in range(12)]
     assert all(len(two) == 2 and two[0].scene == two[1].scene for two in twos)
     rivals = pairs.collate(twos)["rivals"].numpy()
-    for first, (one, two) in enumerate(twos):
-        if one.text != two.text:
-            assert rivals[2 * first, 2 * first + 1] and rivals[2 * first + 1, 2 * first]
+    for number, (first, second) in enumerate(twos):
+        if first.text != second.text:
+            row, other = 2 * number, 2 * number + 1
+            assert rivals[row, other] and rivals[other, row]
 
 
 def test_a_text_of_another_scene_that_fits_by_chance_does_not_contrast(
@@ -70,8 +73,8 @@ def test_a_text_of_another_scene_that_fits_by_chance_does_not_contrast(
     rivals = pairs.collate([[pair] for pair in drawn])["rivals"].numpy()
     for row, image in enumerate(drawn):
         for column, text in enumerate(drawn):
-            shown, said = np.array(image.shown[0][:4]), np.array(text.said[:4])
-            fits = bool(((said == -1) | (said == shown)).all()) and row != column
+            visible, named = np.array(image.visible[0][:4]), np.array(text.named[:4])
+            fits = bool(((named == -1) | (named == visible)).all()) and row != column
             fits |= image.text == text.text and row != column
             assert rivals[row, column] == (not fits)
 
@@ -79,16 +82,18 @@ def test_a_text_of_another_scene_that_fits_by_chance_does_not_contrast(
 def test_a_place_contrasts_items_of_other_scenes_that_lie_elsewhere(
     pairs: ContrastivePairs,
 ) -> None:
-    red_circle, unsaid = (0, 0, 0, 0), -1
+    red_circle, unnamed = (0, 0, 0, 0), -1
     in_directions = {"left": (1, 0, 1, 0), "right": (0, 1, 1, 0)}  # left, right, top, bottom
     blank = np.zeros((96, 96, 3), np.uint8)
     drawn = [
         Pair(
             0, blank, None, "red circle on the left", (*red_circle, 0), [(*red_circle, 1, 0, 0, 1)]
         ),
-        Pair(1, blank, None, "circle", (*red_circle, unsaid), [red_circle + in_directions["left"]]),
         Pair(
-            2, blank, None, "circles", (*red_circle, unsaid), [red_circle + in_directions["right"]]
+            1, blank, None, "circle", (*red_circle, unnamed), [red_circle + in_directions["left"]]
+        ),
+        Pair(
+            2, blank, None, "circles", (*red_circle, unnamed), [red_circle + in_directions["right"]]
         ),
     ]
     rivals = pairs.collate([[pair] for pair in drawn])["rivals"]
@@ -97,7 +102,7 @@ def test_a_place_contrasts_items_of_other_scenes_that_lie_elsewhere(
     assert not rivals[0, 1] and not rivals[0, 2], "a text without a place fits both"
 
 
-def test_a_mask_keeps_its_item_more_than_the_picture() -> None:
+def test_a_mask_keeps_its_item_more_than_the_image() -> None:
     ratios = []
     for number in range(40):
         scene, rng = draw_scene((5, number), 96), np.random.default_rng([6, number])

@@ -84,10 +84,10 @@ def test_plain_refs_are_read_whatever_the_protocol(tmp_path: Path) -> None:
 
 
 def test_splits_match_by_the_official_rules() -> None:
-    assert in_split("testA", "testA") and in_split("testAB", "testB")
-    assert not in_split("testA", "testB") and not in_split("testA", "val")
-    assert in_split("testA", "test") and in_split("test", "test")
-    assert in_split("train", "train") and not in_split("train2", "train")
+    assert in_split("testA", "testA", "refer") and in_split("testAB", "testB", "refer")
+    assert not in_split("testA", "testB", "refer") and not in_split("testA", "val", "refer")
+    assert in_split("testA", "test", "refer") and in_split("test", "test", "refer")
+    assert in_split("train", "train", "refer") and not in_split("train2", "train", "refer")
 
 
 def test_a_pixel_in_two_polygons_is_in_the_mask_but_not_in_the_official_one() -> None:

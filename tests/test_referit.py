@@ -90,7 +90,7 @@ def test_refs_of_at_most_a_twentieth_of_the_image_are_trained_on_but_not_evaluat
     write(tmp_path, train=train, test=test)
     with caplog.at_level("INFO"):
         assert "6" in prepared(tmp_path).objects.name.tolist()
-    assert "test.pickle: 2 small objects are left out, as officially" in caplog.text
+    assert "test.pickle: 2 small objects are left out, as in the official code" in caplog.text
 
 
 @pytest.mark.parametrize(

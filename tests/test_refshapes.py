@@ -56,14 +56,14 @@ def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> N
     assert digest(tmp_path) == digest(small)
 
 
-def test_another_seed_draws_other_pictures(small: Path, tmp_path: Path) -> None:
+def test_another_seed_draws_other_images(small: Path, tmp_path: Path) -> None:
     make_refshapes.run(tmp_path, SMALL.model_copy(update={"seed": 1}))
-    one, other = digest(small), digest(tmp_path)
-    assert one.keys() == other.keys()
-    assert not set(one.values()) & set(other.values())
+    first, other = digest(small), digest(tmp_path)
+    assert first.keys() == other.keys()
+    assert not set(first.values()) & set(other.values())
 
 
-def test_more_train_images_change_no_val_picture(small: Path, tmp_path: Path) -> None:
+def test_more_train_images_change_no_val_image(small: Path, tmp_path: Path) -> None:
     make_refshapes.run(tmp_path, SMALL.model_copy(update={"train_images": 14}))
     before = (small / "images" / "refshapes_000013.jpg").read_bytes()  # the first of val
     assert (tmp_path / "images" / "refshapes_000015.jpg").read_bytes() == before
@@ -93,7 +93,7 @@ def test_every_split_has_its_own_images_and_all_objects_three_expressions(small:
 def test_test_b_is_the_crowded_split(small: Path) -> None:
     annotations = read_instances(small)["annotations"]
     crowded = {ref["image_id"] for ref in refs_by_split(small)["testB"]}
-    counts = [sum(one["image_id"] == image for one in annotations) for image in crowded]
+    counts = [sum(row["image_id"] == image for row in annotations) for image in crowded]
     assert min(counts) >= 4  # 5 or 6, less an item that found no room
 
 
@@ -136,21 +136,21 @@ def test_group_expressions_fit_all_their_items_and_nothing_fits_the_rest(scenes:
     for rng, items in scenes[:60]:
         speaker = Speaker(items, SIDE)
         for expression in speaker.refer_to_groups(rng, 4):
-            assert len(expression.targets) >= 2
+            assert len(expression.items) >= 2
             found = understand_group(expression.text, items)
-            assert found == set(expression.targets), expression
+            assert found == set(expression.items), expression
         for expression in speaker.refer_to_nothing(rng, 2):
             assert understand(expression.text, items) == set(), expression
 
 
-def test_the_vocabulary_holds_every_word_that_is_said(scenes: Scenes) -> None:
+def test_the_vocabulary_holds_every_word_of_the_expressions(scenes: Scenes) -> None:
     known = set(words.vocabulary())
     for rng, items in scenes:
         speaker = Speaker(items, SIDE)
-        said = speaker.refer_to_groups(rng, 5) + speaker.refer_to_nothing(rng, 3)
+        expressions = speaker.refer_to_groups(rng, 5) + speaker.refer_to_nothing(rng, 3)
         for target in range(len(items)):
-            said += speaker.refer(rng, target, 5)
-        assert {word for expression in said for word in expression.text.split()} <= known
+            expressions += speaker.refer(rng, target, 5)
+        assert {word for expression in expressions for word in expression.text.split()} <= known
 
 
 def test_generalized_refs_name_groups_and_nothing(tmp_path: Path) -> None:
@@ -205,13 +205,13 @@ def understand(text: str, items: tuple[Item, ...]) -> set[int]:
                 beyond = {n for n in meeting(first, items) if n != other}
                 limit = reach(items[other], direction)
                 return {n for n in beyond if reach(items[n], direction) > limit}
-    for direction, said in PLACES.items():
-        named = [word for word in text.split() if word in said]
+    for direction, phrases in PLACES.items():
+        named = [word for word in text.split() if word in phrases]
         if named:
             rest = text
             for phrase in (" on the left", " on the right", " at the top", " at the bottom"):
                 rest = rest.replace(phrase, "")
-            rest = " ".join(word for word in rest.split() if word not in said)
+            rest = " ".join(word for word in rest.split() if word not in phrases)
             among = meeting(rest, items)
             return {max(among, key=lambda n: reach(items[n], direction))}
     return meeting(text, items)

@@ -48,8 +48,8 @@ def source(tmp_path: Path) -> ClipSource:
 def build(source: ClipSource, encoders: tuple[str, str], **changes: Any) -> RelaSegmentor:
     torch.manual_seed(0)
     settings = {**TINY, "backbone": encoders[0], "text": encoders[1], **changes}
-    config = RelaOptions.model_validate(settings)
-    return build_rela(config, source, pretrained=False)
+    config = RelaOptions.model_validate({**settings, "clip": source})
+    return build_rela(config, pretrained=False)
 
 
 def batch_of(images: int = 2, expressions: int = 3) -> dict[str, Tensor]:
@@ -96,9 +96,9 @@ def test_an_expression_gives_the_same_alone_as_among_others(
 ) -> None:
     model = build(source, encoders).eval()
     batch = batch_of()
-    together = model.answer(batch)
+    together = model.logits(batch)
     for number, image in enumerate(batch["image_index"].tolist()):
-        alone = model.answer(
+        alone = model.logits(
             {
                 "images": batch["images"][image : image + 1],
                 "image_index": torch.tensor([0]),
@@ -238,8 +238,8 @@ def test_a_file_that_is_no_vocabulary_is_refused(
 
 def test_each_text_encoder_has_its_tokenizer(source: ClipSource) -> None:
     with pytest.raises(InputError, match=r"vocab\.txt"):
-        load_model_tokenizer(RelaOptions(), source)
-    words = load_model_tokenizer(RelaOptions(backbone="clip", text="clip"), source)
+        load_model_tokenizer(RelaOptions())
+    words = load_model_tokenizer(RelaOptions(backbone="clip", text="clip", clip=source))
     assert words(["red square"])[0, :4].tolist() == [1, 2, 3, 5]
 
 

@@ -8,27 +8,34 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages import compare, evaluate, report, score
+from stages import compare, evaluate, make_report, score
 from stages.config.experiment import Experiment
-from stages.config.figures import Compared, Figures
+from stages.config.figures import Figures
 from stages.config.steps import Evaluation
 from stages.reporting import table
 from stages.reporting.breakdown import AREAS, WORDS, bin_names, bins, breakdowns
 from stages.reporting.curves import loss_curve, precision_curve
-from stages.reporting.pipeline import Pipeline, PipelineStep, duration, fact_rows, place, step_rows
+from stages.reporting.pipeline import (
+    PipelineStep,
+    duration,
+    place,
+    provenance_rows,
+    read_pipeline,
+    step_rows,
+)
 from stages.reporting.plots import line_styles
 from stages.runtime.errors import InputError
 from stages.storage.files import read_json, write_json
 from stages.storage.masks import decode, encode
 from stages.storage.tables import read_samples, write_table
-from stages.training.provenance import write_facts
-from tests.conftest import few_shapes, file_hash
+from stages.training.provenance import write_provenance
+from tests.conftest import few_shapes, file_hash, write_steps
 
 SCORES = {"mean_iou": 0.5, "mean_iou_low": 0.4, "mean_iou_high": 0.625, "overall_iou": 0.25}
 
 
-def entry(experiment: str, what: str, dataset: str = "shapes", **scores: Any) -> dict[str, Any]:
-    about = {"experiment": experiment, "dataset": dataset, "what": what, "split": "val"}
+def entry(experiment: str, scored: str, dataset: str = "shapes", **scores: Any) -> dict[str, Any]:
+    about = {"experiment": experiment, "dataset": dataset, "scored": scored, "split": "val"}
     return {**about, "scores": {**SCORES, **scores}, "groups": {}}
 
 
@@ -116,18 +123,21 @@ def test_figures_follow_the_score_that_they_are_of() -> None:
         ("center box", ["50.0", "40.0-62.5", "25.0"]),
         ("it", ["50.0", "40.0-62.5", "25.0"]),
         ("published", ["70.5", "", ""]),
-        ("expected, reached", ["49.0-51.0", "", "25.0-26.0"]),
+        ("expected, met", ["49.0-51.0", "", "25.0-26.0"]),
     ]
-    far = {"it": Figures(expected={"val": {"mean_iou": (49, 51), "hit": (1, 2)}})}
-    assert table.rows(entries, table.label_in_comparison, far)[-1].name == "expected, missed"
+    far = {"it": Figures(expected={"val": {"mean_iou": (49, 51), "pointing_accuracy": (1, 2)}})}
+    assert table.rows(entries, table.label_in_comparison, far)[-1].name == "expected, not met"
 
 
 def test_what_nobody_measured_is_expected_near_the_paper() -> None:
     measured = {"val": {"mean_iou": (49.0, 51.0)}}
-    published = {"val": {"mean_iou": 70.4}, "test": {"mean_iou": 70.47, "hit": 99.0, "n_acc": 1.5}}
+    published = {
+        "val": {"mean_iou": 70.4},
+        "test": {"mean_iou": 70.47, "pointing_accuracy": 99.0, "n_acc": 1.5},
+    }
     figures = Figures(published=published, expected=measured)
     assert figures.ranges("val") == measured["val"]
-    around = {"mean_iou": (68.47, 72.47), "hit": (97.0, 100.0), "n_acc": (0.0, 3.5)}
+    around = {"mean_iou": (68.47, 72.47), "pointing_accuracy": (97.0, 100.0), "n_acc": (0.0, 3.5)}
     assert figures.ranges("test") == around
     assert figures.ranges("testA") == {}
 
@@ -144,9 +154,12 @@ def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) ->
     for path, scores, found in zip(metrics, rows, results, strict=True):
         write_json(path, scores)
         expressions([0.1, 0.9]).to_parquet(found)
-    figures = Compared(experiments={"b": Figures(published={"val": {"g_iou": 60}})})
+    figures = {"b": {"published": {"val": {"g_iou": 60}}, "expected": {}}}
+    shown = [[row["experiment"], row["scored"], row["split"]] for row in rows]
+    options = {"rows": shown, "figures": figures, "values": {}}
+    steps = write_steps(tmp_path, "both", [], options=options)
     page = tmp_path / "page.html"
-    compare.run("both", metrics, results, figures, tmp_path / "table.txt", page)
+    compare.run(steps, metrics, results, page, tmp_path / "table.txt")
     first, second = (tmp_path / "table.txt").read_text().split("general\n")
     assert [line.split()[:4] for line in first.splitlines()[2:5]] == [
         ["val", "mIoU", "95", "%"],
@@ -157,7 +170,7 @@ def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) ->
     measured, published, expected = second.splitlines()[2:5]
     assert measured.split() == ["b", "50.0", "40.0-62.5", "25.0", *5 * ["-"], "75.0", *3 * ["-"]]
     assert published.split() == ["published", "60.0"]
-    assert expected.split() == ["expected,", "missed", "58.0-62.0"]
+    assert expected.split() == ["expected,", "not", "met", "58.0-62.0"]
     assert page.read_text().count("<svg") == 2 * 4  # no kind of expression is known
 
 
@@ -166,7 +179,31 @@ def test_results_of_an_earlier_version_are_named(tmp_path: Path) -> None:
     expressions([0.1]).drop(columns="group").to_parquet(tmp_path / "r.parquet")
     with pytest.raises(InputError, match=r"r\.parquet: .*run again with --forcerun evaluate"):
         files = [tmp_path / "m.json"], [tmp_path / "r.parquet"]
-        compare.run("it", *files, Compared(), tmp_path / "table.txt", tmp_path / "page.html")
+        steps = write_steps(tmp_path, "it", [["a", "segmentor", "val"]])
+        compare.run(steps, *files, tmp_path / "page.html", tmp_path / "table.txt")
+
+
+def test_a_sweep_has_one_plot_of_all_its_combinations(tmp_path: Path) -> None:
+    values = {
+        f"grid_{steps}_{dice}": {"propagation.steps": steps, "segmentor.dice": dice}
+        for steps in (32, 64)
+        for dice in (0.5, 1.0)
+    }
+    rows = [[name, "segmentor", "val"] for name in values]
+    metrics = [tmp_path / f"{name}.json" for name in values]
+    results = [path.with_suffix(".parquet") for path in metrics]
+    for number, (path, table_of) in enumerate(zip(metrics, results, strict=True)):
+        write_json(path, entry("any", "segmentor", mean_iou=0.45 + number / 100))
+        expressions([0.1, 0.9]).to_parquet(table_of)
+    for path, name in zip(metrics, values, strict=True):
+        write_json(path, {**read_json(path), "experiment": name})
+    options = {"rows": rows, "figures": {name: {} for name in values}, "values": values}
+    steps = write_steps(tmp_path, "grid", [], options=options)
+    compare.run(steps, metrics, results, tmp_path / "page.html", tmp_path / "table.txt")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("mIoU of the sweep on val") == 1
+    for text in ("propagation.steps", "segmentor.dice 0.5", "segmentor.dice 1.0"):
+        assert text in page
 
 
 # ------------------------------------------------------------------------------------ the run
@@ -179,26 +216,51 @@ def benchmark(path: Path, seconds: float, memory: str) -> Path:
     return path
 
 
+def box(name: str, *needs: str, folder: Path = Path("none")) -> PipelineStep:
+    """A step of a pipeline, with one folder of results."""
+    return PipelineStep(name, name, "own", needs, (folder,))
+
+
 def test_times_are_summed_over_the_shards_of_a_step(tmp_path: Path) -> None:
+    for name in ("masks", "brief"):
+        (tmp_path / name).mkdir()
     for shard in range(3):
-        benchmark(tmp_path / f"masks-{shard}-of-3.tsv", 40.0, f"{100 + shard}")
-    benchmark(tmp_path / "masks-0-of-1.tsv", 500.0, "9000")
-    brief = benchmark(tmp_path / "brief.tsv", 0.5, "-")
-    pipeline = Pipeline(
-        steps=(
-            PipelineStep(
-                name="masks", title="masks", owner="it", benchmarks=(tmp_path / "masks-*-of-3.tsv",)
-            ),
-            PipelineStep(name="brief", title="brief", owner="it", benchmarks=(brief,)),
-            PipelineStep(name="new", title="new", owner="it", benchmarks=(tmp_path / "no.tsv",)),
-        )
-    )
+        benchmark(tmp_path / f"masks/masks-{shard}-of-3.tsv", 40.0, f"{100 + shard}")
+    benchmark(tmp_path / "brief/brief.tsv", 0.5, "-")
+    pipeline = [box(name, folder=tmp_path / name) for name in ("masks", "brief", "new")]
     rows = [list(row.values()) for row in step_rows(pipeline)]
     assert rows == [
-        ["masks", "it", "3", "2 min 00 s", "4 min 00 s", "102 MB"],
-        ["brief", "it", "1", "0.5 s", "1.0 s", "-"],
+        ["masks", "own", "3", "2 min 00 s", "4 min 00 s", "102 MB"],
+        ["brief", "own", "1", "0.5 s", "1.0 s", "-"],
         ["together", "", "4", "2 min 00 s", "4 min 01 s", "102 MB"],
     ]
+
+
+def test_the_pipeline_is_that_of_the_steps_that_scores_are_made_of(tmp_path: Path) -> None:
+    def step(place: str, name: str, *sources: str) -> dict[str, object]:
+        return {"place": f"work/{place}", "step": name, "sources": [f"work/{s}" for s in sources]}
+
+    steps = [
+        step("samples/a", "prepare"),
+        step("rows/w", "evaluate", "samples/a"),
+        step("scores/w", "score", "samples/a", "rows/w"),
+        step("segmentor/s", "train_segmentor", "samples/a"),
+        step("predictions/p", "predict", "samples/a", "segmentor/s"),
+        step("rows/r", "evaluate", "samples/a", "predictions/p"),
+        step("scores/c", "score", "samples/a", "rows/r"),
+    ]
+    links = {"segmentor": "work/segmentor/s", "predictions/segmentor": "work/predictions/p"}
+    pipeline = read_pipeline(write_steps(tmp_path, "it", [], steps=steps, links=links))
+    needs = {step.title: [need.rpartition("/")[2] for need in step.needs] for step in pipeline}
+    assert needs == {
+        "prepare": [],
+        "train segmentor": ["a"],
+        "predict segmentor": ["s"],
+        "evaluate": ["a", "p"],
+        "score": ["evaluate"],
+    }
+    assert [step.owner for step in pipeline] == ["data", *["own"] * 4]
+    assert pipeline[0].folders == (tmp_path / "results/work/samples/a",)
 
 
 @pytest.mark.parametrize(
@@ -212,20 +274,19 @@ def test_a_duration_is_told_as_a_person_would(seconds: float, text: str) -> None
 def test_steps_are_below_what_they_need_and_beside_what_they_do_not() -> None:
     needs = {"data": [], "train": ["data"], "bound": ["data"], "use": ["train"], "score": []}
     needs["score"] = ["use", "bound"]
-    steps = [PipelineStep(name=n, title=n, owner="it", needs=tuple(of)) for n, of in needs.items()]
+    steps = [box(name, *of) for name, of in needs.items()]
     rows, lanes = place(steps)
     assert rows == {"data": 0, "train": 1, "bound": 1, "use": 2, "score": 3}
     assert lanes == {"data": 0, "train": 0, "bound": 1, "use": 0, "score": 0}
 
 
-def test_facts_of_a_run_are_beside_its_model(tmp_path: Path) -> None:
-    write_facts(tmp_path / "model.safetensors")
-    step = PipelineStep(name="t", title="train", owner="it", facts=tmp_path / "run.json")
-    missing = PipelineStep(name="u", title="u", owner="it", facts=tmp_path / "none.json")
-    trainings, rows = fact_rows(Pipeline(steps=(step, missing)))
-    assert trainings == ["it: train"]
+def test_the_provenance_of_a_model_is_beside_it(tmp_path: Path) -> None:
+    write_provenance(tmp_path / "model.safetensors")
+    steps = [box("train", folder=tmp_path), box("new", folder=tmp_path / "none")]
+    trainings, rows = provenance_rows(steps)
+    assert trainings == ["train"]
     assert {"finished", "risflow", "commit", "torch", "device", "machine"} <= {n for n, _ in rows}
-    assert fact_rows(Pipeline(steps=(missing,))) == ([], [])
+    assert provenance_rows(steps[1:]) == ([], [])
 
 
 # ----------------------------------------------------------------------------------- the page
@@ -259,7 +320,7 @@ def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:
     write_table(files["predictions"][0], "predictions", predicted)
     rows, where = folder / "rows", [files["metrics"][0], files["results"][0]]
     evaluate.run(samples, "val", "segmentor", rows, files["predictions"])
-    score.run(samples, "val", "segmentor", "it", [rows], *where)
+    score.run(samples, "shapes", "val", "segmentor", [rows], *where)
     write_json(files["losses"][0], [{"step": 1, "epoch": 1.0, "learning_rate": 0.1, "loss": 2.0}])
     return files
 
@@ -272,21 +333,29 @@ def test_a_page_holds_all_it_shows_and_is_the_same_each_time(samples: Path, tmp_
     experiment = Experiment(
         dataset="shapes", supervision="masks", evaluation=Evaluation(splits=("val",))
     )
-    times = benchmark(tmp_path / "times.tsv", 75.0, "812")
-    steps = (
-        PipelineStep(name="a", title="prepare", owner="shapes"),
-        PipelineStep(name="b", title="train", owner="it", needs=("a",), benchmarks=(times,)),
+    places = {"samples": "work/samples/a", "segmentor": "work/segmentor/b"}
+    steps = write_steps(
+        tmp_path / "page",
+        "it",
+        [["it", "segmentor", "val"]],
+        links=places,
+        trainings={"segmentor": places["segmentor"]},
+        steps=[
+            {"place": places["samples"], "step": "prepare", "sources": []},
+            {"place": places["segmentor"], "step": "train", "sources": [places["samples"]]},
+        ],
     )
+    (tmp_path / "page/results" / places["segmentor"]).mkdir(parents=True)
+    benchmark(tmp_path / "page/results" / places["segmentor"] / "times.tsv", 75.0, "812")
     pages = [tmp_path / "first.html", tmp_path / "second.html"]
     for page in pages:
-        report.run(
-            "it",
+        make_report.run(
+            steps,
             experiment,
             samples,
             **files,
             report=page,
             scores=tmp_path / "scores.txt",
-            pipeline=Pipeline(steps=steps),
         )
     assert file_hash(pages[0]) == file_hash(pages[1])
     text = pages[0].read_text()

@@ -65,7 +65,8 @@ def test_the_embedded_data_set_needs_nothing_but_the_small_clip() -> None:
 def test_a_mix_needs_what_its_members_do() -> None:
     files = names(files_of_dataset("refcoco_mixed", CONFIGS))
     assert len(files) == len(set(files))
-    assert {"data/refer/refcoco", "data/refer/refcoco+", "data/images/train2014"} < set(files)
+    annotations = {f"data/refer/{name}/instances.json" for name in ("refcoco", "refcoco+")}
+    assert annotations | {"data/refer/refcocog/refs(umd).p", "data/images/train2014"} < set(files)
 
 
 def test_all_that_is_missing_is_named_with_what_fetches_it(tmp_path: Path) -> None:

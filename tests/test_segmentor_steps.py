@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages import evaluate, import_checkpoint, predict, report, score, train_segmentor
+from stages import evaluate, import_checkpoint, make_report, predict, score, train_segmentor
 from stages.config.experiment import Experiment
 from stages.config.load import load_configs
 from stages.config.steps import Evaluation
@@ -17,7 +17,7 @@ from stages.runtime.errors import InputError
 from stages.storage.files import read_json
 from stages.storage.masks import decode
 from stages.storage.tables import Samples, read_samples, read_table, write_samples, write_table
-from tests.conftest import ROOT, few_shapes
+from tests.conftest import ROOT, few_shapes, write_steps
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments
 NAMES = [
@@ -50,7 +50,7 @@ def trained(samples: Path, model: Path, name: str, masks: list[Path] | None = No
     """An experiment's segmentor after one epoch."""
     experiment = EXPERIMENTS[name]
     config = experiment.segmentor.model_copy(update={"epochs": 1})
-    train_segmentor.run(samples, model, config, experiment.clip, masks or [])
+    train_segmentor.run(samples, model, config, masks or [])
     return experiment
 
 
@@ -85,7 +85,7 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
     state = load_file(own)
     wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}}
     torch.save({"epoch": 1, **wrapped}, official)
-    import_checkpoint.run(official, imported, experiment.clip, experiment.segmentor)
+    import_checkpoint.run(official, imported, experiment.segmentor)
     tables = []
     for model in (own, imported):
         predict.run(samples, tmp_path / "p.parquet", "val", Evaluation(), model)
@@ -95,18 +95,18 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
     del wrapped["state_dict"][next(iter(wrapped["state_dict"]))]
     torch.save(wrapped, official)
     with pytest.raises(InputError, match=r"best\.pth: .* is missing; needed the weights of this"):
-        import_checkpoint.run(official, imported, experiment.clip, experiment.segmentor)
+        import_checkpoint.run(official, imported, experiment.segmentor)
 
 
 def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
     rows, metrics = folder / "rows.parquet", folder / "metrics.json"
     evaluate.run(samples, "val", "segmentor", rows, [predictions])
-    score.run(samples, "val", "segmentor", "it", [rows], metrics, folder / "all.parquet")
+    score.run(samples, "shapes", "val", "segmentor", [rows], metrics, folder / "all.parquet")
     scores: dict[str, Any] = read_json(metrics)["scores"]
     return scores
 
 
-def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
+def test_without_masks_nothing_is_scored_and_examples_are_shown(
     samples: Path, tmp_path: Path
 ) -> None:
     whole = read_samples(samples)
@@ -120,12 +120,14 @@ def test_without_masks_nothing_is_scored_and_the_pictures_are_shown(
     results = tmp_path / "r.parquet"
     predictions = [tmp_path / "predictions.parquet"]
     evaluate.run(folder, "val", "segmentor", tmp_path / "rows.parquet", predictions)
-    score.run(folder, "val", "segmentor", "it", [tmp_path / "rows.parquet"], metrics, results)
+    rows_file = [tmp_path / "rows.parquet"]
+    score.run(folder, "shapes", "val", "segmentor", rows_file, metrics, results)
     assert read_json(metrics)["scores"] == {}
     experiment = EXPERIMENTS["refshapes_cris"]
-    report.run("it", experiment, folder, [metrics], [results], [], predictions, page, text)
+    steps = write_steps(tmp_path, "it", [["it", "segmentor", "val"]])
+    make_report.run(steps, experiment, folder, [metrics], [results], [], predictions, page, text)
     assert "nothing is scored" in text.read_text()
-    assert "truth" not in page.read_text() and "</span>true mask" not in page.read_text()
+    assert "ground truth" not in page.read_text() and "</span>true mask" not in page.read_text()
     assert page.read_text().count("<img src=") == 2 * 4  # image and prediction of each image
 
     some = whole.objects.assign(mask=whole.objects["mask"].where(whole.objects.object > 0))
@@ -141,11 +143,11 @@ def test_scores_of_some_shards_only_are_refused(samples: Path, tmp_path: Path) -
     out = tmp_path / "metrics.json", tmp_path / "all.parquet"
     for shards in ([part], [rows, part]):
         with pytest.raises(InputError, match=r"and the other shards: .* rows; needed all"):
-            score.run(samples, "val", "center_box", "it", shards, *out)
+            score.run(samples, "shapes", "val", "center_box", shards, *out)
     assert not out[0].exists()
 
 
-def test_what_is_said_to_be_absent_counts_as_denied(samples: Path, tmp_path: Path) -> None:
+def test_a_predicted_no_target_counts_whatever_the_mask(samples: Path, tmp_path: Path) -> None:
     part = read_samples(samples).split("val")
     rows = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
     perfect = rows.assign(row=0, column=0, score=1.0)

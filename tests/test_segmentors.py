@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip
-from stages.config.encoders import DinoSource
+from stages.config.encoders import ClipSource, DinoSource
 from stages.config.segmentors import (
     CrisOptions,
     DetrisOptions,
@@ -77,6 +77,7 @@ RELA = RelaOptions(
     image_size=SIZE,
     backbone="clip",
     text="clip",
+    clip=ClipSource(model="small.json"),
     channels=32,
     heads=4,
     pixel_layers=1,
@@ -134,7 +135,7 @@ def test_prediction_has_the_size_of_the_image(row: Row) -> None:
 
 @EACH
 def test_options_say_how_the_model_sees_images(row: Row) -> None:
-    assert row.config.framing == row.build().framing
+    assert row.config.resize_mode == row.build().resize_mode
 
 
 @EACH

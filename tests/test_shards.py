@@ -28,9 +28,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pass_in_shards(toy: Toy, folder: Path, shards: int) -> dict[str, str]:
     """All passes in so many jobs: a hash of what each wrote."""
-    samples = toy.results / "datasets/refshapes/samples.json"
+    samples = toy.samples
     run = toy.results / "refshapes_tris"
-    texts = next((toy.results / "datasets/refshapes").glob("text-*.safetensors"))
+    texts = toy.experiment / "text_features/text.safetensors"
     parts: dict[str, list[Path]] = {"maps": [], "labels": [], "masks": [], "predictions": []}
     for shard in range(shards):
         for kind, files in parts.items():
@@ -48,7 +48,7 @@ def pass_in_shards(toy: Toy, folder: Path, shards: int) -> dict[str, str]:
             shards,
         )
         make_labels.run(samples, [maps], labels, Labels(bilateral_sxy=10))
-        network = run / "irnet/model.safetensors"
+        network = run / "affinity/model.safetensors"
         propagate.run(samples, [maps], network, masks, Propagation(steps=16))
         predict.run(
             samples,
@@ -72,7 +72,7 @@ def evaluated(samples: Path, predictions: list[Path], folder: Path) -> str:
     for file, result in zip(predictions, rows, strict=True):
         evaluate.run(samples, "val", "segmentor", result, [file])
     metrics, results = folder / "metrics.json", folder / "rows.parquet"
-    score.run(samples, "val", "segmentor", "it", rows, metrics, results)
+    score.run(samples, "shapes", "val", "segmentor", rows, metrics, results)
     return file_hash(results) + file_hash(metrics)
 
 
@@ -83,7 +83,7 @@ def test_one_two_and_seven_jobs_give_the_same_bytes(toy: Toy, tmp_path: Path) ->
 
 
 def test_shards_are_whole_batches_of_whole_images(toy: Toy) -> None:
-    train = read_samples(toy.results / "datasets/refshapes/samples.json").split("train")
+    train = read_samples(toy.samples).split("train")
     batches = image_batches(train, 40)
     said = train.expressions.merge(train.objects, on="object").image.value_counts()
     assert [image for batch in batches for image in batch] == sorted(train.images.image)
@@ -95,12 +95,10 @@ def test_shards_are_whole_batches_of_whole_images(toy: Toy) -> None:
 
 
 def test_a_shard_without_batches_is_empty(toy: Toy) -> None:
-    train = read_samples(toy.results / "datasets/refshapes/samples.json").split("train")
+    train = read_samples(toy.samples).split("train")
     assert take_shard(train, 1, 2, 10_000).objects.empty
 
 
-@pytest.mark.parametrize(
-    ("objects", "shards"), [(None, 1), (0, 1), (5_000, 1), (5_001, 2), (42_404, 9)]
-)
-def test_jobs_have_thousands_of_objects(objects: int | None, shards: int) -> None:
+@pytest.mark.parametrize(("objects", "shards"), [(0, 1), (5_000, 1), (5_001, 2), (42_404, 9)])
+def test_jobs_have_thousands_of_objects(objects: int, shards: int) -> None:
     assert count_shards(objects) == shards

@@ -9,7 +9,7 @@ from stages.config.segmentors import TrisOptions
 from stages.config.steps import Stage1
 from stages.data import response_maps as response
 from stages.models import losses
-from stages.models.judge import encode_kept
+from stages.models.judge import encode_masked
 from stages.models.prms import choose_maps
 from stages.models.tris import Stage1Trainer, TrisSegmentor, TrisStage1
 from tests.small_clip import SIZE, small_clip, small_tokens
@@ -130,6 +130,14 @@ def test_stage2_losses_are_finite_and_reach_every_trained_weight(
     assert in_groups == {id(value) for value in model.parameters() if value.requires_grad}
 
 
+@torch.no_grad()
+def test_positions_fit_images_of_an_odd_size() -> None:
+    config = STAGE2.model_copy(update={"positions": True, "image_size": 63})
+    batch = batch_of()
+    batch["images"] = batch["images"][..., :63, :63]
+    assert TrisSegmentor(config, small_clip(8)).eval().predict(batch).shape[1:] == (63, 63)
+
+
 def test_positions_differ_by_row_and_column_and_are_none_as_published() -> None:
     assert not list(TrisSegmentor(STAGE2, small_clip()).positions)
     config = STAGE2.model_copy(update={"positions": True})
@@ -199,7 +207,7 @@ def test_choosing_maps_of_many_objects_is_choosing_each_ones() -> None:
 def test_the_judge_sees_what_the_map_keeps() -> None:
     judge = frozen(small_clip())
     images = torch.randn(2, 3, SIZE, SIZE)
-    everything = encode_kept(judge, images, torch.ones(2, 64, 64))
+    everything = encode_masked(judge, images, torch.ones(2, 64, 64))
     expected = torch.nn.functional.normalize(judge.encode_image(images), dim=1)
     torch.testing.assert_close(everything, expected, atol=ROUNDING, rtol=0)
 

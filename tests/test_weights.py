@@ -13,7 +13,7 @@ from stages import import_checkpoint
 from stages.config.encoders import ClipSource
 from stages.config.segmentors import TrisOptions
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import read_weights
+from stages.storage.weights import read_published
 
 SMALL_CLIP = ClipSource(model="data/small_clip.json")
 
@@ -54,11 +54,11 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def import_it(path: Path) -> None:
-    import_checkpoint.run(path, path.parent / "model.safetensors", TrisOptions(), SMALL_CLIP)
+    import_checkpoint.run(path, path.parent / "model.safetensors", TrisOptions(clip=SMALL_CLIP))
 
 
 @pytest.mark.parametrize(
-    "read", [read_weights, import_it, lambda path: FrozenResNet50().load_imagenet(path)]
+    "read", [read_published, import_it, lambda path: FrozenResNet50().load_imagenet(path)]
 )
 def test_a_hostile_file_runs_nothing(hostile: Path, read: Callable[[Path], object]) -> None:
     with pytest.raises(InputError, match=r"best_model\.pth: not weights .*; needed tensors only"):

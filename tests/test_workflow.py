@@ -12,26 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from stages.storage.tables import read_table
-from tests.conftest import ROOT, Toy, file_hash
+from tests.conftest import ROOT, Toy, file_hash, planned_rules
+from tests.test_reruns import ALL
 
 pytestmark = pytest.mark.workflow
 
 TRIS = "experiments/refshapes_tris.yaml"
-MASKS = "experiments/refshapes_tris_masks.yaml"
-DATA = "datasets/refshapes.yaml"
-
-SCORED = {"evaluate", "score", "make_report"}
-SEGMENT = {"train_segmentor", "predict"} | SCORED
-PSEUDO = {"propagate"} | SEGMENT
-AFFINITY = {"train_affinity"} | PSEUDO
-LABELS = {"make_labels"} | AFFINITY
-PRMS = {"select_maps"} | LABELS
-STAGE1 = {"train_stage1"} | PRMS
-ALL = {"make_refshapes", "prepare", "encode_text"} | STAGE1
-
-SMALL = {"model": "data/small_clip.json", "weights": "data/small_clip.safetensors"}
 
 
 def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
@@ -39,7 +28,7 @@ def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
     table = (experiment / "scores.txt").read_text()
     for row in (
         "whole image",
-        "CLIP as it is",
+        "zero-shot CLIP",
         "TRIS stage 1",
         "PRMS",
         "CRF labels",
@@ -55,17 +44,17 @@ def test_the_demo_makes_a_table_and_a_page(toy: Toy) -> None:
 
 def test_every_stage_has_masks_of_every_object_or_expression(toy: Toy) -> None:
     experiment = toy.results / "refshapes_tris"
-    objects = read_table("objects", toy.results / "datasets/refshapes/objects.parquet")
+    objects = read_table("objects", toy.samples.with_name("objects.parquet"))
     val = objects[objects.split == "val"]
-    pseudo = read_table("masks", experiment / "pseudo/masks-val-0-of-1.parquet")
+    pseudo = read_table("masks", experiment / "pseudo_masks/masks-val-0-of-1.parquet")
     assert sorted(pseudo.object) == sorted(val.object)
-    metrics = json.loads((experiment / "metrics/segmentor-val.json").read_text())
-    predictions = experiment / "predictions/segmentor-val-0-of-1.parquet"
+    metrics = json.loads((experiment / "scores/segmentor/val.json").read_text())
+    predictions = experiment / "predictions/segmentor/predictions-val-0-of-1.parquet"
     assert metrics["scores"]["num_samples"] == len(read_table("predictions", predictions))
 
 
 def test_response_maps_take_less_than_a_kilobyte_each(toy: Toy) -> None:
-    maps = toy.results / "refshapes_tris/prms/maps-train-0-of-1.parquet"
+    maps = toy.experiment / "maps/maps-train-0-of-1.parquet"
     assert maps.stat().st_size / len(read_table("maps", maps)) < 1024
 
 
@@ -73,59 +62,72 @@ def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
     assert toy.planned() == set()
 
 
-@pytest.mark.parametrize(
-    ("file", "options", "rules"),
-    [
-        (DATA, {"refshapes": {"seed": 7}}, ALL),
-        (TRIS, {"stage1": {"learning_rate": 0.01}}, STAGE1),
-        (TRIS, {"clip": {**SMALL, "output_stride": 16}}, STAGE1),
-        (TRIS, {"judge": {**SMALL, "output_stride": 16}}, {"encode_text"} | STAGE1),
-        (TRIS, {"prms": {"batch_size": 3}}, PRMS),
-        (TRIS, {"labels": {"iterations": 3}}, LABELS),
-        (TRIS, {"affinity": {"epochs": 4}}, AFFINITY),
-        (TRIS, {"propagation": {"steps": 3}}, PSEUDO),
-        (TRIS, {"segmentor": {"dice": 0.5}}, SEGMENT),
-        (TRIS, {"evaluation": {"batch_size": 3}}, {"predict"} | SCORED),
-        (TRIS, {"report": {"examples": 3}}, {"make_report"}),
-        (TRIS, {"resources": {"default": {"threads": 2}}}, set()),
-        (MASKS, {"segmentor": {"dice": 0.5}}, SEGMENT),
-    ],
-    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)
-def test_an_option_reruns_its_step_and_what_follows(
-    toy: Toy, file: str, options: dict[str, object], rules: set[str]
+@pytest.mark.parametrize("profile", [None, "local", "slurm"])
+def test_the_plain_command_runs_the_demo_from_a_clean_copy(
+    tmp_path: Path, profile: str | None
 ) -> None:
-    before = (toy.configs / file).read_text()
-    toy.edit(file, **options)
-    try:
-        assert toy.planned() == rules
-    finally:
-        (toy.configs / file).write_text(before)
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("tests/", "docs/")):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).symlink_to(ROOT / name)
+    command = [str(Path(sys.executable).parent / "snakemake"), "--dry-run"]
+    if profile is None:
+        command += ["--cores", "32", "--resources", "gpu=4"]
+    else:
+        command += ["--workflow-profile", f"workflow/profiles/{profile}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    text = done.stdout + done.stderr
+    assert planned_rules(text) == ALL
+    assert re.findall(r"^total +(\d+)$", text, re.M)[0] == "44"
 
 
-def test_an_experiment_on_pseudo_masks_of_another_trains_only_its_segmentor(toy: Toy) -> None:
-    other = toy.configs / "experiments/other.yaml"
-    other.write_text((toy.configs / TRIS).read_text() + "supervision: pseudo:refshapes_tris\n")
-    try:
-        assert toy.planned("other") == SEGMENT | {"other"}
-    finally:
-        other.unlink()
+def test_the_target_of_a_data_set_makes_its_rows_and_one_page(toy: Toy) -> None:
+    rows = toy.planned("refshapes")
+    assert {"train_segmentor", "make_report", "compare"} <= rows
+    assert "train_stage1" not in rows  # all rows from text share the demo's
 
 
 def test_a_comparison_takes_up_what_the_demo_has_made(toy: Toy) -> None:
     training = {"train_segmentor", "predict", "evaluate", "score"}
     data = {"make_refshapes", "prepare"}  # of refshapes_generalized
-    assert toy.planned("demo_segmentors") == training | data | {"compare", "demo_segmentors"}
+    pages = {"link_results", "compare", "demo_segmentors"}
+    assert toy.planned("demo_segmentors") == training | data | pages
+
+
+def test_a_table_of_unknown_size_is_split_when_its_samples_are_there(toy: Toy) -> None:
+    folder = toy.folder / "large"
+    folder.mkdir()
+    image = next((toy.results / "work/shapes").glob("refshapes-*/images/*.jpg"))
+    shutil.copy(image, folder / "a.jpg")
+    splits = ["train"] * 5001 + ["val"]
+    rows = "".join(f"a.jpg,shape number {n},{split}\n" for n, split in enumerate(splits))
+    (folder / "table.csv").write_text(f"image,expression,split\n{rows}")
+    dataset = {"source": "table", "annotations": str(folder / "table.csv"), "images": str(folder)}
+    experiment = {"base": "refshapes_tris", "dataset": "large", "upper_bound": None}
+    (toy.configs / "datasets/large.yaml").write_text(yaml.safe_dump(dataset))
+    (toy.configs / "experiments/large_masks.yaml").write_text(yaml.safe_dump(experiment))
+    try:
+        assert "count_samples" in toy.planned("large_masks")
+        done = toy.snakemake("--until=count_samples", "large_masks")
+        assert done.returncode == 0, done.stderr[-3000:]
+        planned = toy.snakemake("--dry-run", "large_masks").stdout
+        assert re.search(r"^make_labels +3$", planned, re.M)  # two of train, one of val
+    finally:
+        (toy.configs / "datasets/large.yaml").unlink()
+        (toy.configs / "experiments/large_masks.yaml").unlink()
 
 
 def test_a_mixed_data_set_is_made_of_its_members(toy: Toy) -> None:
     mixed = toy.configs / "datasets/mixed.yaml"
     mixed.write_text("source: mix\nmembers: [refshapes]\n")
     try:
-        assert toy.planned("mixed") == {"mix", "mixed"}
-        done = toy.snakemake("mixed")
+        assert toy.planned("prepare_mixed") == {"mix", "prepare_mixed"}
+        done = toy.snakemake("prepare_mixed")
         assert done.returncode == 0, done.stderr[-3000:]
-        counts = json.loads((toy.results / "datasets/mixed/samples.json").read_text())["splits"]
+        (samples,) = (toy.results / "work/samples").glob("mixed-*/samples.json")
+        counts = json.loads(samples.read_text())["splits"]
         assert set(counts) == {"train", "refshapes_val", "refshapes_testA", "refshapes_testB"}
     finally:
         mixed.unlink()
@@ -133,9 +135,8 @@ def test_a_mixed_data_set_is_made_of_its_members(toy: Toy) -> None:
 
 def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
     rules = toy.snakemake("--list-rules").stdout.split()
-    assert {"demo", "refshapes", "refshapes_tris", "refshapes_tris_masks", "small_clip"} <= set(
-        rules
-    )
+    names = {"demo", "refshapes", "prepare_refshapes", "refshapes_tris", "refshapes_tris_masks"}
+    assert names | {"demo_segmentors", "fetch_refcoco", "small_clip"} <= set(rules)
 
 
 def test_the_page_is_part_of_the_report_of_snakemake(toy: Toy, tmp_path: Path) -> None:
@@ -174,12 +175,12 @@ def test_a_wrong_option_stops_the_workflow_at_once(
 
 @pytest.mark.parametrize(
     "output",
-    ["stage1/model.safetensors", "irnet/model.safetensors", "segmentor/model.safetensors"],
+    ["stage1/model.safetensors", "affinity/model.safetensors", "segmentor/model.safetensors"],
 )
 def test_a_step_that_is_killed_continues_to_the_same_weights(
     toy: Toy, output: str, tmp_path: Path
 ) -> None:
-    finished = toy.results / "refshapes_tris" / output
+    finished = (toy.experiment / output).resolve()
     command = _command(toy, finished)
     again = tmp_path / "model.safetensors"
     command[command.index("--model") + 1] = str(again)
@@ -193,7 +194,7 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
 def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
     toy: Toy, tmp_path: Path
 ) -> None:
-    finished = toy.results / "refshapes_tris/stage1/model.safetensors"
+    finished = (toy.experiment / "stage1/model.safetensors").resolve()
     command = _command(toy, finished)
     again = tmp_path / "model.safetensors"
     command[command.index("--model") + 1] = str(again)
@@ -236,9 +237,9 @@ def _command(toy: Toy, output: Path) -> list[str]:
 
 
 def test_a_workflow_that_is_killed_goes_on_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
-    page = toy.results / "refshapes_tris/report.html"
+    page = (toy.experiment / "report.html").resolve()
     before = file_hash(page)
-    log = toy.results / "refshapes_tris/report.log"
+    log = page.with_name("make_report.log")
     log.unlink()
     command = toy.command("--force", str(page))
     with subprocess.Popen(
@@ -262,8 +263,8 @@ def test_a_workflow_that_is_killed_goes_on_by_the_same_command(toy: Toy, tmp_pat
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: Path) -> None:
     broken = tmp_path / "model.safetensors"
-    broken.write_bytes((toy.results / "refshapes_tris/stage1/model.safetensors").read_bytes()[:999])
-    samples = toy.results / "datasets/refshapes/samples.json"
+    broken.write_bytes((toy.experiment / "stage1/model.safetensors").read_bytes()[:999])
+    samples = toy.samples
     command = [
         *(sys.executable, "-m", "stages.predict", "--samples", str(samples), "--split", "val"),
         *("--model", str(broken), "--config", "{}", "--predictions", str(tmp_path / "p.parquet")),
@@ -279,12 +280,15 @@ def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path)
     shutil.copytree(toy.folder, tmp_path / "copy", symlinks=True)
     copy = Toy(tmp_path / "copy")
     copy.edit("config.yaml", cache_images="always")
-    names = (
-        "refshapes_tris/stage1/model.safetensors",
-        "refshapes_tris/prms/maps-val-0-of-1.parquet",
-        "refshapes_tris_masks/segmentor/model.safetensors",
-        "refshapes_tris_masks/predictions/segmentor-val-0-of-1.parquet",
-    )
+    names = [
+        str((toy.experiment / name).resolve().relative_to(toy.results.resolve()))
+        for name in (
+            "stage1/model.safetensors",
+            "maps/maps-val-0-of-1.parquet",
+            "segmentor/model.safetensors",
+            "predictions/segmentor/predictions-val-0-of-1.parquet",
+        )
+    ]
     made = [copy.results / name for name in names]
     for file in made:
         file.unlink()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from irnet.affinity.network import RelationTraining
-from stages.config.section import Training
+from stages.config.section import Execution, Training
 from stages.config.steps import Affinity, Stage1
 from stages.models.tris import Stage1Trainer, TrisStage1
 from stages.runtime.device import choose_device
@@ -30,7 +30,6 @@ STEPS = {
     "backbone_learning_rate": 1e-5,
     "optimizer": "sgd",
     "schedule": "constant",
-    "save_every": 4,
 }
 STAGE1 = Stage1(epochs=1, image_size=SIZE, hidden=16)
 RELATIONS = Affinity(epochs=1, backbone="small", crop_size=SIZE, radius=4)
@@ -101,6 +100,7 @@ def main(folder: str, epochs: str, *names: str) -> None:
                 model,
                 Scenes(),
                 config.model_copy(update={"epochs": int(epochs)}),
+                execution=Execution(save_every=4),
                 output=Path(folder) / name / "model.safetensors",
                 fingerprint=name,
                 about={},

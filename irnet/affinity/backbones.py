@@ -12,11 +12,12 @@ from torchvision.models import resnet50
 from torchvision.models.resnet import BasicBlock
 
 from stages.runtime.errors import InputError
-from stages.storage.weights import load_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 
 class Backbone(nn.Module):
-    """What the heads need to know of a feature extractor."""
+    """The interface of a feature extractor."""
 
     channels: tuple[int, ...]
 
@@ -52,25 +53,12 @@ class FrozenResNet50(Backbone):
 
     def load_imagenet(self, path: Path) -> None:
         """Load torchvision's resnet50 file (.pth or .safetensors)."""
-        if path.suffix == ".safetensors":
-            state, _ = load_weights(path)
-        else:
-            try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # of many kinds, all of which mean the same
-                reason = next(iter(str(error).splitlines()), type(error).__name__)
-                found = f"{path}: not weights ({reason}); needed tensors only"
-                raise InputError(found) from error
+        state = read_published(path)
         weights = {name: value for name, value in state.items() if not name.startswith("fc.")}
-        missing = set(self.network.state_dict()) - set(weights)
-        # Files from before torch 0.4 have no such counters, and nothing reads them here.
-        missing = {name for name in missing if not name.endswith("num_batches_tracked")}
-        if missing:
-            raise InputError(
-                f"{path}: lacks {min(missing)} and {len(missing) - 1} more tensors;"
-                " needed: the weights of torchvision's resnet50"
-            )
-        self.network.load_state_dict(weights, strict=False)
+        # Files from before torch 0.4 have no counters of batches, and nothing reads them here.
+        own = self.network.state_dict()
+        counters = {name: own[name] for name in own if name.endswith("num_batches_tracked")}
+        load_exactly(self.network, {**counters, **weights}, path)
 
 
 class NarrowResNet(Backbone):

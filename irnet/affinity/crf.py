@@ -1,8 +1,8 @@
 """Confident labels of an object by dense CRF (Krahenbuhl and Koltun, 2011), as IRNet makes them.
 
 Official step_refer/cam_to_ir_label.py builds the filter lattice of the image twice for each object.
-The lattice depends on the image alone, so here it is built once and takes the unary potentials of
-every pass over the image in turn; the results are equal to the last bit.
+The lattice depends on the image alone, so here it is built once and used with the unary potentials
+of all passes over the image; the results are equal to the last bit.
 """
 
 import numpy as np
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import Labels
-
-Mask = NDArray[np.bool_]
+from stages.storage.masks import Mask
 
 
 class DenseCrf:
@@ -31,7 +30,7 @@ class DenseCrf:
         )
 
     def refine(self, mask: Mask) -> Mask:
-        """The labeling that fits a rough mask (H, W) and the image best."""
+        """The labeling that best fits a rough mask (H, W) and the image."""
         self.field.setUnaryEnergy(self._unary(mask))
         scores = np.array(self.field.inference(self.config.iterations))  # (2, N)
         return (scores[1] > scores[0]).reshape(self.height, self.width)
@@ -47,8 +46,8 @@ class DenseCrf:
 def confident_labels(response: NDArray[np.float32], crf: DenseCrf) -> NDArray[np.uint8]:
     """FOREGROUND, BACKGROUND or IGNORE of each pixel of a response map (H, W) in [0, 1].
 
-    Foreground is what the CRF keeps of the response above the high threshold; background what it
-    leaves out even above the low one; the rest is ignored.
+    Foreground is the CRF's labeling of the response above the high threshold. Background is
+    outside of its labeling above the low threshold. The rest is ignored.
     """
     foreground = crf.refine(response > crf.config.foreground_threshold)
     possible = crf.refine(response > crf.config.background_threshold)

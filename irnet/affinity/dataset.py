@@ -1,8 +1,8 @@
 """Training items of the inter-pixel relation network: augmented images with confident labels.
 
 Official voc12/dataloader.py. Every random draw is a function of seed, epoch and item; if the
-objects of an image share a batch (group_by_image), of seed, epoch and image, so that they share the
-crop as well. The labels of pairs are made on the device from the small label grid, not here.
+objects of an image share a batch (group_by_image), of seed, epoch and image, so that they also
+share the crop. The labels of pairs are computed on the device from the small label grid, not here.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from irnet.affinity.images import network_input, read_rgb, resize, scaled
-from irnet.affinity.network import CELL
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
-from stages.config.steps import Affinity
+from stages.config.steps import CELL, Affinity
 from stages.storage.masks import decode
 
 SCALES = (0.5, 1.5)  # official range of the random size
@@ -36,16 +35,16 @@ class Item:
 
 @dataclass(frozen=True)
 class View:
-    """How an image is seen: enlarged, mirrored or not, and cropped."""
+    """The augmentation of an image: scale, mirror, crop."""
 
     scale: float
     mirrored: bool
     size: int
     corner: list[int]  # (down, right)
 
-    def apply(self, picture: NDArray[Any], fill: float) -> NDArray[Any]:
-        """The crop (..., S, S) of a picture (..., H, W) that has been enlarged already."""
-        turned = picture[..., ::-1] if self.mirrored else picture
+    def apply(self, image: NDArray[Any], fill: float) -> NDArray[Any]:
+        """The crop (..., S, S) of an image (..., H, W) that is scaled already."""
+        turned = image[..., ::-1] if self.mirrored else image
         return place(turned, self.size, self.corner, fill)
 
 
@@ -64,8 +63,8 @@ class LabeledObjects:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, draw: tuple[int, int]) -> Item:
-        epoch, index = draw
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        epoch, index = key
         row = self.rows[index]
         shared = self.config.group_by_image
         view = self._view(epoch, row["image"] if shared else index, row["width"], row["height"])
@@ -107,20 +106,20 @@ def read_labels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     return labels
 
 
-def place(picture: NDArray[Any], size: int, corner: list[int], fill: float) -> NDArray[Any]:
-    """A crop (..., size, size) of a picture, moved up and left by `corner`; `fill` around it."""
-    frame = np.full((*picture.shape[:-2], size, size), fill, picture.dtype)
+def place(image: NDArray[Any], size: int, corner: list[int], fill: float) -> NDArray[Any]:
+    """A crop (..., size, size) of an image, from `corner` (down, right) on, padded with `fill`."""
+    frame = np.full((*image.shape[:-2], size, size), fill, image.dtype)
     source: list[Any] = [...]
     target: list[Any] = [...]
-    for side, offset in zip(picture.shape[-2:], corner, strict=True):
+    for side, offset in zip(image.shape[-2:], corner, strict=True):
         length = min(size, side)
         source.append(slice(max(0, offset), max(0, offset) + length))
         target.append(slice(max(0, -offset), max(0, -offset) + length))
-    frame[tuple(target)] = picture[tuple(source)]
+    frame[tuple(target)] = image[tuple(source)]
     return frame
 
 
 def _corner(side: int, size: int, random: np.random.Generator) -> int:
-    """Where the crop begins: inside a longer side, before the start of a shorter one."""
+    """The start of the crop: inside a longer side, before the start of a shorter one."""
     space = side - size
     return int(random.integers(min(0, space), max(0, space) + 1))

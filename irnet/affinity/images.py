@@ -1,4 +1,4 @@
-"""Images as the inter-pixel relation network takes them: at a multiple of their own size."""
+"""Input images of the inter-pixel relation network, at a multiple of their own size."""
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ def read_rgb(file: str, width: int, height: int) -> Rgb:
     """The image (height, width, 3) of a row of the images table."""
     image = np.array(read_image(file))
     if image.shape[:2] != (height, width):
-        found = f"{image.shape[1]} x {image.shape[0]}"
-        raise InputError(f"{file}: {found} pixels; the samples say {width} x {height}")
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        raise InputError(f"{file}: {size} pixels; the samples say {width} x {height}")
     return image
 
 

@@ -1,7 +1,7 @@
 """The losses of the inter-pixel relation network (Ahn et al., CVPR 2019, equations 6 to 9).
 
 Official step/train_irn.py and net/resnet50_irn.py. Objects of one image may share one crop of it:
-then all that does not depend on the labels is computed once for them.
+then everything that does not depend on the labels is computed once for them.
 
 Shapes as in pairs.py, with B images and P objects.
 """
@@ -59,7 +59,7 @@ def relation_losses(
 
 
 def _pairs_per_image(pairs: PairLabels, image_index: Tensor | None, images: int) -> PairLabels:
-    """How many objects (B, D, h, w) of each image see a pair as one of each kind."""
+    """The number of objects (B, D, h, w) of each image for which a pair is of each kind."""
     if image_index is None:
         return pairs
     kinds = (pairs.background, pairs.foreground, pairs.different)

@@ -1,4 +1,4 @@
-"""The inter-pixel relation network: where edges are, and where the center of each cell's object is.
+"""The inter-pixel relation network: edges, and the offset of each cell to its object's center.
 
 Ahn et al. (IRNet, CVPR 2019); official net/resnet50_irn.py. Two backbones: the official ResNet-50
 (ImageNet weights, frozen) and a narrow one that is trained from scratch, for small images.
@@ -6,6 +6,7 @@ Ahn et al. (IRNet, CVPR 2019); official net/resnet50_irn.py. Two backbones: the 
 Shapes: B images of X x Y pixels, H x W grid of cells of 4 x 4 pixels (H = ceil(X / 4)).
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,11 +18,11 @@ from torch import Tensor, nn
 
 from irnet.affinity.backbones import Backbone, FrozenResNet50, NarrowResNet
 from irnet.affinity.losses import relation_losses
+from stages.config.older_versions import training_options
 from stages.config.steps import Affinity
 from stages.runtime.errors import InputError
 from stages.storage.weights import load_weights
 
-CELL = 4  # input pixels a cell of the grid
 EDGE_CHANNELS = {"resnet50": 32, "small": 16}
 CENTER_CHANNELS = {"resnet50": (64, 128, 256), "small": (16, 32, 48)}
 
@@ -36,13 +37,13 @@ class EdgeHead(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         size = features[1].shape[-2:]
-        parts = [
+        maps = [
             F.relu(_enlarge(branch(feature), stride, size))
             for branch, feature, stride in zip(
                 self.branches, features, (1, 1, 2, 4, 4), strict=True
             )
         ]
-        return self.join(torch.cat(parts, dim=1))  # (B, 1, H, W)
+        return self.join(torch.cat(maps, dim=1))  # (B, 1, H, W)
 
 
 class DisplacementHead(nn.Module):
@@ -62,17 +63,20 @@ class DisplacementHead(nn.Module):
         self.coarse = _branch(3 * high, high, 16)
         self.fine = _branch(low + middle + high, high, 16)
         self.output = nn.Conv2d(high, 2, kernel_size=1, bias=False)
-        # Training only sees differences between cells; what all cells share is measured afterwards.
+        # The losses only depend on differences between cells; the mean is measured after training.
         self.register_buffer("mean", torch.zeros(2))
 
     def forward(self, features: list[Tensor]) -> Tensor:
         first, second, third, fourth, fifth = (
             branch(feature) for branch, feature in zip(self.branches, features, strict=True)
         )
-        parts = [third, *(_enlarge(part, 2, third.shape[-2:]) for part in (fourth, fifth))]
-        coarse = self.coarse(torch.cat([F.relu(part) for part in parts], dim=1))
-        parts = [first, second, _enlarge(coarse, 2, second.shape[-2:])]
-        fine = self.fine(torch.cat([F.relu(part) for part in parts], dim=1))
+        maps = [
+            third,
+            *(_enlarge(feature_map, 2, third.shape[-2:]) for feature_map in (fourth, fifth)),
+        ]
+        coarse = self.coarse(torch.cat([F.relu(feature_map) for feature_map in maps], dim=1))
+        maps = [first, second, _enlarge(coarse, 2, second.shape[-2:])]
+        fine = self.fine(torch.cat([F.relu(feature_map) for feature_map in maps], dim=1))
         displacement = self.output(F.relu(fine))  # (B, 2, H, W)
         return displacement if self.training else displacement - self.mean.view(1, 2, 1, 1)
 
@@ -105,7 +109,7 @@ class AffinityNetwork(nn.Module):
 
 
 class RelationTraining(nn.Module):
-    """The network with its losses, as the training loop wants it."""
+    """The network with its losses, for the training loop."""
 
     def __init__(self, config: Affinity) -> None:
         super().__init__()
@@ -142,21 +146,21 @@ def load_affinity(path: Path) -> tuple[AffinityNetwork, Affinity]:
     state, about = load_weights(path)
     if about.get("kind") != "affinity":
         raise InputError(f"{path}: holds {about.get('kind', 'no')} weights; needed: affinity")
-    config = Affinity.model_validate_json(about["config"])
+    config = Affinity.model_validate(training_options(json.loads(about["config"])))
     network = AffinityNetwork(config.backbone)
     network.load_state_dict(state)
     return network.eval(), config
 
 
 def about_affinity(config: Affinity) -> dict[str, str]:
-    """What the header of a weights file says of the network."""
+    """The header of the weights file of the network."""
     return {"kind": "affinity", "config": config.model_dump_json()}
 
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights of an official checkpoint (res50_irn.pth) under the names used here.
 
-    The official file holds most tensors under two or three names; any of them will do.
+    The official file has most tensors under two or three names; any of them is used.
     """
     renamed = {_official_name(name): value for name, value in state.items()}
     return {name: value for name, value in renamed.items() if name}

@@ -1,8 +1,7 @@
 """Pairs of cells within a radius, and their affinity along the straight path between them.
 
-Ahn et al. (IRNet, CVPR 2019), section 4.1; official misc/indexing.py. The pairs are described by
-offsets, not by index tables of a grid: a path is a handful of shifted windows, so one list serves
-every grid size and nothing is gathered.
+Ahn et al. (IRNet, CVPR 2019), section 4.1; official misc/indexing.py. Pairs are described by
+offsets, not by index tables of a grid: a path is a few shifted windows of the grid, of any size.
 
 Shapes: B images, D directions, H x W grid, h x w windows of source cells (h = H - r,
 w = W - 2 r with r = radius - 1): every pair of a source cell lies inside the grid.
@@ -39,8 +38,8 @@ def directions(radius: int) -> tuple[Direction, ...]:
         for right in range(1 - radius, radius)
         if down * down + right * right < radius * radius
     ]
-    found = [Direction(down, right, _path(down, right)) for down, right in offsets]
-    return tuple(sorted(found, key=lambda direction: len(direction.path)))
+    pairs = [Direction(down, right, _path(down, right)) for down, right in offsets]
+    return tuple(sorted(pairs, key=lambda direction: len(direction.path)))
 
 
 def _path(down: int, right: int) -> tuple[tuple[int, int], ...]:

@@ -2,7 +2,7 @@
 
 Ahn et al. (IRNet, CVPR 2019). The official step_refer/make_ins_seg_labels.py repeats the network,
 the instances and the transition matrix for each object of an image, and keeps a full-size score map
-of each instance. Here all objects of an image, and all their instances, walk together.
+of each instance. Here the random walk treats all objects of an image and their instances together.
 
 Shapes: P objects, H x W pixels of the image, h x w cells of the network's grid, K rows: the
 instances of an object.
@@ -18,9 +18,8 @@ from skimage.measure import label as connected_components
 from torch import Tensor
 
 from irnet.affinity.instances import find_instances
-from irnet.affinity.network import CELL
 from irnet.affinity.walk import random_walk
-from stages.config.steps import Propagation
+from stages.config.steps import CELL, Propagation
 
 SMALLEST_FRAGMENT = 0.01  # of the image; official: smaller fragments score 0 but stay in the mask
 ROWS_AT_ONCE = 32  # instances that are enlarged to image size together
@@ -28,7 +27,7 @@ ROWS_AT_ONCE = 32  # instances that are enlarged to image size together
 
 @dataclass(frozen=True)
 class Relations:
-    """What the network says of an image: edges (h, w), and the instance (h, w) of each cell."""
+    """Predictions for an image: edges (h, w), and the instance (h, w) of each cell."""
 
     edge: Tensor
     instances: Tensor
@@ -36,11 +35,11 @@ class Relations:
 
 @dataclass(frozen=True)
 class PseudoMask:
-    """A mask (H, W) and the best score of its fragments; a dead response has an empty mask."""
+    """A mask (H, W) and the best score of its fragments; an empty response has an empty mask."""
 
     mask: NDArray[np.bool_]
     score: float
-    dead: bool
+    empty_response: bool
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ def find_relations(edge: Tensor, displacement: Tensor, config: Propagation) -> R
     """Edges and instances of an image, from the network's predictions (h, w) and (2, h, w)."""
     if not config.instances:
         return Relations(edge, torch.zeros_like(edge, dtype=torch.long))
-    found = find_instances(displacement, config.refinement_steps, config.cluster_threshold)
-    return Relations(edge, torch.from_numpy(found).to(edge.device))
+    instances = find_instances(displacement, config.refinement_steps, config.cluster_threshold)
+    return Relations(edge, torch.from_numpy(instances).to(edge.device))
 
 
 def pseudo_masks(
@@ -73,29 +72,29 @@ def pseudo_masks(
 
 
 def spread_responses(responses: Tensor, relations: Relations, config: Propagation) -> list[Tensor]:
-    """For each response (H, W) of P, its walk from each instance it touches: (K, h, w)."""
+    """For each response (H, W) of P, the walk from each instance that it touches: (K, h, w)."""
     grid = relations.edge.shape
     small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
     members = F.one_hot(relations.instances).permute(2, 0, 1).bool()  # (instances, h, w)
-    # An instance that the response does not touch stays at zero: it need not walk.
-    parts = [response * members for response in small]
-    rows = [part[part.flatten(1).any(1)] for part in parts]
+    # An instance without any response stays at zero, and is left out.
+    by_instance = [response * members for response in small]
+    rows = [instances[instances.flatten(1).any(1)] for instances in by_instance]
     walked = random_walk(torch.cat(rows), relations.edge, config.radius, config.beta, config.steps)
-    return list(walked.split([len(part) for part in rows]))
+    return list(walked.split([len(instances) for instances in rows]))
 
 
 def strongest(rows: Tensor, factor: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Highest score (H, W) of rows (K, h, w) at image size, and the row (H, W) it is from."""
     best, owner = None, None
     for start in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[start : start + ROWS_AT_ONCE, None]
+        chunk = rows[start : start + ROWS_AT_ONCE, None]
         if factor > 1:
-            part = F.interpolate(part, scale_factor=factor, mode="bilinear", align_corners=False)
-        values, which = part[:, 0, : shape[0], : shape[1]].max(dim=0)
+            chunk = F.interpolate(chunk, scale_factor=factor, mode="bilinear", align_corners=False)
+        values, row = chunk[:, 0, : shape[0], : shape[1]].max(dim=0)
         if best is None or owner is None:
-            best, owner = values, which
+            best, owner = values, row
         else:
-            owner = torch.where(values > best, which + start, owner)
+            owner = torch.where(values > best, row + start, owner)
             best = torch.maximum(values, best)
     assert best is not None and owner is not None
     return best, owner
@@ -133,10 +132,12 @@ def _pseudo_mask(
     rows: Tensor, factor: int, shape: tuple[int, int], config: Propagation
 ) -> PseudoMask:
     if len(rows) == 0 or not bool(rows.max() > 0):
-        return PseudoMask(np.zeros(shape, bool), 0.0, dead=True)
+        return PseudoMask(np.zeros(shape, bool), 0.0, empty_response=True)
     relative, owner = assign(*strongest(rows, factor, shape), config.background_threshold)
     fragments = split_fragments(relative.cpu().numpy(), owner.cpu().numpy())
-    return PseudoMask(fragments.label > 0, float(fragments.scores.max(initial=0)), dead=False)
+    return PseudoMask(
+        fragments.label > 0, float(fragments.scores.max(initial=0)), empty_response=False
+    )
 
 
 def image_factor(input_scale: int) -> int:

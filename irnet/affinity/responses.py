@@ -1,4 +1,4 @@
-"""Response maps, grouped by the image they are of."""
+"""Response maps, grouped by image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ def mapped_images(samples: Samples, maps: Sequence[Path]) -> list[MappedImage]:
             " in the samples; needed: maps made from these samples"
         )
     objects: dict[int, list[int]] = {}
-    for target in sorted(responses):
-        objects.setdefault(of_object[target], []).append(target)
+    for object_id in sorted(responses):
+        objects.setdefault(of_object[object_id], []).append(object_id)
     return [
         MappedImage(
             row["file"],
             row["width"],
             row["height"],
             objects[row["image"]],
-            [responses[target] for target in objects[row["image"]]],
+            [responses[object_id] for object_id in objects[row["image"]]],
         )
         for row in samples.images.to_dict("records")
         if row["image"] in objects

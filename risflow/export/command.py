@@ -15,7 +15,7 @@ def export(
     format: Annotated[Format, typer.Option(help="What to write.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
 ) -> None:
-    """A model as a checked ONNX graph, or with a model card."""
+    """Write a model as a checked ONNX graph, or with a model card."""
     if out.suffix != f".{format}":
         raise typer.BadParameter(f"needed a file name that ends in .{format}", param_hint="--out")
     if not model.is_file():
@@ -23,7 +23,7 @@ def export(
     if format == "safetensors":
         from risflow.export.model_card import export_with_card
 
-        written = export_with_card(model, out)
+        files = export_with_card(model, out)
     else:
         from risflow.export.onnx_graph import export_onnx, require_onnx
 
@@ -33,6 +33,6 @@ def export(
             f"largest difference from PyTorch: {difference:.2g}, of at most {limit:.2g}",
             markup=False,
         )
-        written = [out]
-    for path in written:
+        files = [out]
+    for path in files:
         notes.print(f"written: {path}", markup=False)

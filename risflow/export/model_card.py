@@ -1,6 +1,5 @@
-"""A model file copied for others, with a card in Markdown that says what it is."""
+"""Copy a model file to share it, with a model card in Markdown."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,10 @@ from typing import Any
 import yaml
 
 from risflow.project.project import CONFIGS, read_project
+from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
-from stages.models.saved import STAGE1, Saved, load_model
+from stages.config.section import Section
+from stages.models.saved import STAGE1, Saved, load_model, read_options
 from stages.reporting.table import label_in_comparison, text_table
 from stages.runtime.errors import InputError
 from stages.storage.files import read_json, replacing
@@ -22,17 +23,18 @@ NAMES = {
     "cris": "a CRIS segmentor",
     "etris": "an ETRIS segmentor",
     "detris": "a DETRIS segmentor",
-    "rela": "a GRES/ReLA segmentor, which also says when nothing is meant",
+    "rela": "a GRES/ReLA segmentor, which also predicts that there is no target",
 }
 USE = """\
 For research on referring image segmentation, and as a start for labels that a person checks. It
 reads English expressions as short as those that it was trained on and gives one mask for each.
 
-- It is as good as its training data: other kinds of pictures or words need a test of their own.
-- Most training data name only what is there: a model marks something also where nothing fits.
-- Scores and map values rank pixels of one picture; they are no probabilities, and those of two
+- It is as good as its training data: test it before you use it on other kinds of images or words.
+- Most training data only have expressions of objects that exist: a model also predicts a mask if
+  nothing in the image fits.
+- Scores and map values rank the pixels of one image. They are not probabilities, and those of two
   models cannot be compared.
-- Do not use it to identify people, or where a wrong mask does harm and nobody looks.
+- Do not use it to identify people, or for decisions about people without a person who checks.
 - Licenses of the training data and of the pretrained encoders hold for these weights too.
 """
 
@@ -58,36 +60,45 @@ def export_with_card(model: Path, out: Path) -> list[Path]:
 
 def _named_files(saved: Saved[Any], about: dict[str, str], folder: Path) -> dict[Path, Path]:
     """What a model cannot be built without, where it is looked for around a model of `folder`."""
+    written, found = read_options(about, folder), saved.config
     named: dict[str | None, Any] = {
-        json.loads(about["clip"])["model"]: saved.clip.model,
-        json.loads(about["config"]).get("vocabulary"): getattr(saved.config, "vocabulary", None),
+        _clip_model(written): _clip_model(found),
+        getattr(written, "vocabulary", None): getattr(found, "vocabulary", None),
     }
     return {
-        folder / name: Path(found)
-        for name, found in named.items()
-        if name is not None and Path(name).suffix and not Path(name).is_absolute()
+        folder / name: Path(place)
+        for name, place in named.items()
+        if name is not None
+        and place is not None
+        and Path(name).suffix
+        and not Path(name).is_absolute()
     }
+
+
+def _clip_model(config: Section) -> str | None:
+    clip = getattr(config, "clip", None)
+    return clip.model if isinstance(clip, ClipSource) else None
 
 
 def model_card(saved: Saved[Any], about: dict[str, str], model: Path, out: Path) -> str:
     """The card of a model that is exported to `out`, by what lies around the model's own file."""
-    name = model.resolve().parent.parent.name
+    config = read_options(about, model)
+    place = _place_in_results(model)
+    name = place.parent.name if place is not None else ""
     experiment = read_project().experiments.get(name) if CONFIGS.is_dir() else None
-    metrics = _metrics(model)
+    metrics = _metrics(place) if place is not None else []
     dataset = metrics[0]["dataset"] if metrics else experiment.dataset if experiment else None
-    parts = [
+    sections = [
         f"# {out.stem}\n\nA model file of risflow: {NAMES[about['kind']]}.",
-        f"It sees {saved.image_size} x {saved.image_size} pixels, framed as `{saved.model.framing}`"
-        f", and reads {saved.clip.context_length} tokens of an expression.",
+        f"It takes images of {saved.image_size} x {saved.image_size} pixels (resize mode"
+        f" `{saved.model.resize_mode}`) and expressions of {config.num_tokens} tokens.",
         _section("Use", f"{_loading(out)}\n\n{USE}"),
         _section("Training data", _data(dataset, experiment)),
         _section("Scores", _scores(metrics)),
-        _section("Made with", _facts(model)),
-        _section(
-            "Options", _options("config", about) + "\n\nIts CLIP:\n\n" + _options("clip", about)
-        ),
+        _section("Made with", _provenance(model)),
+        _section("Options", _options(config)),
     ]
-    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+    return "\n\n".join(section.rstrip() for section in sections) + "\n"
 
 
 def _section(title: str, text: str) -> str:
@@ -99,10 +110,23 @@ def _loading(out: Path) -> str:
     return f"```python\nimport risflow\n\n{code}\n```"
 
 
-def _metrics(model: Path) -> list[dict[str, Any]]:
+def _place_in_results(model: Path) -> Path | None:
+    """The place of a model in the folder of an experiment, results/<experiment>/<stage>."""
+    folder = model.absolute().parent
+    if (folder.parent / "steps.yaml").is_file():
+        return folder
+    real = folder.resolve()
+    work = next((parent for parent in real.parents if parent.name == "work"), None)
+    if work is None:
+        return None
+    places = sorted(link for link in work.parent.glob("*/*") if link.is_symlink())
+    return next((link for link in places if link.resolve() == real), None)
+
+
+def _metrics(place: Path) -> list[dict[str, Any]]:
     """The scores of an experiment's model, where the workflow puts them."""
-    stage = model.resolve().parent
-    return [read_json(path) for path in sorted(stage.parent.glob(f"metrics/{stage.name}-*.json"))]
+    files = sorted((place.parent / "scores" / place.name).glob("*.json"))
+    return [{"experiment": place.parent.name, **read_json(path)} for path in files]
 
 
 def _data(dataset: str | None, experiment: Experiment | None) -> str:
@@ -120,12 +144,13 @@ def _scores(metrics: list[dict[str, Any]]) -> str:
     return f"```\n{text_table(metrics, label_in_comparison, {}).rstrip()}\n```"
 
 
-def _facts(model: Path) -> str:
+def _provenance(model: Path) -> str:
     path = model.with_name("run.json")
     if not path.is_file():
         return "No `run.json` was found beside the model."
     return "\n".join(f"- {name}: {value}" for name, value in read_json(path).items() if value)
 
 
-def _options(part: str, about: dict[str, str]) -> str:
-    return f"```yaml\n{yaml.safe_dump(json.loads(about[part]), sort_keys=False).rstrip()}\n```"
+def _options(config: Section) -> str:
+    options = config.model_dump(mode="json")
+    return f"```yaml\n{yaml.safe_dump(options, sort_keys=False).rstrip()}\n```"

@@ -1,9 +1,9 @@
 """A model as an ONNX graph, compared with PyTorch before it is kept.
 
-The graph is what predicts: images (1, 3, S, S) float32, framed and normalized, and tokens (T, L)
-int64 of any number of expressions, to maps (T, S, S) float32, positive in the mask; a model that
-can say that there is no target also gives `no_target` (T,), positive where it does. Which framing,
-numbers and tokens a model reads is in the metadata of the file.
+Inputs are images (1, 3, S, S) float32, resized and normalized, and tokens (T, L) int64 of any
+number of expressions. Outputs are maps (T, S, S) float32, positive in the mask, and `no_target`
+(T,) for a model that predicts it, positive where there is no target. The metadata of the file name
+the resize mode, mean, deviation and size of the images.
 
 Shapes: T expressions of L tokens, S x S pixels that the model sees.
 """
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import frozen
-from stages.data.framing import FRAMINGS
+from stages.data.resize_modes import RESIZE_MODES
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Saved, load_model
 from stages.runtime.errors import InputError
@@ -31,8 +31,8 @@ from stages.storage.files import replacing
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-3  # of the largest value of PyTorch's maps
 # Some models move by more, by rounding alone. ReLA with a Swin-B of random weights at 480 pixels
-# moves by 0.8 thousandths where a picture changes by a millionth (by 0.6 with other threads), and
-# its graph differs by 2.4. So ten times what such a change of the picture does is taken, too.
+# moves by 0.8 thousandths where an image changes by a millionth (by 0.6 with other threads), and
+# its graph differs by 2.4. So ten times the effect of such a change is accepted, too.
 CHANGE, ROUNDING = 1e-6, 10
 TEXTS = ("a red circle", "the man on the right", "the smaller one of both")
 COUNTS = (1, 3, 8)  # expressions a comparison
@@ -73,26 +73,36 @@ def export_onnx(path: Path, out: Path) -> tuple[float, float]:
     """
     saved = load_model(path)
     graph = Graph(frozen(saved.model)).eval()
-    tokens = load_model_tokenizer(saved.config, saved.clip)(TEXTS)
-    program = convert(graph, _images(saved, 0), tokens, path)
+    tokens = load_model_tokenizer(saved.config)(TEXTS)
+    program = convert(graph, _images(saved.image_size, 0), tokens, path)
     program.model.metadata_props.update(_about(saved))
     with replacing(out) as temporary:
         program.save(temporary, external_data=False)
-        difference, limit = _compare(graph, temporary, saved, tokens)
-        if not limit:
-            raise InputError(f"{path}: all maps are 0, so that no graph can be compared with it")
-        if not difference <= limit:
-            raise InputError(
-                f"{path}: the ONNX graph differs from PyTorch by {difference:.2g}; needed at most"
-                f" {limit:.2g}; not written"
-            )
+        return require_same(graph, temporary, saved.image_size, tokens, path)
+
+
+def require_same(
+    graph: Graph, written: Path, image_size: int, tokens: Tensor, place: Path
+) -> tuple[float, float]:
+    """The largest difference of a written graph from PyTorch, and the limit.
+
+    Raises InputError, of `place`, where it differs by more, and where all maps are 0.
+    """
+    difference, limit = _compare(graph, written, image_size, tokens)
+    if not limit:
+        raise InputError(f"{place}: all maps are 0, so that no graph can be compared with it")
+    if not difference <= limit:
+        raise InputError(
+            f"{place}: the ONNX graph differs from PyTorch by {difference:.2g}; needed at most"
+            f" {limit:.2g}; not written"
+        )
     return difference, limit
 
 
-def _images(saved: Saved[Any], seed: int) -> Tensor:
-    """Blobs of colors (1, 3, S, S), in which models find something; in plain noise not all do."""
+def _images(size: int, seed: int) -> Tensor:
+    """Blobs of colors (1, 3, S, S), for which all models give masks (for noise some do not)."""
     blobs = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    return F.interpolate(blobs, [saved.image_size] * 2, mode="bilinear")
+    return F.interpolate(blobs, [size] * 2, mode="bilinear")
 
 
 def convert(graph: Graph, images: Tensor, tokens: Tensor, place: Path) -> Any:
@@ -115,15 +125,15 @@ def convert(graph: Graph, images: Tensor, tokens: Tensor, place: Path) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        found = str(cause).strip().partition("\n")[0]
-        raise InputError(f"{place}: cannot be an ONNX graph: {found}") from error
+        message = str(cause).strip().partition("\n")[0]
+        raise InputError(f"{place}: cannot be an ONNX graph: {message}") from error
 
 
 @contextmanager
 def _exporting() -> Iterator[None]:
-    """Attention not as PyTorch's fused layer, which ONNX has not; and no graphs as text on stderr.
+    """Attention without PyTorch's fused layer, which ONNX does not have; no graphs on stderr.
 
-    What goes wrong is raised besides.
+    Errors are raised anyway.
     """
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -139,27 +149,26 @@ def _exporting() -> Iterator[None]:
 
 
 def _about(saved: Saved[Any]) -> dict[str, str]:
-    """What turns a picture and expressions into the input, and maps into masks."""
-    framing = FRAMINGS[saved.model.framing]
+    """Metadata: how images and expressions become the input, and maps become masks."""
+    resize_mode = RESIZE_MODES[saved.model.resize_mode]
     return {
-        "framing": saved.model.framing,
+        "resize_mode": saved.model.resize_mode,
         "image_size": str(saved.image_size),
-        "mean": " ".join(map(str, framing.mean)),
-        "deviation": " ".join(map(str, framing.deviation)),
+        "mean": " ".join(map(str, resize_mode.mean)),
+        "deviation": " ".join(map(str, resize_mode.deviation)),
         "mask": "where a map is positive",
         "config": saved.config.model_dump_json(),
-        "clip": saved.clip.model_dump_json(),
     }
 
 
-def _compare(graph: Graph, path: Path, saved: Saved[Any], tokens: Tensor) -> tuple[float, float]:
-    """The largest difference over several inputs, and how large it may be."""
+def _compare(graph: Graph, path: Path, image_size: int, tokens: Tensor) -> tuple[float, float]:
+    """The largest difference over several inputs, and its limit."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     difference = largest = moved = 0.0
     for seed, count in enumerate(COUNTS, start=1):
-        images = _images(saved, seed)
+        images = _images(image_size, seed)
         rows = tokens[torch.arange(count) % len(tokens)]
         with torch.inference_mode():
             wanted, changed = graph(images, rows), graph(images * (1 + CHANGE), rows)
@@ -171,4 +180,6 @@ def _compare(graph: Graph, path: Path, saved: Saved[Any], tokens: Tensor) -> tup
 
 
 def _distance(some: Iterable[Tensor], others: Iterable[Tensor]) -> float:
-    return max(float((one - other).abs().max()) for one, other in zip(some, others, strict=True))
+    return max(
+        float((first - second).abs().max()) for first, second in zip(some, others, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""Requests answered: what `risflow predict` does."""
+"""Predict masks for requests and write them: the work of `risflow predict`."""
 
 import json
 import time
@@ -11,11 +11,11 @@ from rich.progress import track
 from rich.table import Table
 
 from risflow.console import notes, out
-from risflow.predict.images import require_picture
+from risflow.predict.images import require_image
 from risflow.predict.requests import Request, require_expressions
 
 
-def answer_all(
+def predict_all(
     requests: Sequence[Request],
     model: Path,
     output: Path,
@@ -23,35 +23,32 @@ def answer_all(
     as_json: bool,
     most_pixels: int,
 ) -> None:
-    """Write and print the answers. Whatever is wrong is found before the model is read."""
+    """Write and print the predictions. Requests are checked before the model is read."""
     for request in requests:
         require_expressions(request.expressions)
-        require_picture(request.image, most_pixels)
+        require_image(request.image, most_pixels)
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    said = list(_answers(requests, model, output, device, most_pixels))
+    records = list(_predictions(requests, model, output, device, most_pixels))
     if as_json:
-        out.print_json(json.dumps(said))
+        out.print_json(json.dumps(records))
     else:
-        out.print(_table(said))
-    masks = "1 mask" if len(said) == 1 else f"{len(said)} masks"
+        out.print(_table(records))
+    masks = "1 mask" if len(records) == 1 else f"{len(records)} masks"
     seconds = time.monotonic() - started
-    notes.print(f"{masks} by {model}, {seconds:.1f} s with its loading", markup=False)
+    notes.print(f"{masks} by {model}, {seconds:.1f} s including the loading", markup=False)
 
 
-def _answers(
+def _predictions(
     requests: Sequence[Request],
     path: Path,
     output: Path,
     device: Literal["auto", "cpu", "cuda"],
     most_pixels: int,
 ) -> Iterator[dict[str, Any]]:
-    from risflow.predict.quick_start import import_open_clip
-
-    import_open_clip()
-    from risflow.predict.images import read_picture
+    from risflow.predict.images import load_image
     from risflow.predict.model import Model
-    from risflow.predict.outputs import write_answer
+    from risflow.predict.outputs import write_prediction
 
     model = Model(path, device)
     for request in track(
@@ -61,25 +58,26 @@ def _answers(
         transient=True,
         disable=len(requests) == 1,
     ):
-        for text in model.cut(request.expressions):
+        for text in model.too_long(request.expressions):
             notes.print(f"only the first words are read: {text}", markup=False)
-        image = read_picture(request.image, most_pixels)
-        answers = model.answers(image, request.expressions)
-        for text, answer in zip(request.expressions, answers, strict=True):
-            yield write_answer(output, request.image, image, text, path, answer)
+        image = load_image(request.image, most_pixels)
+        results = model.predict_each(image, request.expressions)
+        for text, result in zip(request.expressions, results, strict=True):
+            yield write_prediction(output, request.image, image, text, path, result)
 
 
-def _table(said: Sequence[dict[str, Any]]) -> Table:
-    several = len({one["image"] for one in said}) > 1
+def _table(records: Sequence[dict[str, Any]]) -> Table:
+    several = len({record["image"] for record in records}) > 1
     table = Table(box=None, pad_edge=False)
     for name in [*(["image"] if several else []), "expression"]:
         table.add_column(name, overflow="fold")
     table.add_column("score", justify="right")
-    table.add_column("of the image", justify="right")
+    table.add_column("area", justify="right")
     table.add_column("mask", overflow="fold")
-    for one in said:
-        share = "no target" if one["no_target"] else f"{100 * one['share']:.1f} %"
-        places = [one["image"]] if several else []
-        cells = [*places, one["expression"], f"{one['score']:.2f}", share, one["files"]["mask"]]
+    for record in records:
+        area = "no target" if record["no_target"] else f"{100 * record['area']:.1f} %"
+        image = [record["image"]] if several else []
+        score, mask = f"{record['score']:.2f}", record["files"]["mask"]
+        cells = [*image, record["expression"], score, area, mask]
         table.add_row(*map(escape, cells))
     return table

@@ -1,4 +1,4 @@
-"""risflow predict: masks of what expressions say of pictures."""
+"""risflow predict: masks of the objects that expressions refer to."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,8 +9,10 @@ DEVICES = Literal["auto", "cpu", "cuda"]
 
 
 def predict(
-    image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
-    expressions: Annotated[list[str] | None, typer.Argument(help="What to find in it.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="An image file.")] = None,
+    expressions: Annotated[
+        list[str] | None, typer.Argument(help="Expressions of objects in it.")
+    ] = None,
     table: Annotated[
         Path | None,
         typer.Option(help="Instead: a table (CSV, JSONL, Parquet) of image, expression."),
@@ -18,24 +20,22 @@ def predict(
     model: Annotated[
         Path | None, typer.Option(help="A model file; else the newest segmentor of results/.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder for what is written.")] = Path(
-        "predictions"
-    ),
+    output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
     device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     max_megapixels: Annotated[
-        float, typer.Option(min=0.001, help="The largest picture that is taken.")
+        float, typer.Option(min=0.001, help="The largest image that is accepted.")
     ] = 50,
 ) -> None:
-    """Masks of what expressions say of pictures."""
+    """Predict masks of the objects that expressions refer to."""
     if (table is None) == (image is None):
-        raise typer.BadParameter("needed a picture with expressions, or --table", param_hint="")
+        raise typer.BadParameter("needed an image with expressions, or --table", param_hint="")
     if image is not None and not expressions:
-        raise typer.BadParameter(f"no expression of {image} is given", param_hint="")
-    from risflow.predict.batch import answer_all
+        raise typer.BadParameter(f"no expression for {image} is given", param_hint="")
+    from risflow.predict.batch import predict_all
     from risflow.predict.requests import Request, read_requests
     from risflow.project.project import newest_segmentor, results_folder
 
     requests = read_requests(table) if table else [Request(image or Path(), expressions or [])]
     chosen = model or newest_segmentor(results_folder())
-    answer_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))
+    predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))

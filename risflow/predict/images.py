@@ -1,7 +1,5 @@
-"""Pictures that users give, and masks drawn over them."""
+"""Images of users: checked and read."""
 
-import base64
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,34 +9,34 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from stages.runtime.errors import InputError
-from stages.storage.masks import Mask
 
-MOST_PIXELS = 50_000_000  # of a picture: a map of each expression is as large, in 4 bytes a pixel
-COLOR = (0, 114, 178)  # of masks, as in the report
+MOST_PIXELS = 50_000_000  # of an image: each expression's map needs 4 bytes a pixel
+
+ImageLike = str | Path | Image.Image | NDArray[np.uint8]
 
 
-def read_picture(picture: str | Path | Image.Image | NDArray[np.uint8], most: int) -> Image.Image:
-    """Any picture as RGB, upright. Raises InputError where it is none or has too many pixels."""
-    if isinstance(picture, np.ndarray):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            found = f"{picture.dtype} {picture.shape}"
+def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
+    """The image as RGB, upright. Raises InputError if it cannot be read or has too many pixels."""
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} {image.shape}"
             raise InputError(f"image: {found}; needed RGB values (H, W, 3) of 8 bits")
-        picture = Image.fromarray(picture)
-    if isinstance(picture, Image.Image):
-        _require_size("image", picture.size, most)
-        return picture.convert("RGB")
-    from stages.data.images import read_image  # imports torch: not for what only checks
+        image = Image.fromarray(image)
+    if isinstance(image, Image.Image):
+        _require_size("image", image.size, most_pixels)
+        return image.convert("RGB")
+    from stages.data.images import read_image  # imports torch, which checks do not need
 
-    require_picture(picture, most)
+    require_image(image, most_pixels)
     with _own_limit():
-        return read_image(picture)
+        return read_image(image)
 
 
-def require_picture(path: str | Path, most: int) -> None:
-    """Raises InputError where there is no picture, or one of too many pixels; decodes nothing."""
+def require_image(path: str | Path, most_pixels: int) -> None:
+    """Raises InputError if there is no image, or one of too many pixels; decodes nothing."""
     try:
         with _own_limit(), Image.open(path) as opened:
-            _require_size(str(path), opened.size, most)
+            _require_size(str(path), opened.size, most_pixels)
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
@@ -47,7 +45,7 @@ def require_picture(path: str | Path, most: int) -> None:
 
 @contextmanager
 def _own_limit() -> Iterator[None]:
-    """Pillow's own limit of pixels is off: ours, which can be raised, holds instead."""
+    """Turn Pillow's fixed limit of pixels off; `most_pixels` replaces it."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -55,50 +53,10 @@ def _own_limit() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _require_size(place: str, size: tuple[int, int], most: int) -> None:
+def _require_size(place: str, size: tuple[int, int], most_pixels: int) -> None:
     width, height = size
-    if width * height > most:
+    if width * height > most_pixels:
         raise InputError(
             f"{place}: {width} x {height} is {width * height / 1e6:.0f} megapixels;"
-            f" at most {most / 1e6:g} are taken"
+            f" at most {most_pixels / 1e6:g} are taken"
         )
-
-
-def overlay(image: Image.Image, mask: Mask) -> Image.Image:
-    """The picture with its mask (H, W) in color and an outline around it."""
-    pixels = np.array(image)
-    pixels[mask] = pixels[mask] // 2 + np.array(COLOR, np.uint8) // 2
-    pixels[outline(mask)] = 255
-    return Image.fromarray(pixels)
-
-
-def outline(mask: Mask) -> Mask:
-    """The pixels of a mask beside one that is outside of it, or of the picture."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return mask & ~inner
-
-
-def shape_of(mask: Mask) -> Image.Image:
-    """A mask (H, W) alone, white on black."""
-    return Image.fromarray(mask.astype(np.uint8) * 255)
-
-
-def heat(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
-    """The picture in gray under its response map (H, W): dark where low, yellow where highest."""
-    import matplotlib  # takes a while to import: for the page only
-
-    low, high = float(response.min()), float(response.max())
-    strength = (response - low) / max(high - low, 1e-9)
-    warm = matplotlib.colormaps["inferno"](strength, bytes=True)[..., :3]
-    return Image.blend(image.convert("L").convert("RGB"), Image.fromarray(warm), 0.75)
-
-
-def as_data(image: Image.Image, side: int) -> str:
-    """A picture, at most `side` pixels wide and high, as an address that holds it."""
-    small = image.copy()
-    small.thumbnail((side, side))
-    written = io.BytesIO()
-    small.save(written, "PNG" if small.mode == "L" else "JPEG", quality=88)
-    kind = "png" if small.mode == "L" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"

@@ -1,6 +1,6 @@
-"""One model, asked about single pictures.
+"""A trained model that predicts masks of single images.
 
-Shapes: T expressions, H x W pixels of the picture.
+Shapes: T expressions, H x W pixels of the image.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,33 +13,31 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from risflow.predict.images import MOST_PIXELS, read_picture
+from risflow.predict.images import MOST_PIXELS, ImageLike, load_image
 from risflow.predict.requests import require_expressions
 from stages.config.section import Section
-from stages.inference.inference import Answer, Inference
+from stages.inference.inference import ExpressionPrediction, Inference
 from stages.models.saved import load_model
 from stages.runtime.device import choose_device
 
 BATCH = 32  # expressions a forward pass
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of the expressions, in their order."""
+    """The predictions for all expressions, in their order."""
 
     expressions: list[str]
     masks: NDArray[np.bool_]  # (T, H, W)
     maps: NDArray[np.float32]  # (T, H, W) positive in the mask; not comparable between models
     scores: NDArray[np.float32]  # (T,) the highest value of each map
-    no_target: NDArray[np.bool_]  # (T,) whether there is said to be none
+    no_target: NDArray[np.bool_]  # (T,) predicted: nothing in the image fits
 
 
 class Model:
     """A trained model on a device."""
 
-    config: Section  # the options that it was made with
+    config: Section  # its options
 
     def __init__(self, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
         if not path.is_file():
@@ -53,37 +51,39 @@ class Model:
         return self.inference.device.type
 
     def predict(
-        self, image: Picture, expressions: str | Sequence[str], most_pixels: int = MOST_PIXELS
+        self, image: ImageLike, expressions: str | Sequence[str], most_pixels: int = MOST_PIXELS
     ) -> Prediction:
-        """Masks and response maps (T, H, W) of some expressions of one picture.
+        """Masks and response maps (T, H, W) of some expressions of one image.
 
-        A picture is a path, a Pillow image or RGB values (H, W, 3) of 8 bits. Raises InputError
-        for a picture that cannot be read or is larger than `most_pixels`, and for an expression
-        that is empty or no sentence.
+        The image is a path, a Pillow image or RGB values (H, W, 3) of 8 bits. Raises InputError
+        for an image that cannot be read or has more than `most_pixels`, and for an expression that
+        is empty or too long.
         """
         texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        answers = list(self.answers(read_picture(image, most_pixels), texts))
+        results = list(self.predict_each(load_image(image, most_pixels), texts))
         return Prediction(
             expressions=texts,
-            masks=np.stack([answer.mask for answer in answers]),
-            maps=np.stack([answer.map.numpy() for answer in answers]),
-            scores=np.array([answer.score for answer in answers], np.float32),
-            no_target=np.array([answer.no_target for answer in answers]),
+            masks=np.stack([result.mask for result in results]),
+            maps=np.stack([result.map.numpy() for result in results]),
+            scores=np.array([result.score for result in results], np.float32),
+            no_target=np.array([result.no_target for result in results]),
         )
 
-    def answers(self, image: Image.Image, expressions: Sequence[str]) -> Iterator[Answer]:
-        """The same one by one, so that not all maps need memory at a time."""
+    def predict_each(
+        self, image: Image.Image, expressions: Sequence[str]
+    ) -> Iterator[ExpressionPrediction]:
+        """The predictions one by one, so that only one map is in memory at a time."""
         require_expressions(expressions)
         inference = self.inference
-        pixels = inference.framing.image(image, inference.image_size)
-        images = inference.framing.normalize(pixels[None])
+        pixels = inference.resize_mode.image(image, inference.image_size)
+        images = inference.resize_mode.normalize(pixels[None])
         for tokens in inference.tokenizer(expressions).split(BATCH):
             index = torch.zeros(len(tokens), dtype=torch.int64)
             batch: dict[str, Any] = {"images": images, "image_index": index, "tokens": tokens}
-            for answer in inference.answers(batch, [(image.height, image.width)]):
-                # As it is scored: where there is said to be no target, the mask is empty.
-                yield replace(answer, mask=answer.mask & (not answer.no_target))
+            for result in inference.predict(batch, [(image.height, image.width)]):
+                # As in evaluation, the mask is empty if no target is predicted.
+                yield replace(result, mask=result.mask & (not result.no_target))
 
-    def cut(self, expressions: Sequence[str]) -> list[str]:
-        """Those of which the last words are not read, because they are too many."""
+    def too_long(self, expressions: Sequence[str]) -> list[str]:
+        """The expressions that have too many tokens, so that their last words are cut off."""
         return [expressions[number] for number in self.inference.tokenizer.too_long(expressions)]

@@ -25,5 +25,5 @@ def new_dataset(
         notes.print(f"written: {path}", markup=False)
     if added.missing is not None:
         notes.print(f"{added.missing}; --small-clip does without weights", markup=False)
-    out.print(f"snakemake --cores all {name}", markup=False)
+    out.print(f"snakemake --cores all prepare_{name}", markup=False)
     out.print(f"snakemake --cores all {name}_masks", markup=False)

@@ -9,11 +9,12 @@ from risflow.console import notes
 from stages import import_checkpoint
 from stages.config.experiment import Experiment
 from stages.config.load import Configs
-from stages.config.section import Section
+from stages.config.segmentors import AnySegmentor
+from stages.config.steps import Stage1
 from stages.models.official import compare_shapes, read_official
 from stages.models.saved import STAGE1
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import Misfits
+from stages.storage.matching import Mismatches
 
 
 def import_official(
@@ -36,14 +37,14 @@ def import_official(
     if len(fitting) > 1:
         notes.print(
             f"fits as well: {', '.join(fitting[1:])}; these differ in no weight but maybe in the"
-            f" words that are read (clip.context_length: {chosen.clip.context_length} here); name"
+            f" words that are read ({_section(chosen, system).num_tokens} tokens here); name"
             " one with --experiment",
             markup=False,
         )
     if system == STAGE1:
-        import_checkpoint.run(checkpoint, out, chosen.clip, stage1=chosen.stage1)
+        import_checkpoint.run(checkpoint, out, stage1=chosen.stage1)
     else:
-        import_checkpoint.run(checkpoint, out, chosen.clip, chosen.segmentor)
+        import_checkpoint.run(checkpoint, out, chosen.segmentor)
     notes.print(f"written: {out}", markup=False)
 
 
@@ -53,20 +54,23 @@ def _has(experiment: Experiment, system: str) -> bool:
     return experiment.segmentor.model == system
 
 
+def _section(experiment: Experiment, system: str) -> Stage1 | AnySegmentor:
+    return experiment.stage1 if system == STAGE1 else experiment.segmentor
+
+
 def fitting_experiments(
     state: Mapping[str, Tensor], system: str, candidates: Mapping[str, Experiment], place: Path
 ) -> list[str]:
     """The experiments of which every weight is there, and no other. Raises InputError for none."""
-    compared: dict[str, Misfits] = {}  # those of the same options are compared once
-    found: dict[str, Misfits] = {}
+    compared: dict[str, Mismatches] = {}  # those of the same options are compared once
+    found: dict[str, Mismatches] = {}
     for name, experiment in candidates.items():
-        section: Section = experiment.stage1 if system == STAGE1 else experiment.segmentor
-        clip = experiment.clip
-        key = section.model_dump_json() + clip.model_dump_json(exclude={"context_length"})
+        section = _section(experiment, system)
+        key = section.model_dump_json(exclude={"clip": {"context_length"}})
         if key not in compared:
-            compared[key] = compare_shapes(state, system, section, clip)
+            compared[key] = compare_shapes(state, system, section)
         found[name] = compared[key]
-    fitting = [name for name, misfits in found.items() if not misfits.count]
+    fitting = [name for name, mismatches in found.items() if not mismatches.count]
     if not fitting:
         closest = min(found, key=lambda name: found[name].count)
         raise InputError(

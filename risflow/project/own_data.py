@@ -5,8 +5,6 @@ with a text beside each (photo.jpg, photo.txt: an expression a line), of which a
 """
 
 import csv
-import keyword
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import yaml
 
 from risflow.project.project import CONFIGS, read_project
 from stages.config.load import Configs, load_configs
+from stages.config.names import name_fault, taken_names
 from stages.config.requirements import files_of_experiment, missing
 from stages.data.entries import Finding
 from stages.data.own_table import REQUIRED, TABLES, read_rows
@@ -97,31 +96,21 @@ def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added
 
 
 def _require_name(name: str, configs: Configs) -> None:
-    place = f"--name {name}"
-    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
-        raise InputError(f"{place}: needed a word of letters, digits and _, a letter first")
-    experiment = f"{name}_masks"
-    taken = dict.fromkeys(configs.settings.comparisons, "a comparison")
-    taken |= dict.fromkeys(_rules(), "a step of the workflow")
-    taken |= dict.fromkeys((f"fetch_{one}" for one in configs.downloads), "a download")
-    for wanted, others in (
-        (name, taken | dict.fromkeys(configs.experiments, "an experiment")),
-        (experiment, taken | dict.fromkeys(configs.datasets, "a data set")),
-    ):
-        if wanted in others:
-            raise InputError(f"{place}: {others[wanted]} is called {wanted}; needed another name")
+    """Raises InputError for a name by which no data set, or no experiment on it, could be made."""
+    place, experiment = f"--name {name}", f"{name}_masks"
+    fault = name_fault(name)
+    if fault is not None:
+        raise InputError(f"{place}: {fault}")
+    taken = taken_names(configs)
+    for wanted, known in ((name, set(configs.datasets)), (experiment, set(configs.experiments))):
+        if wanted in taken and wanted not in known:
+            raise InputError(f"{place}: {taken[wanted]} is called {wanted}; needed another name")
     other = configs.experiments.get(experiment)
     if other is not None and other.dataset != name:
         raise InputError(f"{place}: the experiment {experiment} is of {other.dataset}")
-    own = configs.datasets.get(name)
-    if own is not None and own.source != "table":
-        raise InputError(f"{place}: a data set of source {own.source} has this name")
-
-
-def _rules() -> set[str]:
-    """The rules of the workflow, whose names no target can have."""
-    files = Path("workflow/rules").glob("*.smk")
-    return {name for file in files for name in re.findall(r"^rule (\w+):", file.read_text(), re.M)}
+    dataset = configs.datasets.get(name)
+    if dataset is not None and dataset.source != "table":
+        raise InputError(f"{place}: a data set of source {dataset.source} has this name")
 
 
 def _find_table(folder: Path) -> Path | None:

@@ -32,6 +32,15 @@ def newest_segmentor(results: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
+def require_target(target: str, configs: Configs) -> None:
+    """Raises InputError, with the closest name, for what the workflow makes no results of."""
+    prepared = [f"prepare_{name}" for name in configs.datasets]
+    targets = ["demo", *configs.experiments, *configs.sweeps, *configs.datasets, *prepared]
+    targets += configs.settings.comparisons
+    if target not in targets:
+        raise InputError(f"{target!r} is no target; {suggest(target, targets, 'see configs/')}")
+
+
 def find_experiment(name: str, configs: Configs) -> Experiment:
     """An experiment by its name. Raises InputError that suggests one that there is."""
     if name not in configs.experiments:

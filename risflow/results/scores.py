@@ -5,15 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from risflow.project.project import find_experiment, read_project
-from stages.config.experiment import Figures
+from stages.config.baselines import BASELINES
+from stages.config.figures import Figures
 from stages.storage.files import read_json
-
-BASELINES = ("whole_image", "center_box")
 
 
 @dataclass
 class Scores:
-    """What was found: metrics in the order of rows, by data set; and what was not."""
+    """Metrics in the order of rows, by data set; and what has none yet."""
 
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     missing: list[tuple[str, str]] = field(default_factory=list)  # experiment and split
@@ -33,11 +32,12 @@ def find_scores(names: Sequence[str]) -> Scores:
     for dataset, members in of_dataset.items():
         splits = [s for name in members for s in configs.experiments[name].evaluation.splits]
         for split in dict.fromkeys(splits):
-            baselines = [(members[0], what) for what in BASELINES]
-            for name, what in [*baselines, *((member, "segmentor") for member in members)]:
-                path = configs.settings.results / name / "metrics" / f"{what}-{split}.json"
+            baselines = [(members[0], baseline) for baseline in BASELINES]
+            for name, scored in [*baselines, *((member, "segmentor") for member in members)]:
+                path = configs.settings.results / name / "scores" / scored / f"{split}.json"
                 if path.is_file():
-                    scores.metrics.setdefault(dataset, []).append(read_json(path))
-                elif what == "segmentor" and split in configs.experiments[name].evaluation.splits:
+                    row = {"experiment": name, **read_json(path)}
+                    scores.metrics.setdefault(dataset, []).append(row)
+                elif scored == "segmentor" and split in configs.experiments[name].evaluation.splits:
                     scores.missing.append((name, split))
     return scores

@@ -1,8 +1,8 @@
-"""Lets through only the requests that the page of `risflow serve` makes, for uploaded files only.
+"""Passes on only the requests that the page of `risflow serve` makes, for uploaded files only.
 
-gradio opens a file wherever a request says that it is, and serves more routes than the page needs.
-Here other routes are not found, and a request for a file that was not uploaded is refused, with one
-message for all such files.
+gradio opens any file that a request names, and serves more routes than the page needs. The guard
+answers 404 on other routes, and refuses requests for files that were not uploaded with one message
+for all such files.
 """
 
 import json
@@ -89,7 +89,7 @@ class Guard:
         return scope, receive
 
     def _event(self, body: bytes) -> bytes:
-        """An event in JSON, as it was parsed here: nothing reads it in another way."""
+        """An event, written anew from its parsed content: gradio cannot parse it differently."""
         try:
             content = json.loads(body)
             parsed = json.dumps(content).encode()
@@ -106,15 +106,15 @@ class Guard:
 async def _body(request: Request) -> bytes:
     """The body of a request. Raises HTTPException as soon as it is too long."""
     body = b""
-    async for part in request.stream():
-        body += part
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > MOST_EVENT_BYTES:
             raise HTTPException(413, f"request too long; at most {MOST_EVENT_BYTES:,} bytes")
     return body
 
 
 def _paths(content: Any) -> Iterator[object]:
-    """Every path in a request, however deep. None means that no picture was given."""
+    """Every path in a request, at any depth. None means that no image was given."""
     remaining = [content]
     while remaining:
         value = remaining.pop()
@@ -127,7 +127,7 @@ def _paths(content: Any) -> Iterator[object]:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A receive channel that gives this body first, then what comes next (a disconnect)."""
+    """A receive channel that gives this body first, then the next messages (a disconnect)."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

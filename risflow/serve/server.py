@@ -1,4 +1,4 @@
-"""The page, served."""
+"""The server of the page."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_models(paths: Sequence[Path]) -> "dict[str, Model]":
-    """Models by the name of their experiment, or by their whole path where two have one name."""
+    """Models by the name of their experiment, or by their whole path if names repeat."""
     from risflow.predict.model import Model
 
     unique = list(dict.fromkeys(paths))
@@ -34,8 +34,10 @@ def _name(path: Path) -> str:
     return experiment if stage == "segmentor" else f"{experiment} {stage}"
 
 
-def run_server(models: "Mapping[str, Model]", samples: Path, listening: socket.socket) -> None:
-    """Serve until Ctrl-C. Uploads are in a folder of their own, which is removed at the end."""
+def run_server(
+    models: "Mapping[str, Model]", samples: Path | None, listening: socket.socket
+) -> None:
+    """Serve until Ctrl-C. Uploads are in a temporary folder, which is removed at the end."""
     import uvicorn
 
     parent = os.environ.get("GRADIO_TEMP_DIR")
@@ -54,7 +56,7 @@ def run_server(models: "Mapping[str, Model]", samples: Path, listening: socket.s
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """An address of one's own. Raises InputError where it cannot be had."""
+    """A socket that listens on an address. Raises InputError if the address is not available."""
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

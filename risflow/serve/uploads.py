@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
-REFUSED = "picture: not uploaded to this page, or deleted since; upload it again"
+REFUSED = "image: not uploaded to this page, or deleted since; upload it again"
 
 
 @dataclass(frozen=True)
 class Uploads:
-    """The folder into which gradio writes uploads and copies examples, and nobody else writes."""
+    """The folder into which only gradio writes: uploads and copies of examples."""
 
-    folder: Path  # without links on its way
+    folder: Path  # an absolute path without symbolic links
 
     def holds(self, path: object) -> TypeGuard[str]:
         """Whether this is the absolute path of a regular file inside the folder.
 
-        A path elsewhere is compared as text, never looked up: neither the answer nor its time
+        A path elsewhere is compared as text, never looked up: neither the result nor its time
         tells whether it exists, and no device or pipe is opened.
         """
         if not isinstance(path, str) or "\0" in path or os.path.normpath(path) != path:

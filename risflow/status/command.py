@@ -17,13 +17,13 @@ def status(
     """What of a target is done, runs or failed; the time left."""
     import json as encoder
 
-    from risflow.project.project import read_project
-    from risflow.status.status import find_situation, require_target, show, values
+    from risflow.project.project import read_project, require_target
+    from risflow.status.status import find_status, show, values
 
     configs = read_project()
     require_target(target, configs)
-    situation = find_situation(target, configs.settings.results)
+    found = find_status(target, configs.settings.results)
     if json:
-        out.print_json(encoder.dumps(values(situation)))
+        out.print_json(encoder.dumps(values(found)))
     else:
-        show(situation, out, notes)
+        show(found, out, notes)

@@ -31,12 +31,12 @@ class Job(NamedTuple):
     started: float | None  # when Snakemake began it, if it has not seen its end
 
 
-def read_plan(target: str) -> list[Job]:
+def read_plan(target: str, changes: str = "") -> list[Job]:
     """The jobs of a target in the folder of a project, each after those that it waits for.
 
     Raises InputError with what Snakemake says if it cannot plan them.
     """
-    command = [sys.executable, "-m", "risflow.status.plan", target]
+    command = [sys.executable, "-m", "risflow.status.plan", target, changes]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         said = " ".join(done.stderr.split())
@@ -45,17 +45,27 @@ def read_plan(target: str) -> list[Job]:
     return [Job(**job) for job in json.loads(done.stdout)]
 
 
-def main(target: str) -> int:
+def main(target: str, changes: str) -> int:
     """Print the jobs; on failure, Snakemake's words on stderr."""
     from snakemake.api import SnakemakeApi
-    from snakemake.settings.types import DAGSettings, OutputSettings, ResourceSettings
+    from snakemake.settings.enums import RerunTrigger
+    from snakemake.settings.types import (
+        ConfigSettings,
+        DAGSettings,
+        OutputSettings,
+        ResourceSettings,
+    )
 
     quiet = OutputSettings(dryrun=True, log_level_override=logging.ERROR, nocolor=True)
     with SnakemakeApi(quiet) as api:
         try:
-            workflow = api.workflow(ResourceSettings(cores=1))
+            options = ConfigSettings(config={"set": changes} if changes else {})
+            workflow = api.workflow(ResourceSettings(cores=1), config_settings=options)
+            settings = DAGSettings(
+                targets={target}, force_incomplete=True, rerun_triggers={RerunTrigger.MTIME}
+            )
             with redirect_stdout(StringIO()):
-                workflow.dag(DAGSettings(targets={target}, force_incomplete=True)).summary()
+                workflow.dag(settings).summary()
             jobs = _jobs(workflow._workflow)
         except Exception as error:
             api.print_exception(error)
@@ -66,8 +76,8 @@ def main(target: str) -> int:
 
 def _jobs(workflow: Any) -> list[Job]:
     dag = workflow.dag
-    # Targets and downloads have no log.
-    ordered = [job for layer in dag.toposorted() for job in layer if job.log]
+    # Targets, downloads and links have no benchmark.
+    ordered = [job for layer in dag.toposorted() for job in layer if job.benchmark]
     return [
         Job(
             rule=job.rule.name,
@@ -75,7 +85,7 @@ def _jobs(workflow: Any) -> list[Job]:
             benchmark=str(job.benchmark),
             outputs=[str(path) for path in job.output],
             wildcards=dict(job.wildcards.items()),
-            needs=[str(other.log[0]) for other in dag.dependencies[job] if other.log],
+            needs=[str(other.log[0]) for other in dag.dependencies[job] if other.benchmark],
             to_do=dag.needrun(job),
             started=_started(job, workflow.persistence),
         )
@@ -89,4 +99,4 @@ def _started(job: Any, persistence: Any) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

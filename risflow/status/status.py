@@ -11,9 +11,7 @@ from rich.table import Table
 from risflow.status.forecast import History, forecast, measured
 from risflow.status.plan import Job, read_plan
 from risflow.status.progress import State, find_run, find_states, last_lines, training_progress
-from stages.config.load import Configs
 from stages.reporting.pipeline import duration
-from stages.runtime.errors import InputError, suggest
 
 SHOWN = 5  # last lines of the log of a failed job
 LOCKED = (
@@ -29,7 +27,7 @@ COLUMNS: dict[str, tuple[State, ...]] = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobStatus:
     """What has become of a job."""
 
     job: Job
@@ -39,30 +37,23 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Situation:
+class Status:
     """The jobs of a target, each after those that it waits for."""
 
     target: str
     run: Literal["here", "locked", "none"]  # as find_run has it
-    jobs: list[Standing]
+    jobs: list[JobStatus]
 
-    def of_state(self, state: State) -> list[Standing]:
+    def of_state(self, state: State) -> list[JobStatus]:
         return [one for one in self.jobs if one.state == state]
 
 
-def require_target(target: str, configs: Configs) -> None:
-    """Raises InputError, with the closest name, for what the workflow makes no results of."""
-    targets = ["demo", *configs.experiments, *configs.datasets, *configs.settings.comparisons]
-    if target not in targets:
-        raise InputError(f"{target!r} is no target; {suggest(target, targets, 'see configs/')}")
-
-
-def find_situation(target: str, results: Path) -> Situation:
+def find_status(target: str, results: Path) -> Status:
     """Raises InputError where Snakemake cannot plan the target, as without its data."""
     run, jobs, history = find_run(), read_plan(target), History(results)
     states = zip(jobs, find_states(jobs, run != "none"), strict=True)
     standings = [
-        Standing(
+        JobStatus(
             job,
             state,
             took=measured(Path(job.benchmark)) if state == "done" else None,
@@ -70,11 +61,11 @@ def find_situation(target: str, results: Path) -> Situation:
         )
         for job, state in states
     ]
-    return Situation(target, run, standings)
+    return Status(target, run, standings)
 
 
-def values(situation: Situation) -> dict[str, Any]:
-    """The situation as JSON values; times are seconds."""
+def values(status: Status) -> dict[str, Any]:
+    """The status as JSON values; times are seconds."""
     jobs = [
         {
             "step": one.job.rule,
@@ -84,34 +75,34 @@ def values(situation: Situation) -> dict[str, Any]:
             "left": one.left,
             "last_lines": last_lines(one.job.log, SHOWN) if one.state == "failed" else [],
         }
-        for one in situation.jobs
+        for one in status.jobs
     ]
-    left = forecast([one.job for one in situation.jobs], [one.left for one in situation.jobs])
+    left = forecast([one.job for one in status.jobs], [one.left for one in status.jobs])
     return {
-        "target": situation.target,
-        "run": situation.run,
+        "target": status.target,
+        "run": status.run,
         "jobs": jobs,
         "left": left._asdict(),
     }
 
 
-def show(situation: Situation, out: Console, notes: Console) -> None:
+def show(status: Status, out: Console, notes: Console) -> None:
     """A line a step, then what runs, what failed, and the time left."""
-    out.print(_table(situation.jobs))
-    for one in situation.of_state("running"):
+    out.print(_table(status.jobs))
+    for one in status.of_state("running"):
         out.print(f"\nruns: {one.job.log}: {_progress(one)}", markup=False)
-    if submitted := situation.of_state("submitted"):
+    if submitted := status.of_state("submitted"):
         out.print(f"\nsubmitted to a cluster and not begun: {len(submitted)}")
-    for one in situation.of_state("failed"):
+    for one in status.of_state("failed"):
         out.print(f"\nfailed: {one.job.log}{_kept(one.job)}", markup=False, style="red")
         for line in last_lines(one.job.log, SHOWN):
             out.print(f"    {line}", markup=False)
-    out.print(f"\n{_left(situation)}", markup=False)
-    if situation.run == "locked":
+    out.print(f"\n{_left(status)}", markup=False)
+    if status.run == "locked":
         notes.print(LOCKED, markup=False)
 
 
-def _table(jobs: list[Standing]) -> Table:
+def _table(jobs: list[JobStatus]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("step")
     for name in (*COLUMNS, "took", "left"):
@@ -125,7 +116,7 @@ def _table(jobs: list[Standing]) -> Table:
     return table
 
 
-def _times(jobs: list[Standing]) -> tuple[str, str]:
+def _times(jobs: list[JobStatus]) -> tuple[str, str]:
     """What those took that are done, and what the others will take."""
     took = [one.took for one in jobs if one.took is not None]
     left = [one.left for one in jobs if one.state != "done"]
@@ -138,7 +129,7 @@ def _times(jobs: list[Standing]) -> tuple[str, str]:
     )
 
 
-def _progress(one: Standing) -> str:
+def _progress(one: JobStatus) -> str:
     training = training_progress(one.job.log)
     steps = f"step {training.step} of {training.total}, " if training else ""
     return steps + ("time left unknown" if one.left is None else f"{duration(one.left)} left")
@@ -149,12 +140,12 @@ def _kept(job: Job) -> str:
     return " (goes on from its last state)" if any(path.exists() for path in states) else ""
 
 
-def _left(situation: Situation) -> str:
-    jobs = situation.jobs
-    done = len(situation.of_state("done"))
+def _left(status: Status) -> str:
+    jobs = status.jobs
+    done = len(status.of_state("done"))
     if done == len(jobs):
-        return f"{situation.target}: done"
-    count = f"{situation.target}: {done} of {len(jobs)} jobs done"
+        return f"{status.target}: done"
+    count = f"{status.target}: {done} of {len(jobs)} jobs done"
     left = forecast([one.job for one in jobs], [one.left for one in jobs])
     if not left.at_most:
         return f"{count}; how long the others take is not known yet"

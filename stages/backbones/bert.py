@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 BertSize = Literal["base", "mini"]
 WORDS = 30522  # of bert-base-uncased's vocabulary
@@ -73,7 +74,7 @@ class Bert(nn.Module):
 
     def load_pretrained(self, path: Path) -> None:
         """Start from a published BERT (pytorch_model.bin or .safetensors of a BERT)."""
-        load_exactly(self, published_names(read_weights(path)), path)
+        load_exactly(self, published_names(read_published(path)), path)
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from stages.config.encoders import ClipSource
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 Module = TypeVar("Module", bound=nn.Module)
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files
@@ -172,24 +173,27 @@ def load_clip(source: ClipSource, pretrained: bool = True) -> Clip:
     Raises InputError for an unknown model, for weights of another architecture, and for a context
     longer than the model's.
     """
-    clip = Clip(read_description(source.model), source.output_stride)
+    clip = Clip(read_description(source), source.output_stride)
     if source.context_length > clip.context_length:
         raise InputError(
             f"clip.context_length: {source.context_length}; needed at most the "
             f"{clip.context_length} tokens of {source.model}"
         )
     if pretrained and source.weights is not None:
-        state = read_weights(source.weights)
+        state = read_published(source.weights)
         state = {name: tensor for name, tensor in state.items() if name not in NOT_WEIGHTS}
         load_exactly(clip, state, source.weights)
     return clip
 
 
-def read_description(model: str) -> dict[str, Any]:
-    """What Clip is built from: the content of a .json, or what open_clip knows under this name.
+def read_description(source: ClipSource) -> dict[str, Any]:
+    """What Clip is built from: the content of a .json, or what open_clip knows under these names.
 
-    Weights under open_clip's plain names are OpenAI's, trained with the QuickGELU activation.
+    The activation is the one that the weights of these names were trained with. open_clip itself
+    goes by the model's name, and only warns where `pretrained` says otherwise, but for OpenAI's.
+    Raises InputError for names that it does not know.
     """
+    model = source.model
     if model.endswith(".json"):
         path = Path(model)
         if not path.is_file():
@@ -199,10 +203,19 @@ def read_description(model: str) -> dict[str, Any]:
         if absent:
             raise InputError(f"{model}: no {absent[0]}; needed embed_dim, vision_cfg, text_cfg")
         return description
-    known = open_clip.get_model_config(model.replace("/", "-"))
+    name = model.replace("/", "-")
+    known = open_clip.get_model_config(name)
     if known is None:
         raise InputError(f"clip.model: {model}; needed a name of open_clip's (RN50, ViT-B-32)")
-    return {**known, "quick_gelu": True}
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not open_clip.is_pretrained_cfg(name, source.pretrained):
+        raise InputError(
+            f"clip.pretrained: {source.pretrained}; needed one that open_clip knows of {model}:"
+            f" {', '.join(tags)}"
+        )
+    trained_with = open_clip.get_pretrained_cfg(name, source.pretrained).get("quick_gelu", False)
+    quick = name.endswith("-quickgelu") or source.pretrained == "openai" or trained_with
+    return {**known, "quick_gelu": quick}
 
 
 def frozen(module: Module) -> Module:

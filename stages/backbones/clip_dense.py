@@ -18,6 +18,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, resize_positions
+from stages.config.section import require_multiple
 from stages.runtime.errors import InputError
 
 
@@ -57,24 +58,14 @@ def make_dense(clip: Clip, image_size: int) -> None:
     visual = clip.visual
     if not isinstance(visual, VisionTransformer):
         visual.attnpool = DensePool(visual.attnpool)
-        require_multiple(image_size, 32, "residual CLIP")
+        require_multiple("image_size", image_size, 32, "residual CLIP")
         return
     patch = visual.conv1.kernel_size[0]
-    require_multiple(image_size, patch, "CLIP's patches")
+    require_multiple("image_size", image_size, patch, "CLIP's patches")
     side = image_size // patch
     with torch.no_grad():
         resized = resize_positions(visual.positional_embedding, side, side, "bicubic")
     visual.positional_embedding = nn.Parameter(resized.clone())
-
-
-def require_multiple(image_size: int, cell: int, whose: str) -> None:
-    """Raise InputError for an image that does not consist of whole cells."""
-    if image_size % cell:
-        below = max(cell, image_size // cell * cell)
-        raise InputError(
-            f"segmentor.image_size: {image_size}; needed a multiple of {cell} ({whose}), such as"
-            f" {below} or {below + cell}"
-        )
 
 
 def embed_patches(visual: VisionTransformer, images: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from stages.config.encoders import DinoSource
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 REGISTERS = 4
 OFFSET = 0.1  # of the resizing factor
@@ -86,5 +87,5 @@ def load_dino(source: DinoSource) -> Dino:
     """The DINOv2 of a configuration. Raises InputError for weights of another one."""
     dino = Dino(SIZES[source.model])
     if source.weights is not None:
-        load_exactly(dino, read_weights(source.weights), source.weights)
+        load_exactly(dino, read_published(source.weights), source.weights)
     return dino

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 BLOCKS = (3, 4, 6, 3)
 COUNTER = "num_batches_tracked"  # a frozen batch norm has none
@@ -46,7 +47,7 @@ class ResNet50(nn.Module):
 
     def load_pretrained(self, path: Path) -> None:
         """Start from torchvision's ImageNet weights (resnet50-*.pth)."""
-        state = read_weights(path)
+        state = read_published(path)
         kept = {
             name: tensor
             for name, tensor in state.items()

@@ -20,7 +20,8 @@ from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock, win
 from timm.models.swin_transformer import window_reverse as join_windows
 from torch import Tensor, nn
 
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 
 PATCH = 4  # pixels
 
@@ -95,7 +96,7 @@ class Swin(nn.Module):
 
         The norms of the outputs and the parts that read words are new.
         """
-        published = without_tables(read_weights(path))
+        published = without_tables(read_published(path))
         kept = {name: t for name, t in published.items() if not name.startswith(("head.", "norm."))}
         new = {name: tensor for name, tensor in self.state_dict().items() if _is_new(name)}
         load_exactly(self, {**kept, **new}, path)

@@ -38,3 +38,22 @@ class DatasetConfig(Section):
     drop_evaluated_images: bool = True  # mix: do not train on images of the members' other splits
     published: dict[str, Positive] = Field(default_factory=dict)  # objects that each split has
     refshapes: RefShapes = RefShapes()  # what to draw
+
+    @property
+    def annotation_files(self) -> list[Path]:
+        """The files that the annotations are read from; none of a data set that is generated."""
+        folder = self.annotations
+        if folder is None or self.source in ("refshapes", "mix"):
+            return []
+        if self.source == "table":
+            return [folder]
+        if self.source in ("refer", "grefcoco"):
+            names = [f"refs({self.split_by}).p"]
+            if self.source == "grefcoco":
+                names = [f"grefs({self.split_by}).{ending}" for ending in ("json", "p")]
+            refs = [path for name in names if (path := folder / name).exists()]
+            return [*(refs[:1] or [folder / names[0]]), folder / "instances.json"]
+        pattern = "*.pickle" if self.source == "referit" else "*.lmdb"
+        found = sorted(folder.rglob(pattern))
+        files = [path / "data.mdb" if path.is_dir() else path for path in found]
+        return files or [folder]

@@ -2,29 +2,33 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.config.encoders import ClipSource
+from stages.config.encoders import ClipSource, WithClip
 from stages.config.figures import Figures
-from stages.config.resources import Resources, Step
-from stages.config.section import Positive
+from stages.config.resources import Resources, Step, TrainingStep
+from stages.config.section import Execution, Positive
 from stages.config.segmentors import AnySegmentor, TrisOptions
 from stages.config.steps import Affinity, Evaluation, Labels, Prms, Propagation, Report, Stage1
 
 
-class Experiment(Figures):
+class Experiment(Figures, WithClip):
     """One experiment (configs/experiments/): only what differs from the published values.
 
     `supervision` is what the segmentor learns from: true `masks`, the `pseudo` masks made here from
     text alone, or those of another experiment (`pseudo:<experiment>`).
     """
 
+    base: str | None = None  # the experiment whose options hold where this file says nothing
+    sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)  # values: option -> all to try
     dataset: str  # a name of configs/datasets
-    clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
-    judge: ClipSource = ClipSource(model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt"))
+    judge: ClipSource = ClipSource(
+        model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt")
+    )  # of stage 1
     supervision: str = "pseudo"  # masks, pseudo or pseudo:<experiment>
-    upper_bound: str | None = None  # the experiment on true masks that the report compares with
+    upper_bound: str | None = None  # the fully supervised experiment of its report
     shards: Positive | None = None  # jobs of a pass over a split; None: by the data set's size
     stage1: Stage1 = Stage1()
     prms: Prms = Prms()
@@ -38,6 +42,7 @@ class Experiment(Figures):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)  # of a step, or of all (default)
+    execution: dict[TrainingStep, Execution] = Field(default_factory=dict)  # the same: how trained
     reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
 
     @field_validator("supervision")
@@ -61,10 +66,13 @@ class Experiment(Figures):
         """What its scores are to be held against."""
         return Figures(published=self.published, expected=self.expected)
 
-    @property
-    def segmentor_files(self) -> list[Path]:
-        """The weights that a training of the segmentor starts from."""
-        return self.segmentor.files_with(self.clip)
+    def execution_of(self, step: TrainingStep) -> Execution:
+        """How a training is computed: what is set for it, or for all of them, or the defaults."""
+        chosen: dict[str, int] = {}
+        for name in ("default", step):
+            section = self.execution.get(name)
+            chosen |= section.model_dump(exclude_unset=True) if section is not None else {}
+        return Execution.model_validate(chosen)
 
     @property
     def from_text(self) -> bool:

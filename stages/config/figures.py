@@ -14,8 +14,8 @@ Metric = Literal[  # those that the tables show
     "precision_50",
     "precision_70",
     "precision_90",
-    "hit",
-    "hit_mask",
+    "pointing_accuracy",
+    "pointing_accuracy_mask",
     "g_iou",
     "c_iou",
     "n_acc",
@@ -44,9 +44,3 @@ class Figures(Section):
             for metric, figure in published.items()
         }
         return self.expected.get(split, around)
-
-
-class Compared(Section):
-    """The figures of the experiments of a comparison, by name."""
-
-    experiments: dict[str, Figures] = Field(default_factory=dict)

@@ -1,13 +1,25 @@
 """What is wrong with options, a line each: place, field, finding, remedy."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from stages.config.section import Section
 from stages.runtime.errors import InputError
+
+SECTION = "needed a section, of options and their values"
+NEEDED = {  # by the kind of a finding: what pydantic says in other words
+    "model_type": SECTION,
+    "dict_type": SECTION,
+    "tuple_type": "needed a list",
+    "too_short": "needed a list of at least {min_length}",
+}
+# What a validator of a whole section says of one of its options: option, finding and remedy.
+NAMED = re.compile(r"([a-z]\w*(?:\.\w+)*): (.*)")
 
 
 def parse_section(section: Any, text: str) -> Section:
@@ -23,17 +35,25 @@ def parse_section(section: Any, text: str) -> Section:
 
 def describe(place: str, error: ValidationError) -> list[str]:
     """A line for each finding of a validation: place, field, finding, remedy."""
-    lines = []
-    for finding in error.errors():
-        names = [str(part) for part in finding["loc"]]
-        message = finding["msg"].removeprefix("Value error, ")
-        if finding["type"] == "extra_forbidden":
-            message = "no such option"
-        elif finding["type"] == "unknown_model":
-            names.append("model")
-            message += f", found {finding['input'].get('model')!r}"
-        elif not isinstance(finding["input"], dict):
-            message += f", found {finding['input']!r}"
-        field = ".".join(name for name in names if not name.startswith("<"))  # no tags of unions
-        lines.append(": ".join(part for part in (place, field, message) if part))
-    return lines
+    return [_line(place, finding) for finding in error.errors()]
+
+
+def _line(place: str, finding: ErrorDetails) -> str:
+    names = [str(part) for part in finding["loc"]]
+    kind, found = finding["type"], finding["input"]
+    message = finding["msg"].removeprefix("Value error, ")
+    named = NAMED.match(message)
+    if kind == "extra_forbidden":
+        message, found = "no such option", {}
+    elif kind == "unknown_model" and isinstance(found, dict):
+        names.append("model")
+        found = found.get("model")
+    elif kind in NEEDED:
+        message = NEEDED[kind].format(**finding.get("ctx", {}))
+    elif kind == "value_error" and named:
+        names.append(named[1])
+        message = named[2]
+    if not isinstance(found, dict | Section):
+        message += f", found {'nothing' if found is None else repr(found)}"
+    field = ".".join(name for name in names if not name.startswith("<"))  # no tags of unions
+    return ": ".join(part for part in (place, field, message) if part)

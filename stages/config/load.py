@@ -1,23 +1,18 @@
 """The YAML files of configs/, loaded and checked when the workflow is parsed."""
 
-import typing
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
-
-import yaml
-from pydantic import ValidationError
+from typing import Any
 
 from stages.config.datasets import DatasetConfig
 from stages.config.experiment import Experiment
-from stages.config.findings import describe
-from stages.config.resources import Resources
-from stages.config.section import Section
+from stages.config.names import name_fault, workflow_names
 from stages.config.settings import Download, Downloads, Settings
-from stages.config.sizes import MANY_OBJECTS, count_shards, expected_objects
+from stages.config.variants import Options, Variant, combinations, inherit, merge, set_option
+from stages.config.yaml_files import read_options, validate
 from stages.runtime.errors import InputError, suggest
 
-S = TypeVar("S", bound=Section)
 KINDS = ("datasets", "experiments")
 
 
@@ -25,28 +20,64 @@ KINDS = ("datasets", "experiments")
 class Configs:
     """Everything configs/ says."""
 
+    folder: Path
     settings: Settings
     datasets: dict[str, DatasetConfig]
-    experiments: dict[str, Experiment]
+    experiments: dict[str, Experiment]  # those of sweeps too
     downloads: dict[str, Download]
-
-    def caches_images(self, dataset: str) -> bool:
-        """Whether the images of a data set are resized once and kept (`cache_images`)."""
-        if self.settings.cache_images != "auto":
-            return self.settings.cache_images == "always"
-        return (expected_objects(dataset, self.datasets) or 0) > MANY_OBJECTS
-
-    def shards(self, name: str) -> int:
-        """Over how many jobs an experiment spreads its passes over a split."""
-        experiment = self.experiments[name]
-        if experiment.shards is not None:
-            return experiment.shards
-        return count_shards(expected_objects(experiment.dataset, self.datasets))
+    sweeps: dict[str, list[Variant]] = field(default_factory=dict)
+    written: dict[str, Options] = field(default_factory=dict)  # of experiments, bases merged in
 
     def source(self, name: str) -> str:
         """The experiment that stage 1 and the pseudo masks of this one are taken from."""
         other = self.experiments[name].pseudo_masks_of
         return self.source(other) if other else name
+
+    def of_dataset(self, name: str) -> list[str]:
+        """The experiments that the target of a data set makes, TRIS first.
+
+        Those with published figures, else all of the data set; none that a sweep made.
+        """
+        varied = {variant.name for variants in self.sweeps.values() for variant in variants}
+        own = [
+            experiment
+            for experiment, options in self.experiments.items()
+            if options.dataset == name and experiment not in varied
+        ]
+        rows = [experiment for experiment in own if self.experiments[experiment].published]
+        return sorted(rows or own, key=lambda n: (self.experiments[n].segmentor.model != "tris", n))
+
+    def members(self, target: str) -> list[str]:
+        """The experiments that a target makes."""
+        if target == "demo":
+            return [self.settings.demo]
+        if target in self.sweeps:
+            return [variant.name for variant in self.sweeps[target]]
+        if target in self.settings.comparisons:
+            return list(self.settings.comparisons[target])
+        if target in self.datasets:
+            return self.of_dataset(target)
+        return [target] if target in self.experiments else []
+
+    def with_changes(self, names: Collection[str], changes: Mapping[str, Any]) -> "Configs":
+        """The same with options of some experiments set, and checked like those of the files.
+
+        Raises InputError with all findings.
+        """
+        findings: list[str] = []
+        experiments = dict(self.experiments)
+        for name in names:
+            options = self.written[name]
+            for path, value in changes.items():
+                options = set_option(options, path, value)
+            changed = validate(f"set, for {name}", options, Experiment, findings)
+            if changed is not None:
+                experiments[name] = changed
+        configs = replace(self, experiments=experiments)
+        findings += [line for name in names for line in _experiment_findings(configs, name)]
+        if findings:
+            raise InputError("\n".join(findings))
+        return configs
 
 
 def load_configs(folder: Path) -> Configs:
@@ -58,106 +89,150 @@ def load_configs(folder: Path) -> Configs:
     settings = _load(folder / "config.yaml", Settings, findings)
     listed = folder / "downloads.yaml"
     downloads = _load(listed, Downloads, findings) if listed.exists() else None
-    datasets = _load_all(folder / "datasets", DatasetConfig, findings)
-    experiments = _load_all(folder / "experiments", Experiment, findings)
-    named = {kind: [path.stem for path in _files(folder / kind)] for kind in KINDS}
-    for name, experiment in experiments.items():
-        place = f"{folder}/experiments/{name}.yaml"
-        _known(place, "dataset", experiment.dataset, named["datasets"], findings)
-        _known(place, "supervision", experiment.pseudo_masks_of, named["experiments"], findings)
-        _known(place, "upper_bound", experiment.upper_bound, named["experiments"], findings)
-        findings += _supervision_findings(place, name, experiments)
-        if name in named["datasets"]:
-            findings.append(f"{place}: a data set has this name too; their targets need two names")
-    for name, dataset in datasets.items():
-        place = f"{folder}/datasets/{name}.yaml"
-        plain = [n for n in named["datasets"] if n not in datasets or datasets[n].source != "mix"]
-        for member in dataset.members:
-            _known(place, "members", member, plain, findings)
-        if (dataset.source == "mix") != bool(dataset.members):
-            findings.append(
-                f"{place}: members: {list(dataset.members)}; needed for source mix only"
-            )
-    if settings is not None:
-        place = f"{folder}/config.yaml"
-        _known(place, "demo", settings.demo, named["experiments"], findings)
-        for target, compared in settings.comparisons.items():
-            for name in compared:
-                _known(place, f"comparisons.{target}", name, named["experiments"], findings)
-            if target in (*named["experiments"], *named["datasets"], "demo"):
-                findings.append(f"{place}: comparisons.{target}: another target has this name")
+    datasets = {
+        path.stem: loaded
+        for path in _files(folder / "datasets")
+        if (loaded := _load(path, DatasetConfig, findings)) is not None
+    }
+    written, sweeps = _written_experiments(folder / "experiments", findings)
+    experiments = {
+        name: loaded
+        for name, options in written.items()
+        if (loaded := validate(_place(folder, name, sweeps), options, Experiment, findings))
+    }
     if findings or settings is None:
-        raise InputError("\n".join(findings))
-    named_files = downloads.downloads if downloads is not None else {}
-    fetched = {name: Download(contents=files) for name, files in named_files.items()}
-    return Configs(settings, datasets, experiments, fetched)
+        raise InputError("\n".join(dict.fromkeys(findings)))
+    named = downloads.downloads if downloads is not None else {}
+    fetched = {name: Download(contents=files) for name, files in named.items()}
+    configs = Configs(folder, settings, datasets, experiments, fetched, sweeps, written)
+    for name in experiments:
+        findings += _experiment_findings(configs, name)
+    findings += [
+        *_dataset_findings(configs),
+        *_settings_findings(configs),
+        *_name_findings(configs),
+    ]
+    if findings:
+        raise InputError("\n".join(dict.fromkeys(findings)))
+    return configs
 
 
-def _load(path: Path, section: type[S], findings: list[str]) -> S | None:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        findings.append(f"{path}: {error.strerror}")
-        return None
-    try:
-        return section.model_validate(yaml.safe_load(text) or {})
-    except yaml.YAMLError as error:
-        findings.append(f"{path}: not YAML: {' '.join(str(error).split())}")
-    except ValidationError as error:
-        findings += [_with_suggestion(line, section) for line in describe(str(path), error)]
-    return None
+def _written_experiments(
+    folder: Path, findings: list[str]
+) -> tuple[dict[str, Options], dict[str, list[Variant]]]:
+    """The options of each experiment as they are written, with bases and sweeps worked out."""
+    files = {
+        path.stem: options
+        for path in _files(folder)
+        if (options := read_options(path, findings)) is not None
+    }
+    written: dict[str, Options] = {}
+    sweeps: dict[str, list[Variant]] = {}
+    for name in files:
+        try:
+            options = inherit(files, name)
+            options.pop("base", None)
+            sweep = options.pop("sweep", None)
+            if sweep is None:
+                written[name] = options
+                continue
+            sweeps[name] = list(combinations(name, sweep))
+        except ValueError as error:
+            findings.append(f"{folder}/{name}.yaml: {error}")
+            continue
+        for variant in sweeps[name]:
+            varied = merge(options, {})
+            for path, value in variant.values.items():
+                varied = set_option(varied, path, value)
+            written[variant.name] = varied
+    return written, sweeps
 
 
-def _load_all(folder: Path, section: type[S], findings: list[str]) -> dict[str, S]:
-    loaded = {path.stem: _load(path, section, findings) for path in _files(folder)}
-    return {name: value for name, value in loaded.items() if value is not None}
+def _place(folder: Path, name: str, sweeps: Mapping[str, list[Variant]]) -> str:
+    """The file that an experiment is written in."""
+    for sweep, variants in sweeps.items():
+        if name in [variant.name for variant in variants]:
+            return f"{folder}/experiments/{sweep}.yaml"
+    return f"{folder}/experiments/{name}.yaml"
+
+
+def _load(path: Path, section: type[Any], findings: list[str]) -> Any:
+    options = read_options(path, findings)
+    return None if options is None else validate(str(path), options, section, findings)
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.yaml"))
 
 
-def _with_suggestion(line: str, section: type[Section]) -> str:
-    """Adds 'did you mean' to a misspelled option."""
-    place, field, finding = line.split(": ", 2)
-    if finding != "no such option":
-        return line
-    *path, option = field.split(".")
-    options = _options(section, path)
-    remedy = suggest(option, options, f"options here: {', '.join(options)}")
-    return f"{place}: {field}: no such option; {remedy}"
-
-
-def _options(section: type[Section], path: list[str]) -> list[str]:
-    """The options that there are at a path of names; resources are named by step first."""
-    for part in path:
-        inner = section.model_fields[part].annotation if part in section.model_fields else None
-        if typing.get_origin(inner) is dict:
-            return list(Resources.model_fields)
-        kinds = [kind for kind in _members(inner) if issubclass(kind, Section)]
-        if not kinds:
-            return []
-        if len(kinds) > 1:  # a segmentor: the options of any
-            return list(dict.fromkeys(name for kind in kinds for name in kind.model_fields))
-        section = kinds[0]
-    return list(section.model_fields)
-
-
-def _members(hint: object) -> list[type]:
-    """The classes of a hint: itself, or those of a union."""
-    if isinstance(hint, type):
-        return [hint]
-    return [kind for part in typing.get_args(hint) for kind in _members(part)]
-
-
-def _known(place: str, field: str, name: str | None, known: list[str], findings: list[str]) -> None:
+def _known(place: str, option: str, name: str | None, known: Collection[str]) -> list[str]:
     if name is None or name in known:
-        return
+        return []
     remedy = suggest(name, known, f"known: {', '.join(known) or 'none'}")
-    findings.append(f"{place}: {field}: {name!r} is not known; {remedy}")
+    return [f"{place}: {option}: {name!r} is not known; {remedy}"]
 
 
-def _supervision_findings(place: str, name: str, experiments: dict[str, Experiment]) -> list[str]:
+def _experiment_findings(configs: Configs, name: str) -> list[str]:
+    experiment = configs.experiments[name]
+    place = _place(configs.folder, name, configs.sweeps)
+    return [
+        *_known(place, "dataset", experiment.dataset, configs.datasets),
+        *_known(place, "supervision", experiment.pseudo_masks_of, configs.experiments),
+        *_known(place, "upper_bound", experiment.upper_bound, configs.experiments),
+        *_supervision_findings(place, name, configs.experiments),
+    ]
+
+
+def _dataset_findings(configs: Configs) -> list[str]:
+    findings = []
+    plain = [name for name, dataset in configs.datasets.items() if dataset.source != "mix"]
+    for name, dataset in configs.datasets.items():
+        place = f"{configs.folder}/datasets/{name}.yaml"
+        for member in dataset.members:
+            findings += _known(place, "members", member, plain)
+        if (dataset.source == "mix") != bool(dataset.members):
+            findings.append(
+                f"{place}: members: {list(dataset.members)}; needed for source mix only"
+            )
+    return findings
+
+
+def _settings_findings(configs: Configs) -> list[str]:
+    place = f"{configs.folder}/config.yaml"
+    findings = _known(place, "demo", configs.settings.demo, configs.experiments)
+    for target, compared in configs.settings.comparisons.items():
+        for name in compared:
+            findings += _known(place, f"comparisons.{target}", name, configs.experiments)
+    return findings
+
+
+def _name_findings(configs: Configs) -> list[str]:
+    """Names that cannot be targets, or that two things have."""
+    folder, findings = configs.folder, []
+    listed = f"{folder}/config.yaml: comparisons"
+    places = {
+        "a data set": {name: f"{folder}/datasets/{name}.yaml" for name in configs.datasets},
+        "an experiment": {
+            name: _place(folder, name, configs.sweeps) for name in configs.experiments
+        },
+        "a sweep": {name: f"{folder}/experiments/{name}.yaml" for name in configs.sweeps},
+        "a comparison": {name: f"{listed}.{name}" for name in configs.settings.comparisons},
+    }
+    taken = workflow_names()
+    for kind, named in places.items():
+        for name, place in named.items():
+            fault = name_fault(name)
+            if fault is not None:
+                findings.append(f"{place}: the name {name!r}: {fault}")
+            elif name in taken:
+                findings.append(f"{place}: {taken[name]} is called {name} too; rename one of them")
+            taken.setdefault(name, kind)
+    return findings
+
+
+def _supervision_findings(
+    place: str, name: str, experiments: Mapping[str, Experiment]
+) -> list[str]:
     """Pseudo masks of other experiments: the chain must end, at some, on the same data set."""
     seen, current = [name], experiments[name].pseudo_masks_of
     while current is not None and current in experiments:

@@ -19,7 +19,7 @@ def files_of_dataset(name: str, configs: Configs) -> list[Path]:
         files = (file for member in dataset.members for file in files_of_dataset(member, configs))
         return list(dict.fromkeys(files))
     images = None if dataset.source == "lmdb" else dataset.images  # LMDB holds its images
-    return [path for path in (dataset.annotations, images) if path is not None]
+    return [path for path in (*dataset.annotation_files, images) if path is not None]
 
 
 def files_of_experiment(name: str, configs: Configs) -> list[Path]:
@@ -27,11 +27,11 @@ def files_of_experiment(name: str, configs: Configs) -> list[Path]:
     experiment = configs.experiments[name]
     files = files_of_dataset(experiment.dataset, configs)
     imported = [experiment.checkpoint] if experiment.checkpoint is not None else None
-    files += imported or experiment.segmentor_files
+    files += imported or experiment.segmentor.files
     if experiment.pseudo_masks_of:
         files += files_of_experiment(experiment.pseudo_masks_of, configs)
     elif experiment.from_text:
-        files += [*experiment.clip.files, *experiment.judge.files, *experiment.affinity.files]
+        files += [*experiment.stage1.files, *experiment.judge.files, *experiment.affinity.files]
         files += [experiment.stage1_checkpoint] if experiment.stage1_checkpoint is not None else []
     return list(dict.fromkeys(files))
 

@@ -1,9 +1,11 @@
-"""What options are made of: numbers with a range, the base of all sections, and of trainings."""
+"""What options are made of: numbers with a range, the base of all sections, and trainings."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from stages.runtime.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -11,7 +13,9 @@ Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Optimizer = Literal["adamw", "adam", "sgd"]
-FramingName = Literal["squeezed", "letterbox"]  # of images into squares: see stages/data/framing.py
+ResizeModeName = Literal[
+    "stretch", "letterbox"
+]  # of images into squares: see stages/data/resize_modes.py
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 
@@ -24,6 +28,22 @@ class Section(BaseModel):
     def files(self) -> list[Path]:
         """The files that what these options describe is read from."""
         return []
+
+
+def require_multiple(option: str, value: int, cell: int, whose: str) -> None:
+    """Raise InputError for an image that does not consist of whole cells."""
+    if value % cell:
+        below = max(cell, value // cell * cell)
+        raise InputError(
+            f"{option}: {value}; needed a multiple of {cell} ({whose}), such as {below} or"
+            f" {below + cell}"
+        )
+
+
+def require_least(option: str, value: int, least: int, why: str) -> None:
+    """Raise InputError for a number below the least one that can be."""
+    if value < least:
+        raise InputError(f"{option}: {value}; needed at least {least}, {why}")
 
 
 class Training(Section):
@@ -43,10 +63,15 @@ class Training(Section):
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of multistep: to this share
     one_rate_first_epoch: bool = False  # learning_rate for all groups in the first epoch
     warmup_steps: Count = 0  # in which the rates rise
-    clip_norm: Rate | None = None  # longest gradient of a step
+    max_grad_norm: Rate | None = None  # longer gradients are shortened to it
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU
-    save_every: Positive = 500  # steps between two resume states
-    workers: Count = 0  # processes that read images, beside the one that trains
     group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
     seed: Count = 0  # of everything that is drawn
+
+
+class Execution(Section):
+    """How a training is computed: none of it changes the result."""
+
+    workers: Count = 0  # processes that read images, beside the one that trains
+    save_every: Positive = 500  # steps between two resume states

@@ -5,31 +5,49 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from stages.config.encoders import DinoSource
+from stages.config.encoders import (
+    ClipSource,
+    DinoSource,
+    WithClip,
+    require_image_encoder,
+    require_two_cells,
+)
 from stages.config.section import (
     Count,
-    FramingName,
     Optimizer,
     Positive,
     Rate,
+    ResizeModeName,
     Schedule,
-    Section,
     Training,
     Weight,
+    require_least,
+    require_multiple,
 )
 
+RN50_17 = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"), context_length=17)
+VIT_17 = ClipSource(model="ViT-B-16", weights=Path("data/weights/ViT-B-16.pt"), context_length=17)
 
-class Segmentor(Training):
+
+class Segmentor(Training, WithClip):
     """What all segmentors have in common."""
 
-    framing: ClassVar[FramingName] = "squeezed"
+    resize_mode: ClassVar[ResizeModeName] = "stretch"
+    clip: ClipSource | None = None  # its encoders; each model has its own by default
     image_size: Positive  # side of the square that the model sees, in pixels
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
 
-    def files_with(self, clip: Section) -> list[Path]:
-        """The files that it is read from, those of the CLIP that it starts from among them."""
-        return [*clip.files, *self.files]
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is read from."""
+        return self.clip.files if self.clip is not None else []
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens that it reads of an expression."""
+        assert self.clip is not None  # but where a class says how many itself
+        return self.clip.context_length
 
 
 class TrisOptions(Segmentor):
@@ -40,11 +58,16 @@ class TrisOptions(Segmentor):
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
     backbone_learning_rate: Weight = 5e-6
+    clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
     image_size: Positive = 320
     attention: Positive | None = None  # channels of the pixel attention; None: the stage's own
-    output_stride: Literal[8, 16, 32] = 32  # of the backbone here; that of `clip` is for stage 1
     decoder: Annotated[int, Field(ge=2)] = 64  # channels at the finest scale; doubled at each next
     positions: bool = False  # add learned ones to the three coarser maps; the published has none
+
+    @model_validator(mode="after")
+    def _fit(self) -> "TrisOptions":
+        require_two_cells(self.image_size, self.clip)
+        return self
 
 
 class QueryOptions(Segmentor):
@@ -54,7 +77,7 @@ class QueryOptions(Segmentor):
     no rate of their own until the schedule's first step; `one_rate_first_epoch` does the same.
     """
 
-    framing: ClassVar[FramingName] = "letterbox"
+    resize_mode: ClassVar[ResizeModeName] = "letterbox"
     optimizer: Optimizer = "adam"
     learning_rate: Rate = 1e-4
     weight_decay: Weight = 0.0
@@ -67,6 +90,14 @@ class QueryOptions(Segmentor):
     hidden: Positive = 512  # channels between the decoder's two linear layers
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
+    @model_validator(mode="after")
+    def _require_whole_heads(self) -> "QueryOptions":
+        if self.channels % self.heads:
+            raise ValueError(
+                f"heads: {self.heads}; needed a number that divides the {self.channels} channels"
+            )
+        return self
+
 
 class CrisOptions(QueryOptions):
     """CRIS (Wang et al., CVPR 2022): official config/*/cris_r50.yaml; CLIP RN50 or RN101.
@@ -77,8 +108,15 @@ class CrisOptions(QueryOptions):
     model: Literal["cris"] = "cris"
     batch_size: Positive = 64
     backbone_learning_rate: Weight = 1e-5  # of CLIP
+    clip: ClipSource = RN50_17
     image_size: Positive = 416
     hidden: Positive = 2048
+
+    @model_validator(mode="after")
+    def _fit(self) -> "CrisOptions":
+        require_image_encoder(self.clip, "residual")
+        require_multiple("image_size", self.image_size, 32, "residual CLIP")
+        return self
 
 
 class EtrisOptions(QueryOptions):
@@ -90,9 +128,19 @@ class EtrisOptions(QueryOptions):
     model: Literal["etris"] = "etris"
     batch_size: Positive = 32
     backbone_learning_rate: Weight = 1e-4  # of the bridge; CLIP itself is frozen
+    clip: ClipSource = RN50_17
     image_size: Positive = 416
     bridge_channels: Positive = 64  # between both encoders
     bridge_heads: Positive | None = None  # None: as published, 4 for residual CLIPs, 8 for others
+
+    @model_validator(mode="after")
+    def _fit(self) -> "EtrisOptions":
+        require_image_encoder(self.clip, "residual", "transformer")
+        if self.clip.patch is not None:
+            require_multiple("image_size", self.image_size, self.clip.patch, "CLIP's patches")
+        elif self.clip.image_encoder == "residual":
+            require_multiple("image_size", self.image_size, 32, "residual CLIP")
+        return self
 
 
 class DetrisOptions(QueryOptions):
@@ -107,6 +155,7 @@ class DetrisOptions(QueryOptions):
     milestones: tuple[Positive, ...] = (35, 55)
     batch_size: Positive = 32
     backbone_learning_rate: Weight = 1e-4  # of the adapters
+    clip: ClipSource = VIT_17  # only its text encoder is used
     image_size: Positive = 448
     dino: DinoSource = DinoSource()
     outputs: tuple[Count, Count] = (4, 8)  # image blocks whose output is used beside the last
@@ -116,10 +165,14 @@ class DetrisOptions(QueryOptions):
     text_channels: Annotated[int, Field(gt=0, multiple_of=16)] = 64
     train_dino: bool = False  # also the blocks themselves: for one without published weights
 
+    @model_validator(mode="after")
+    def _fit(self) -> "DetrisOptions":
+        require_multiple("image_size", self.image_size, self.dino.patch, "patches of DINOv2")
+        return self
+
     @property
     def files(self) -> list[Path]:
-        """The files that it is read from, beside the CLIP's."""
-        return self.dino.files
+        return [*super().files, *self.dino.files]
 
 
 class RelaOptions(Segmentor):
@@ -133,10 +186,11 @@ class RelaOptions(Segmentor):
     weight_decay: Weight = 0.05
     schedule: Schedule = "multistep"
     milestones: tuple[Positive, ...] = (25, 32)  # steps 110,000 and 140,000
-    clip_norm: Rate | None = 0.01
+    max_grad_norm: Rate | None = 0.01
     image_size: Annotated[int, Field(gt=0, multiple_of=32)] = 480
     expressions_per_object: Positive | None = None
     backbone: Literal["resnet50", "swin_tiny", "swin_base", "swin_mini", "clip"] = "swin_base"
+    clip: ClipSource | None = None  # needed where `backbone` or `text` reads it, and only there
     backbone_weights: Path | None = None  # ImageNet weights; None: random (clip: the CLIP's own)
     text: Literal["bert", "bert_mini", "clip"] = "bert"
     text_weights: Path | None = None  # of bert-base-uncased; None: random (clip: the CLIP's own)
@@ -164,15 +218,30 @@ class RelaOptions(Segmentor):
             )
         return self
 
+    @model_validator(mode="after")
+    def _fit(self) -> "RelaOptions":
+        if self.text == "bert":
+            if self.clip is not None:
+                raise ValueError(
+                    f"clip: {self.clip.model}, which backbone {self.backbone} and text bert do not"
+                    " read; needed none, or clip for both"
+                )
+        elif self.clip is None:
+            raise ValueError(f"clip: none; needed the CLIP whose words text {self.text} reads")
+        elif self.backbone == "clip":
+            require_two_cells(self.image_size, self.clip)
+        if self.backbone.startswith("swin"):
+            require_least("image_size", self.image_size, 64, "two cells of 32 pixels")
+        return self
+
     @property
     def files(self) -> list[Path]:
-        """The files that it is read from, beside the CLIP's."""
         found = (self.backbone_weights, self.text_weights, self.vocabulary)
-        return [path for path in found if path is not None]
+        return [*super().files, *(path for path in found if path is not None)]
 
-    def files_with(self, clip: Section) -> list[Path]:
-        """Without those of the CLIP, which is not read unless it gives the words."""
-        return self.files if self.text == "bert" else super().files_with(clip)
+    @property
+    def num_tokens(self) -> int:
+        return self.context_length if self.text == "bert" else super().num_tokens
 
 
 def _tag(value: Any) -> str:
@@ -191,6 +260,8 @@ AnySegmentor = Annotated[
     Discriminator(
         _tag,
         custom_error_type="unknown_model",
-        custom_error_message="no such model; needed tris, cris, etris, detris or rela",
+        custom_error_message=(
+            "no such model; needed a section with model: tris, cris, etris, detris or rela"
+        ),
     ),
 ]

@@ -1,7 +1,7 @@
-"""How many objects a data set has to train on, as far as its configuration tells.
+"""How many objects a split of a data set has, as far as its configuration tells.
 
-What depends on it (how many jobs a pass is spread over, whether images are kept resized) is decided
-when the workflow is parsed, so it is a rough figure and reads no more than the lines of a table.
+How many jobs a pass is spread over, and whether images are kept resized, depends on it. What the
+configuration does not tell is counted when the samples are prepared.
 """
 
 import math
@@ -18,29 +18,44 @@ MANY_OBJECTS = 10_000
 OBJECTS_PER_SHARD = 5_000  # minutes of work for a job that needs seconds to start
 
 
-def expected_objects(name: str, datasets: Mapping[str, DatasetConfig]) -> int | None:
-    """About how many objects the train split of a data set has; None if nothing tells.
+def known_objects(name: str, split: str, datasets: Mapping[str, DatasetConfig]) -> int | None:
+    """About how many objects a split has; None if its samples have to be counted.
 
-    Generated ones: the images times the mean number of objects an image. Published ones: as
-    published. Tables: their rows, which is too many where an object has several expressions, or
-    where rows are of other splits. Mixed ones: the sum of their members, before what is left out.
+    Generated ones: the images times the mean number of objects per image. Published ones: as
+    published. Mixed ones: those of their members, before any is left out. A table whose rows all
+    fit into one shard: its rows.
     """
     dataset = datasets[name]
     if dataset.source == "mix":
-        members = [expected_objects(member, datasets) for member in dataset.members]
-        return None if None in members else sum(count or 0 for count in members)
+        return _mixed(dataset.members, split, datasets)
     if dataset.source == "refshapes":
-        return round(dataset.refshapes.train_images * REFSHAPES_OBJECTS_PER_IMAGE)
-    if "train" in dataset.published:
-        return dataset.published["train"]
+        shapes = dataset.refshapes
+        images = {"train": shapes.train_images, "val": shapes.val_images}
+        return round(images.get(split, shapes.test_images) * REFSHAPES_OBJECTS_PER_IMAGE)
+    if split in dataset.published:
+        return dataset.published[split]
     if dataset.source == "table" and dataset.annotations and dataset.annotations.is_file():
-        return _rows(dataset.annotations)
+        rows = _rows(dataset.annotations)
+        return rows if rows is not None and rows <= OBJECTS_PER_SHARD else None
     return None
 
 
-def count_shards(objects: int | None) -> int:
-    """Over how many jobs a pass over that many objects is spread; one if nobody knows."""
-    return max(1, math.ceil((objects or 0) / OBJECTS_PER_SHARD))
+def _mixed(
+    members: tuple[str, ...], split: str, datasets: Mapping[str, DatasetConfig]
+) -> int | None:
+    if split == "train":
+        counts = [known_objects(member, split, datasets) for member in members]
+        return None if None in counts else sum(count or 0 for count in counts)
+    owners = [member for member in members if split.startswith(f"{member}_")]
+    if not owners:
+        return None
+    owner = max(owners, key=len)  # refcoco_val may be of refcoco, or of a member called refcoco_v
+    return known_objects(owner, split.removeprefix(f"{owner}_"), datasets)
+
+
+def count_shards(objects: int) -> int:
+    """Over how many jobs a pass over that many objects is spread."""
+    return max(1, math.ceil(objects / OBJECTS_PER_SHARD))
 
 
 def _rows(table: Path) -> int | None:

@@ -3,20 +3,24 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from stages.config.encoders import ClipSource, WithClip, require_two_cells
 from stages.config.section import (
     Count,
     Fraction,
-    FramingName,
     Optimizer,
     Positive,
     Rate,
+    ResizeModeName,
     Schedule,
     Section,
     Training,
     Weight,
+    require_least,
 )
+
+CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 
 
 class PretrainClip(Training):
@@ -36,14 +40,15 @@ class PretrainClip(Training):
     embedding: Positive = 128  # channels of the common space
 
 
-class Stage1(Training):
+class Stage1(Training, WithClip):
     """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
 
-    framing: ClassVar[FramingName] = "squeezed"
+    resize_mode: ClassVar[ResizeModeName] = "stretch"
     epochs: Positive = 15
     batch_size: Positive = 48
     learning_rate: Rate = 5e-5
     backbone_learning_rate: Weight = 5e-6
+    clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
     image_size: Positive = 320  # side of the square that the model sees, in pixels
     hidden: Positive = 1024  # channels that image and text meet in
     negatives: Count = 3  # expressions of other objects, for each image
@@ -53,6 +58,21 @@ class Stage1(Training):
     fusion: Weight = 0.1  # weight of the attention between image and text
     focal_power: Rate = 3.0  # of the area term
     focal_constant: Rate = 0.01  # of the area term
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Stage1":
+        require_two_cells(self.image_size, self.clip)
+        return self
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it is read from."""
+        return self.clip.files
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens that it reads of an expression."""
+        return self.clip.context_length
 
 
 class Prms(Section):
@@ -88,9 +108,15 @@ class Affinity(Training):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 1e-4  # official: also takes the weight decay
     backbone: Literal["resnet50", "small"] = "resnet50"
     weights: Path | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
-    crop_size: Annotated[int, Field(gt=0, multiple_of=4)] = 512  # pixels of the enlarged image
+    crop_size: Annotated[int, Field(gt=0, multiple_of=CELL)] = 512  # pixels of the enlarged image
     input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
     radius: Annotated[int, Field(ge=2)] = 10  # cells between the two of a pair, at most
+
+    @model_validator(mode="after")
+    def _require_room_for_pairs(self) -> "Affinity":
+        least = CELL * (2 * self.radius - 1)  # a pair fits in every direction
+        require_least("crop_size", self.crop_size, least, f"for radius {self.radius}")
+        return self
 
     @property
     def files(self) -> list[Path]:
@@ -113,7 +139,9 @@ class Propagation(Section):
 class Evaluation(Section):
     """What is scored."""
 
-    splits: tuple[str, ...] = ("val",)  # the splits that are predicted and scored
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "val",
+    )  # the splits that are predicted and scored
     batch_size: Positive = 64  # expressions a forward pass
 
 

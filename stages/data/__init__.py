@@ -1,1 +1,1 @@
-"""From annotations and pictures to samples: sources, expressions, tokens, negatives, data sets."""
+"""From annotations and images to samples: sources, expressions, tokens, negatives, data sets."""

@@ -1,6 +1,6 @@
-"""Is an entry of a source right? Its image, expressions, boxes and mask are looked at.
+"""Check the entries of a source: image, expressions, boxes and mask.
 
-Pillow decodes outside of Python's lock, so threads are enough for all cores.
+Pillow decodes without holding the GIL, so threads use all cores.
 """
 
 from collections import deque
@@ -19,15 +19,15 @@ from stages.data.spool import Spool
 from stages.storage import masks
 
 BOX_SLACK = 1.0  # pixels that a box may reach over the image: published ones are rounded
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF's entry, and those of its values that lie
-AHEAD = 256  # entries that are checked before the first of them is taken
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values for a turn by 90 degrees
+AHEAD = 256  # entries that are checked in advance
 
-Decoded = tuple[int, int] | str  # width and height, or what is wrong
+Decoded = tuple[int, int] | str  # width and height, or the reason why it does not decode
 
 
 @dataclass
 class Checked:
-    """An entry with the size of its image and its mask, if it is right; findings if it is not."""
+    """An entry with the size of its image and its mask, or with findings if it is wrong."""
 
     entry: Entry
     is_right: bool = False
@@ -39,7 +39,7 @@ class Checked:
 def check_all(
     source: Iterator[Entry | Finding], config: DatasetConfig, scratch: Path, workers: int
 ) -> Iterator[Checked | Finding]:
-    """What a source gives, in its order, checked by `workers` threads; images are decoded once."""
+    """The items of a source in order, checked by `workers` threads; images are decoded once."""
     waiting: deque[Future[Checked] | Finding] = deque()
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -47,7 +47,7 @@ def check_all(
     ):
         sizes = _Sizes(pool, spool)
 
-        def first() -> Checked | Finding:
+        def next_checked() -> Checked | Finding:
             job = waiting.popleft()
             if isinstance(job, Finding):
                 return job
@@ -55,23 +55,23 @@ def check_all(
             sizes.keep(checked.entry.image)
             return checked
 
-        for given in source:
-            if isinstance(given, Finding):
-                waiting.append(given)
+        for item in source:
+            if isinstance(item, Finding):
+                waiting.append(item)
             else:
-                waiting.append(pool.submit(check, given, sizes.ask(given.image), config))
+                waiting.append(pool.submit(check, item, sizes.ask(item.image), config))
             if len(waiting) > AHEAD:
-                yield first()
+                yield next_checked()
         while waiting:
-            yield first()
+            yield next_checked()
 
 
 class _Sizes:
-    """The size of every image, decoded once however many entries show it."""
+    """The size of every image; each is decoded once for all its entries."""
 
     def __init__(self, pool: ThreadPoolExecutor, spool: Spool) -> None:
         self.pool, self.spool = pool, spool
-        self.asked: dict[Path, Future[Decoded]] = {}  # of entries that are not taken yet
+        self.asked: dict[Path, Future[Decoded]] = {}  # of entries that are still being checked
 
     def ask(self, file: Path) -> Future[Decoded]:
         if file not in self.asked:
@@ -85,17 +85,17 @@ class _Sizes:
         return self.asked[file]
 
     def keep(self, file: Path) -> None:
-        """Puts what was found on the disk."""
+        """Move a result from memory to the disk."""
         if file in self.asked:
             self.spool.add(str(file), self.asked.pop(file).result())
 
 
 def _decode(file: Path) -> Decoded:
-    """Width and height of an image, or what is wrong with it."""
+    """Width and height of an image, or why it does not decode."""
     try:
         with Image.open(file) as image:
             size = upright_size(image)
-            # A JPEG is read to its end, but its pixels are made at an eighth of the size.
+            # A JPEG is read to its end, but decoded at an eighth of its size.
             image.draft(None, (1, 1))
             image.load()
             return size
@@ -108,43 +108,43 @@ def _decode(file: Path) -> Decoded:
 
 
 def upright_size(opened: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened picture as it is to be seen, without decoding it."""
+    """Width and height of an opened image in upright orientation, without decoding it."""
     width, height = opened.size
-    lies = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
-    return (height, width) if lies else (width, height)
+    is_sideways = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    return (height, width) if is_sideways else (width, height)
 
 
 def check(entry: Entry, decoded: Future[Decoded], config: DatasetConfig) -> Checked:
-    """Looks at everything in an entry; expressions that cannot be used are taken out of it."""
+    """Check everything in an entry; expressions that cannot be used are removed from it."""
     checked, size = Checked(entry), decoded.result()
 
-    def finds(found: str) -> Checked:
-        checked.findings.append(Finding(entry.place, found))
+    def reject(message: str) -> Checked:
+        checked.findings.append(Finding(entry.place, message))
         return checked
 
     if isinstance(size, str):
-        return finds(f"image {entry.image}: {size}")
+        return reject(f"image {entry.image}: {size}")
     if entry.size is not None and entry.size != size:
-        found = "image {} has {} x {} pixels; annotated are {} x {}"
-        return finds(found.format(entry.image, *size, *entry.size))
+        message = "image {} has {} x {} pixels; annotated are {} x {}"
+        return reject(message.format(entry.image, *size, *entry.size))
     if not _is_unicode(entry.name, entry.split, entry.category or ""):
-        return finds("half of a character (a lone surrogate) in its names; needed text")
+        return reject("half of a character (a lone surrogate) in its names; needed text")
     checked.findings += _check_expressions(entry)
     if not entry.expressions:
         return checked
     wrong = _wrong_box(entry.boxes or [], *size)
     if wrong:
-        return finds(wrong)
+        return reject(wrong)
     try:
         checked.mask = _draw_mask(entry, *size, config)
     except (OSError, ValueError) as error:
-        return finds(f"its mask: {error}; needed one of {size[0]} x {size[1]}")
+        return reject(f"its mask: {error}; needed one of {size[0]} x {size[1]}")
     checked.is_right, checked.size = True, size
     return checked
 
 
 def _check_expressions(entry: Entry) -> Iterator[Finding]:
-    """Take the expressions that cannot be used out of the entry."""
+    """Remove the expressions that cannot be used from the entry."""
     if not entry.expressions:
         yield Finding(entry.place, "no expression; needed one or more for each object")
     kept = []
@@ -161,7 +161,7 @@ def _check_expressions(entry: Entry) -> Iterator[Finding]:
 
 
 def _is_unicode(*texts: str) -> bool:
-    """Whether texts can be written to a file; JSON can hold some that cannot."""
+    """Whether texts can be written to a file (JSON can hold lone surrogates, which cannot)."""
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
@@ -181,11 +181,11 @@ def _wrong_box(boxes: list[list[float]], width: int, height: int) -> str | None:
 
 
 def _draw_mask(entry: Entry, width: int, height: int, config: DatasetConfig) -> str | None:
-    """Run lengths of the entry's mask, None if the source has none; sets its missing facts."""
+    """Run lengths of the entry's mask, None if the source has none; fills in its boxes."""
     if entry.mask_file is not None:
-        with Image.open(entry.mask_file) as picture:
-            has_colors = picture.mode in ("RGB", "RGBA", "LA")
-            mask = np.asarray(picture.convert("RGB").convert("L") if has_colors else picture) > 0
+        with Image.open(entry.mask_file) as opened:
+            has_colors = opened.mode in ("RGB", "RGBA", "LA")
+            mask = np.asarray(opened.convert("RGB").convert("L") if has_colors else opened) > 0
         if mask.shape != (height, width):
             file = entry.mask_file if isinstance(entry.mask_file, Path) else "it"
             raise ValueError(f"{file} has {mask.shape[1]} x {mask.shape[0]} pixels")
@@ -201,7 +201,7 @@ def _draw_mask(entry: Entry, width: int, height: int, config: DatasetConfig) -> 
 
 
 def _box(mask: masks.Mask) -> list[float]:
-    """x, y, width and height of what is set in a mask."""
+    """x, y, width and height of the pixels of a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     return [float(x), float(y), float(columns[-1] + 1 - x), float(rows[-1] + 1 - y)]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stages.data.framing import FRAMINGS, FramingName
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
+from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.resized import ResizedImages
 from stages.data.shards import image_batches
 from stages.data.text import Tokenizer
@@ -46,12 +46,11 @@ class Item:
 class ReferringDataset:
     """Items of one object each (training), or of one image each with all its expressions.
 
-    An object comes with `expressions_per_object` of its expressions; None makes each expression an
-    item of its own.
+    An object comes with `expressions_per_object` of its expressions; with None each expression is
+    an item of its own.
 
-    `masks` gives the run lengths of each object to train on; an object that it does not know is
-    refused. `images` is what resize_images wrote for this size and framing; without it images are
-    decoded here.
+    `masks` gives the run lengths of each object to train on, and must hold all objects. `images` is
+    the file of resize_images for this size and mode; without it images are decoded here.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class ReferringDataset:
         tokenizer: Tokenizer,
         image_size: int,
         *,
-        framing: FramingName = "squeezed",
+        resize_mode: ResizeModeName = "stretch",
         seed: int = 0,
         negatives: int = 0,
         expressions_per_object: int | None = 1,
@@ -71,7 +70,7 @@ class ReferringDataset:
         self.samples, self.size, self.seed = samples, image_size, seed
         self.num_negatives, self.num_expressions = negatives, expressions_per_object
         self.masks, self.share_images = masks, share_images
-        self.framing = FRAMINGS[framing]
+        self.resize_mode = RESIZE_MODES[resize_mode]
         self.resized = ResizedImages(images, image_size) if images is not None else None
         self.images = samples.images.set_index("image")
         self.absent = set(samples.objects.object[samples.objects.no_target].tolist())
@@ -97,34 +96,34 @@ class ReferringDataset:
     def __len__(self) -> int:
         return len(self.objects)
 
-    def __getitem__(self, draw: tuple[int, int]) -> Item:
-        """Item `index` with expressions drawn for this epoch."""
-        epoch, index = draw
+    def __getitem__(self, key: tuple[int, int]) -> Item:
+        """Item `index`, with expressions that are drawn for this epoch."""
+        epoch, index = key
         random = np.random.default_rng([self.seed, epoch, index])
-        target = int(self.objects[index])
+        object_id = int(self.objects[index])
         if self.num_expressions is None:
             chosen = [int(self.single[index])]
         else:
-            known = self.of_object[target]
-            count = min(self.num_expressions, len(known))
-            chosen = [int(e) for e in random.choice(known, count, replace=False)]
-        others = np.zeros((len(chosen), 0), np.int64)
+            own = self.of_object[object_id]
+            count = min(self.num_expressions, len(own))
+            chosen = [int(e) for e in random.choice(own, count, replace=False)]
+        negatives = np.zeros((len(chosen), 0), np.int64)
         if self.num_negatives:
-            others = np.stack(
-                [self.negatives.draw(target, e, self.num_negatives, random) for e in chosen]
+            negatives = np.stack(
+                [self.negatives.draw(object_id, e, self.num_negatives, random) for e in chosen]
             )
         image = int(self.groups[index])  # type: ignore[index]
-        mask = self._mask(target, image)
-        return Item(image, self.pixels(image), chosen, others, mask, target in self.absent)
+        mask = self._mask(object_id, image)
+        return Item(image, self.pixels(image), chosen, negatives, mask, object_id in self.absent)
 
     @cached_property
     def negatives(self) -> Negatives:
-        """Which expressions are of other objects."""
+        """The expressions of other objects."""
         return Negatives(self.samples)
 
     def of_image(self, image: int) -> Item:
         """An image with all expressions about it."""
-        ids = [int(e) for target in self.of_images[image] for e in self.of_object[target]]
+        ids = [int(e) for object_id in self.of_images[image] for e in self.of_object[object_id]]
         return Item(image, self.pixels(image), ids, np.zeros((len(ids), 0), np.int64))
 
     def pixels(self, image: int) -> Tensor:
@@ -133,26 +132,26 @@ class ReferringDataset:
             return self.resized[image]
         if image in self.cache:
             return self.cache[image]
-        pixels = self.framing.image(read_image(self.images.file[image]), self.size)
+        pixels = self.resize_mode.image(read_image(self.images.file[image]), self.size)
         if (len(self.cache) + 1) * pixels.numel() <= CACHE_BYTES:
             self.cache[image] = pixels
         return pixels
 
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
-        """A batch: I images (each once, if images are shared), T expressions.
+        """A batch of I images (each once, if images are shared) and T expressions.
 
         images (I, 3, S, S), image_index (T,), tokens (T, L), expression (T,), negatives (T, N) and,
-        to train on, masks (T, S, S) and no_target (T,).
+        for training, masks (T, S, S) and no_target (T,).
         """
         keys = [item.image if self.share_images else number for number, item in enumerate(items)]
-        first: dict[int, int] = {}  # the item that shows an image first, in the order of the items
+        first: dict[int, int] = {}  # the first item with each image, in the order of the items
         for number, key in enumerate(keys):
             first.setdefault(key, number)
         places = {key: place for place, key in enumerate(first)}
         counts = torch.tensor([len(item.expressions) for item in items])
         ids = [e for item in items for e in item.expressions]
         batch = {
-            "images": self.framing.normalize(
+            "images": self.resize_mode.normalize(
                 torch.stack([items[number].pixels for number in first.values()])
             ),
             "image_index": torch.tensor([places[key] for key in keys]).repeat_interleave(counts),
@@ -167,30 +166,30 @@ class ReferringDataset:
             batch["no_target"] = absent.repeat_interleave(counts)
         return batch
 
-    def _mask(self, target: int, image: int) -> Tensor | None:
+    def _mask(self, object_id: int, image: int) -> Tensor | None:
         if self.masks is None:
             return None
         height, width = int(self.images.height[image]), int(self.images.width[image])
-        return self.framing.mask(decode(self.masks[target], height, width), self.size)
+        return self.resize_mode.mask(decode(self.masks[object_id], height, width), self.size)
 
 
 def _tokenize(expressions: pd.DataFrame, tokenizer: Tokenizer) -> Tensor:
-    """Tokens (T, L); a warning names the expressions of which words had to be cut off."""
+    """Tokens (T, L); a warning names the expressions that are too long and are cut off."""
     texts, ids = expressions.text.tolist(), expressions.expression.tolist()
     tokens = tokenizer(texts)
-    full = tokens[:, -1].nonzero()[:, 0].tolist()  # only these can have been longer
+    full = tokens[:, -1].nonzero()[:, 0].tolist()  # only these can be too long
     cut = [ids[full[place]] for place in tokenizer.too_long([texts[row] for row in full])]
     if cut:
         shown = ", ".join(map(str, cut[:20])) + (", ..." if len(cut) > 20 else "")
         log.warning(
-            "%d of %d expressions are longer than %d tokens, the rest of them is cut off: %s",
+            "%d of %d expressions are longer than %d tokens and are cut off: %s",
             *(len(cut), len(texts), tokens.shape[1], shown),
         )
     return tokens
 
 
 def _require_masks(objects: NDArray[np.int64], masks: Mapping[int, str]) -> None:
-    missing = [int(target) for target in objects if masks.get(int(target)) is None]
+    missing = [int(object_id) for object_id in objects if masks.get(int(object_id)) is None]
     if missing:
         shown = ", ".join(map(str, missing[:5]))
         raise InputError(
@@ -202,12 +201,12 @@ def _require_masks(objects: NDArray[np.int64], masks: Mapping[int, str]) -> None
 def inference_batches(
     data: ReferringDataset, expressions_per_batch: int, workers: int = 0
 ) -> Iterator[dict[str, Tensor]]:
-    """All expressions of a data set, an image and its expressions never apart.
+    """All expressions of a data set in batches that keep the expressions of an image together.
 
-    `image` (I,) is added to the batch: the ids of its images.
+    The batch also has `image` (I,), the ids of its images.
     """
     yield from DataLoader(
-        _ByImage(data),  # type: ignore[arg-type]  # addressed by image
+        _ByImage(data),  # type: ignore[arg-type]  # indexed by image
         batch_sampler=image_batches(data.samples, expressions_per_batch),
         collate_fn=_ByImage(data).collate,
         num_workers=workers,
@@ -215,7 +214,7 @@ def inference_batches(
 
 
 class _ByImage:
-    """The data set addressed by image."""
+    """The data set indexed by image."""
 
     def __init__(self, data: ReferringDataset) -> None:
         self.data = data

@@ -1,7 +1,7 @@
-"""Fetching files: resumed where a connection broke, checked, and whole when they are in place.
+"""Download files: resumed after a broken connection, checked, and moved into place when complete.
 
-A file that is being fetched lies beside its place as `.<name>.<address>.part`, so that the same
-command goes on where it was. Addresses are tried in order; what fails its checksum is thrown away.
+A partial download is kept beside its place as `.<name>.<hash of the URL>.part`, so that the same
+command resumes it. URLs are tried in order; a file with a wrong checksum is deleted.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
     """Get a file, or the content of an archive, into `folder`, unless it is there.
 
-    Raises InputError that tells what each address said and where to put the file by hand.
+    Raises InputError with the reason of each URL and the place to put the file by hand.
     """
     path = folder / file.path
     needed = file.gives or (file.path,)
@@ -52,44 +52,46 @@ def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
 
 
 def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
-    """What of these is not in the folder."""
-    return [folder / one for one in patterns if next(folder.glob(str(one)), None) is None]
+    """The patterns that no file of the folder matches."""
+    return [folder / pattern for pattern in patterns if not any(folder.glob(str(pattern)))]
 
 
 def _download(file: RemoteFile, path: Path, pause: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    said = []
+    reasons = []
     for url in file.urls:
-        part = path.with_name(f".{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
-        reason = _try(url, part, pause)
+        partial = path.with_name(
+            f".{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
+        )
+        reason = _try(url, partial, pause)
         if reason is None and file.checksum is not None:
-            found = _checksum(part, file.checksum.partition(":")[0])
-            if not found.startswith(file.checksum.partition(":")[2]):
-                part.unlink()
-                reason = f"wrong bytes: {found}; needed {file.checksum}"
+            checksum = _checksum(partial, file.checksum.partition(":")[0])
+            if not checksum.startswith(file.checksum.partition(":")[2]):
+                partial.unlink()
+                reason = f"wrong bytes: {checksum}; needed {file.checksum}"
         if reason is None:
-            part.replace(path)
+            partial.replace(path)
             return
-        said.append(f"  {url}: {reason}")
+        reasons.append(f"  {url}: {reason}")
         log.warning("%s: %s", url, reason)
     raise InputError(
-        "\n".join([f"{path}: could not be fetched; put the file there by hand", *said])
+        "\n".join([f"{path}: could not be fetched; put the file there by hand", *reasons])
     )
 
 
-def _try(url: str, part: Path, pause: float) -> str | None:
-    """Fetch all of an address into `part`; the reason if that failed for good."""
+def _try(url: str, partial: Path, pause: float) -> str | None:
+    """Fetch a whole URL into `partial`; returns the reason if that failed for good."""
     reason = None
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(pause * attempt)
         try:
-            _continue(url, part)
+            _continue(url, partial)
             return None
         except urllib.error.HTTPError as error:
             reason = f"{error.code} {error.reason}"
             if error.code == RANGE_NOT_SATISFIABLE:
-                part.unlink()  # longer than what is there: of another time
+                partial.unlink()  # longer than the file on the server: of an older version
             elif error.code < 500:
                 return reason
         except (OSError, http.client.HTTPException) as error:
@@ -97,31 +99,31 @@ def _try(url: str, part: Path, pause: float) -> str | None:
     return reason
 
 
-def _continue(url: str, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
+def _continue(url: str, partial: Path) -> None:
+    size = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(quote(url, safe=":/?=&%+()"))
-    if have:
-        request.add_header("Range", f"bytes={have}-")
+    if size:
+        request.add_header("Range", f"bytes={size}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if have and response.status != http.client.PARTIAL_CONTENT:
-            have = 0  # a server that always begins at the start
+        if size and response.status != http.client.PARTIAL_CONTENT:
+            size = 0  # this server does not resume
         length = response.headers.get("Content-Length")
-        total = have + int(length) if length else None
-        require_space(part.parent, (total or have) - have, url)
+        total = size + int(length) if length else None
+        require_space(partial.parent, (total or size) - size, url)
         bar = tqdm(
-            desc=part.name.split(".")[1],
-            initial=have,
+            desc=partial.name.split(".")[1],
+            initial=size,
             total=total,
             unit="B",
             unit_scale=True,
             disable=None,
             file=sys.stderr,
         )
-        with bar, part.open("ab" if have else "wb") as file:
+        with bar, partial.open("ab" if size else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-    got = part.stat().st_size
+    got = partial.stat().st_size
     if total is not None and got < total:
         raise ConnectionError(f"ended after {got:,} of {total:,} bytes")
 
@@ -132,7 +134,7 @@ def _checksum(path: Path, method: str) -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """What is in a zip file, moved into `folder` once all of it is unpacked."""
+    """Unpack a zip file, and move its files into `folder` once all are unpacked."""
     staging = folder / f".{archive.name}.unpacking"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -140,7 +142,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
             for name in tqdm(opened.namelist(), desc=archive.name, disable=None):
-                opened.extract(name, staging)  # never outside of the folder
+                opened.extract(name, staging)  # extract never writes outside of the folder
         for source in _files(staging):
             target = folder / source.relative_to(staging)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,16 +1,16 @@
-"""What annotation sources give: objects as they are written down, and what is wrong with a row."""
+"""Items of annotation sources: objects as annotated, and findings about rows that are wrong."""
 
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-LONGEST = 1000  # characters of an expression, whoever gives it: models read some 20 words
+LONGEST = 1000  # characters of any expression; models read about 20 words
 
 
 @dataclass
 class Entry:
-    """One object as the source has it."""
+    """One object as annotated in the source."""
 
     place: str  # where in the source, for messages
     name: str
@@ -21,14 +21,14 @@ class Entry:
     category: str | None = None
     boxes: list[list[float]] | None = None
     segmentations: list[Any] | None = None  # COCO's; their union is the mask
-    mask_file: Path | BytesIO | None = None  # or a picture whose pixels above zero are the mask
-    size: tuple[int, int] | None = None  # width and height that the source gives the image
+    mask_file: Path | BytesIO | None = None  # or an image whose pixels above zero are the mask
+    size: tuple[int, int] | None = None  # width and height of the image according to the source
     no_target: bool = False
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with a row: the place, what was found and what is needed."""
+    """A problem of a row: its place, what was found and what is needed."""
 
     place: str
     found: str

@@ -15,9 +15,9 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 
 def read_image(path: Path | str) -> Image.Image:
-    """The image as RGB, upright. Raises InputError that names a file that is missing or not whole.
+    """The image as RGB, upright. Raises InputError that names a missing or damaged file.
 
-    Gray, palette, CMYK and 16-bit pictures become RGB of 8 bits; transparency is left out.
+    Gray, palette, CMYK and 16-bit images become RGB of 8 bits; transparency is dropped.
     """
     try:
         with Image.open(path) as opened:
@@ -30,7 +30,7 @@ def read_image(path: Path | str) -> Image.Image:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Pictures of 16 bits, which Pillow would cut off at 255; others as they are."""
+    """Scale images of 16 bits, which Pillow would clip at 255; return others unchanged."""
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))

@@ -1,7 +1,7 @@
 """Large JSON files element by element: a list, or the lists in a mapping.
 
-Python's own decoder does the parsing; only what it is given is cut from the file piece by piece.
-All functions raise ValueError for what is not JSON, or not of this form.
+Python's own decoder parses one value at a time, from text that is read piece by piece. All
+functions raise ValueError for text that is not JSON or not of this form.
 """
 
 import json
@@ -21,9 +21,9 @@ def list_elements(path: Path) -> Iterator[Any]:
 
 
 def named_lists(path: Path) -> Iterator[tuple[str, Iterator[tuple[Any, str]]]]:
-    """Of the mapping in a file the names of lists, and their elements, each with its text.
+    """The names of the lists in a mapping, and their elements, each with its text.
 
-    Elements are to be taken before the next name. What else is in the mapping is skipped.
+    Elements must be taken before the next name. Other values of the mapping are skipped.
     """
     with _opened(path, "{") as text:
         more = text.begins("}")
@@ -34,7 +34,7 @@ def named_lists(path: Path) -> Iterator[tuple[str, Iterator[tuple[Any, str]]]]:
             if text.peek() == "[":
                 elements = _list(text)
                 yield name, elements
-                for _ in elements:  # what was not taken
+                for _ in elements:  # those that were not taken
                     pass
             else:
                 text.value()
@@ -54,7 +54,7 @@ def _opened(path: Path, opening: str) -> Iterator["_Text"]:
 
 
 class _Text:
-    """The characters of a file, of which no more is kept than the next value needs."""
+    """The text of a file, of which only the part that the next value needs is in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.kept, self.place = file, "", 0
@@ -66,7 +66,7 @@ class _Text:
         return bool(added)
 
     def peek(self) -> str:
-        """The next character that is no space; none at the end."""
+        """The next character that is no space; empty at the end."""
         while True:
             while self.place < len(self.kept):
                 if self.kept[self.place] not in SPACE:
@@ -76,31 +76,31 @@ class _Text:
                 return ""
 
     def next(self) -> str:
-        """The same, and goes past it."""
+        """Take the next character that is no space."""
         character = self.peek()
         self.place += 1
         return character
 
     def value(self) -> tuple[Any, str]:
-        """The next value and its text."""
+        """Take the next value; returns it and its text."""
         self.peek()
         while True:
             try:
                 value, end = self.decode(self.kept, self.place)
             except ValueError:
-                # Cut off, or wrong: more of the file tells. Doubled, so that all is read in the end
-                # without going through it many times.
+                # Incomplete or wrong: read more to tell. Doubling the text keeps the number of
+                # attempts small.
                 if not self._more(max(CHUNK, len(self.kept))):
                     raise
                 continue
             text = self.kept[self.place : end]
-            # A number at the end of what is kept may have more digits.
+            # A number at the end of the text may have more digits.
             if end < len(self.kept) or not self._more():
                 self.place += len(text)
                 return value, text
 
     def begins(self, closing: str) -> bool:
-        """Goes past an opening bracket: whether something is inside."""
+        """Take an opening bracket; returns whether something is inside."""
         self.next()
         if self.peek() != closing:
             return True
@@ -108,11 +108,11 @@ class _Text:
         return False
 
     def goes_on(self, closing: str) -> bool:
-        """Goes past what follows a value: whether that was no closing bracket."""
-        found = self.next()
-        if found not in (",", closing):
-            raise ValueError(f"{found!r} after a value; needed a comma or {closing!r}")
-        return found == ","
+        """Take the comma or bracket after a value; returns whether it is a comma."""
+        character = self.next()
+        if character not in (",", closing):
+            raise ValueError(f"{character!r} after a value; needed a comma or {closing!r}")
+        return character == ","
 
 
 def _list(text: _Text) -> Iterator[tuple[Any, str]]:

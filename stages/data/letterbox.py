@@ -1,9 +1,9 @@
-"""Images scaled as a whole into the middle of a square, and back (CRIS, ETRIS, DETRIS).
+"""Letterbox: images scaled into the middle of a square, and back (CRIS, ETRIS, DETRIS).
 
 Equal to official utils/dataset.py, getTransformMat, with OpenCV 4's warpAffine, which OpenCV 5
 changed: coordinates are rounded to 1/32 pixel, images are interpolated in integers. There is no
-antialiasing, and the corner of the first pixel, not its middle, is where the scale is centered.
-Images only ever are scaled and moved, so rows and columns are interpolated one after the other.
+antialiasing, and scaling is relative to the corner of the first pixel, not to its center. As images
+are only scaled and moved, rows and columns are interpolated one after the other.
 
 Shapes: H x W pixels of the image, S x S of the square, T masks.
 """
@@ -29,7 +29,7 @@ Weights = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Axis:
-    """Where each output pixel of one direction is read: taps around a position, their weights."""
+    """The input pixels (taps) and weights of each output pixel along one axis."""
 
     places: NDArray[np.int64]  # (outputs, taps), may lie outside of the input
     weights: Weights  # (outputs, taps)
@@ -60,7 +60,7 @@ def letterbox(image: Image.Image, size: int) -> Tensor:
 
 
 def letterbox_mask(mask: Mask, size: int) -> Tensor:
-    """A mask (H, W) in its square, soft at its edge as the official ones are: float32 (S, S)."""
+    """A letterboxed mask (H, W), soft at its edge like the official ones: float32 (S, S)."""
     height, width = mask.shape
     rows, columns = _axes(matrices(height, width, size)[0], (size, size), cubic=False)
     pixels = mask.astype(np.int32)[:, :, None] * 255
@@ -71,7 +71,7 @@ def letterbox_mask(mask: Mask, size: int) -> Tensor:
 def restore(maps: Tensor, shape: tuple[int, int], outside: float) -> Tensor:
     """Maps (T, S, S) of letterboxed images at the image's own size (T, H, W), float32.
 
-    `outside` is what lies around the square; a probability of zero officially.
+    `outside` is the value around the square; officially a probability of zero.
     """
     size = maps.shape[-1]
     rows, columns = _axes(matrices(*shape, size)[1], shape, cubic=True)
@@ -82,16 +82,16 @@ def restore(maps: Tensor, shape: tuple[int, int], outside: float) -> Tensor:
 
 
 def _axes(matrix: NDArray[np.float64], shape: tuple[int, int], cubic: bool) -> tuple[Axis, Axis]:
-    """How rows and columns of an output of `shape` are read, for the map from input to output."""
+    """The axes of an output of `shape`, for the 2 x 3 map from input to output."""
     (a, b, move_x), (c, d, move_y) = matrix
     inverse = 1 / (a * d - b * c)
     scale_x, scale_y = d * inverse, a * inverse
     shift_x = -scale_x * move_x + b * inverse * move_y
     shift_y = c * inverse * move_x - scale_y * move_y
-    one = 1 << COORDINATE_BITS
+    unit = 1 << COORDINATE_BITS
     rows, columns = np.arange(shape[0]), np.arange(shape[1])
-    y = np.rint((scale_y * rows + shift_y) * one)  # in OpenCV's order: rounded once, and twice
-    x = np.rint(scale_x * columns * one) + np.rint(shift_x * one)
+    y = np.rint((scale_y * rows + shift_y) * unit)  # in OpenCV's order: rounded once, and twice
+    x = np.rint(scale_x * columns * unit) + np.rint(shift_x * unit)
     return _axis(y, cubic), _axis(x, cubic)
 
 
@@ -152,7 +152,7 @@ def _integer_weights(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
     """Products of row and column weights as integers that add up to 2^15.
 
-    (kinds of rows, kinds of columns, taps, taps), and of which kind each row and column is.
+    Returns (kinds of rows, kinds of columns, taps, taps), and the kind of each row and column.
     """
     row_kinds, row_kind = np.unique(rows, axis=0, return_inverse=True)
     column_kinds, column_kind = np.unique(columns, axis=0, return_inverse=True)
@@ -162,7 +162,7 @@ def _integer_weights(
     later = table[:, :, taps // 2 :, taps // 2 :]
     excess = table.sum(axis=(2, 3)) - (1 << WEIGHT_BITS)
     for row, column in np.argwhere(excess):
-        # What rounding added or took is made up for at the largest or smallest of the last taps.
+        # The error of rounding is corrected at the largest or smallest of the last taps.
         block = later[row, column]
         place = block.argmax() if excess[row, column] < 0 else block.argmin()
         block[np.unravel_index(place, block.shape)] -= excess[row, column]

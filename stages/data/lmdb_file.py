@@ -1,6 +1,6 @@
-"""The LMDB files of the CRIS family (folder2lmdb.py of CRIS): pictures, masks and sentences.
+"""The LMDB files of the CRIS family (folder2lmdb.py of CRIS): images, masks and expressions.
 
-Each value is a pickle, read by the same unpickler as REFER's, which can make plain containers only.
+Each value is a pickle, read by the same unpickler as REFER's, which only makes plain containers.
 Those that pyarrow's `serialize` wrote (ETRIS) cannot be read by any current pyarrow.
 """
 

@@ -1,7 +1,7 @@
-"""A user's own table of expressions: CSV, JSONL or Parquet, gone through row by row.
+"""A user's own table of expressions: CSV, JSONL or Parquet, read row by row.
 
-The rows of an object need not be neighbors: they are spooled on disk, so that a table may be of
-any size.
+The rows of an object need not be neighbors: they are spooled on disk, so that a table can have any
+size.
 """
 
 import csv
@@ -52,7 +52,7 @@ def read_table(path: Path, images: Path, scratch: Path) -> Iterator[Entry | Find
 
 
 def _object(rows: list[list[Any]], images: Path) -> Iterator[Entry | Finding]:
-    """An object of its rows; before it what is wrong with them."""
+    """The object of some rows, after the findings about them."""
     first, image, name, split, mask, _ = rows[0]
     places: dict[str, str] = {}
     for place, _, _, own_split, own_mask, expression in rows:

@@ -1,8 +1,8 @@
 """REFER's annotation files: refs(<split_by>).p or grefs(<split_by>).json, and instances.json.
 
 The refs of RefCOCO, RefCOCO+, RefCOCOg and ReferIt are pickles. They are read by an unpickler that
-can make numbers, texts and plain containers and nothing else, so a hostile file runs nothing. A
-pickle can only be loaded whole; the JSON files are gone through piece by piece.
+only makes numbers, texts and plain containers, so a hostile file cannot run code. A pickle must be
+loaded as a whole; the JSON files are read piece by piece.
 """
 
 import io
@@ -42,13 +42,13 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def load_plain(content: bytes) -> Any:
-    """What a pickle of plain containers holds. May raise any exception if it is something else."""
+    """The content of a pickle of plain containers. May raise any exception for other pickles."""
     # latin1: python 2 wrote texts as bytes.
     return _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
 
 
 def read_refs(path: Path) -> Iterator[dict[str, Any]]:
-    """The refs in a file: restricted pickle (.p), which is loaded whole, or JSON, which is not.
+    """The refs in a file: a restricted pickle (.p), or JSON, which is read piece by piece.
 
     Raises InputError for anything else.
     """
@@ -100,7 +100,7 @@ def open_instances(path: Path, scratch: Path) -> Iterator[Instances]:
 
 
 def _fill(instances: Instances, path: Path) -> dict[str, int]:
-    """Puts everything in its place; gives how many there were of each."""
+    """Fill the instances; returns the number of elements of each list."""
     counts: dict[str, int] = {}
     spools = {"images": instances.images, "annotations": instances.annotations}
     for name, entries in named_lists(path):

@@ -2,11 +2,12 @@
 
 `<split>.pickle` maps the number of an image to `size` (height, width, 3) and `annotations`, one for
 each expression: `ref_id`, `query`, `bbox` (a list of corners) and `segmentation` (COCO's). The
-photographs are named by their numbers. Both may lie anywhere within the folders given, as the
-published archives have them.
+photographs are named by their numbers. Both can be anywhere within the given folders, as in the
+published archives.
 
 TRIS trains on all refs and evaluates those whose first box covers more than 5 % of the image
-(dataset/Dataset_referit.py, ImageLoader): so it is here, with every split but train.
+(dataset/Dataset_referit.py, ImageLoader). Here, too, other refs are left out of all splits but
+train.
 """
 
 import logging
@@ -25,26 +26,28 @@ log = logging.getLogger(__name__)
 
 
 def read_referit(folder: Path, images: Path) -> Iterator[Entry | Finding]:
-    """The refs of all splits that there are, image by image."""
-    found = {split: sorted(folder.rglob(f"{split}.pickle")) for split in SPLITS}
-    if not any(found.values()):
+    """The refs of all splits that exist, image by image."""
+    annotations = {split: sorted(folder.rglob(f"{split}.pickle")) for split in SPLITS}
+    if not any(annotations.values()):
         raise InputError(f"{folder}: no train.pickle in it; needed TRIS's annotations of ReferIt")
-    pictures = {picture.stem: picture for picture in sorted(images.rglob("*.jpg"))}
-    for split, paths in found.items():
+    files = {file.stem: file for file in sorted(images.rglob("*.jpg"))}
+    for split, paths in annotations.items():
         if len(paths) > 1:
             raise InputError(f"{paths[0]} and {paths[1]}: needed one file for each split")
         for path in paths:
             num_small = 0
             for number, content in _load(path).items():
                 place = f"{path}: image {number}"
-                image = pictures.get(str(number), images / f"{number}.jpg")
+                image = files.get(str(number), images / f"{number}.jpg")
                 for entry in _refs(content, place, split, image):
                     if isinstance(entry, Entry) and split != "train" and not _is_evaluated(entry):
                         num_small += 1
                     else:
                         yield entry
             if num_small:
-                log.info("%s: %d small objects are left out, as officially", path, num_small)
+                log.info(
+                    "%s: %d small objects are left out, as in the official code", path, num_small
+                )
 
 
 def _load(path: Path) -> dict[Any, Any]:
@@ -62,8 +65,8 @@ def _refs(content: Any, place: str, split: str, image: Path) -> Iterator[Entry |
     entries: dict[Any, Entry] = {}
     try:
         height, width = int(content["size"][0]), int(content["size"][1])
-        for number, one in enumerate(content["annotations"]):
-            name = one["ref_id"]
+        for number, annotation in enumerate(content["annotations"]):
+            name = annotation["ref_id"]
             if name not in entries:
                 entries[name] = Entry(
                     place=f"{place}, ref {name}",
@@ -72,11 +75,11 @@ def _refs(content: Any, place: str, split: str, image: Path) -> Iterator[Entry |
                     split=split,
                     expressions=[],
                     places=[],
-                    boxes=[_extent(corners) for corners in one["bbox"]],
-                    segmentations=[one["segmentation"]],
+                    boxes=[_extent(corners) for corners in annotation["bbox"]],
+                    segmentations=[annotation["segmentation"]],
                     size=(width, height),
                 )
-            entries[name].expressions.append((one["query"], None))
+            entries[name].expressions.append((annotation["query"], None))
             entries[name].places.append(f"{place}, annotation {number}")
     except KeyError as error:
         yield Finding(place, f"nothing under {error}; needed annotations as TRIS has them")

@@ -1,4 +1,4 @@
-"""What resize_images wrote: the pixels of every image, read when they are asked for."""
+"""The file of resize_images: the pixels of every image, read on access."""
 
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,14 @@ from stages.runtime.errors import InputError
 
 
 class ResizedImages:
-    """Squares of one size by the number of their image. Raises InputError for any other file."""
+    """Square images of one size by image number. Raises InputError for any other file."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
         try:
             shape = self.pixels.shape
         except ValueError as error:
-            raise InputError(f"{path}: {error}; needed what resize_images writes") from None
+            raise InputError(f"{path}: {error}; needed a file of resize_images") from None
         if self.pixels.dtype != np.uint8 or shape[1:] != (3, size, size):
             raise InputError(
                 f"{path}: {self.pixels.dtype} of shape {shape}; needed bytes of (3, {size}, {size})"
@@ -35,4 +35,4 @@ class ResizedImages:
         return np.load(self.path, mmap_mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # another process opens the file itself
+        return {"path": self.path}  # each process opens the file itself

@@ -1,8 +1,8 @@
-"""From the low-resolution response that the model gives to the map at the image's own size.
+"""From the low-resolution response of the model to the map at the image's own size.
 
 TRIS resizes twice: to the size the network saw, then, after dropping negative responses, to the
-image's size (official model/model_stage1.py and validate.py). Both are linear but for the relu, so
-the grid is all that needs to be kept.
+image's size (official model/model_stage1.py and validate.py). Both are linear except for the relu,
+so it is enough to store the grid.
 
 Shapes: P maps of h x w cells, S x S pixels seen by the network, H x W pixels of the image.
 """
@@ -10,13 +10,13 @@ Shapes: P maps of h x w cells, S x S pixels seen by the network, H x W pixels of
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALL = 1e-5  # official: keeps the map of no response at all from dividing by zero
+SMALL = 1e-5  # official: avoids a division by zero for an empty response
 
 
 def upsample(grids: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Responses (P, h, w) at the size the network saw: (P, S, S), or (P, *size)."""
-    target = (size, size) if isinstance(size, int) else size
-    maps = F.interpolate(grids[:, None], target, mode="bilinear", align_corners=False)
+    size_seen = (size, size) if isinstance(size, int) else size
+    maps = F.interpolate(grids[:, None], size_seen, mode="bilinear", align_corners=False)
     return maps[:, 0]
 
 
@@ -36,5 +36,5 @@ def full_map(grids: Tensor, size: int | tuple[int, int], shape: tuple[int, int])
 
 
 def normalize(maps: Tensor) -> Tensor:
-    """Maps (P, H, W) divided by their maximum: the values that IRNet's thresholds are for."""
+    """Maps (P, H, W) divided by their maximum, as IRNet's thresholds expect."""
     return maps / (maps.amax(dim=(1, 2), keepdim=True) + SMALL)

@@ -23,7 +23,7 @@ def object_run_lengths(
     """Run lengths of all segmentations of an object together; None if no pixel is in them.
 
     The same as of the union of their masks. Polygons are joined without drawing their pixels, which
-    takes a tenth of the time. Raises ValueError as `segmentation_mask` does.
+    takes a tenth of the time. Raises ValueError like `segmentation_mask`.
     """
     layers = []
     for segmentation in segmentations:

@@ -1,7 +1,7 @@
-"""Passes over a split in several jobs: the results do not depend on how many there are.
+"""Shards of a split, one a job: results do not depend on their number.
 
-A shard is made of whole batches, the same ones as in a single job: what a network gives for an
-image can depend, in its last digits, on what else is in its batch.
+A shard consists of whole batches, the same ones as in a single job, because the last digits of a
+network's output can depend on the other images of the batch.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from stages.storage.tables import Samples
 
 
 def image_batches(samples: Samples, expressions_per_batch: int) -> list[list[int]]:
-    """The images by id, in batches of so many expressions at most, an image never in parts."""
+    """Image ids in batches of at most so many expressions; images are never split."""
     of_object = samples.expressions.object.value_counts()
     counts = samples.objects.object.map(of_object).fillna(0).groupby(samples.objects.image).sum()
     batches: list[list[int]] = [[]]
@@ -25,7 +25,7 @@ def image_batches(samples: Samples, expressions_per_batch: int) -> list[list[int
 
 
 def take_shard(samples: Samples, number: int, count: int, expressions_per_batch: int) -> Samples:
-    """Part `number` (from 0) of `count`; empty if there are fewer batches."""
+    """Shard `number` (from 0) of `count`; empty if there are fewer batches."""
     batches = image_batches(samples, expressions_per_batch)
     own = np.array_split(np.arange(len(batches)), count)[number]
     images = [image for place in own for image in batches[place]]

@@ -1,9 +1,8 @@
-"""Annotation sources: what is written in them, object by object, before it is checked.
+"""Annotation sources: their objects, before they are checked.
 
-A reader goes through its files and gives an `Entry` for each object, in the file's order, and a
-`Finding` where a single row is wrong; a file that is no such source at all is an InputError. What a
-reader cannot keep in memory it spools in the folder `scratch`. A new source format is one more
-reader in `READERS`.
+A reader yields an `Entry` for each object, in the order of the file, and a `Finding` for each row
+that is wrong; it raises InputError for a file of another format. It spools large data in the folder
+`scratch`. A new source format is one more reader in `READERS`.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +36,7 @@ def _read_refer(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
 
 
 def _read_grefcoco(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
-    """gRefCOCO: a list of annotations for each ref, [-1] for a ref to nothing."""
+    """gRefCOCO: a list of annotations for each ref, [-1] for a ref without a target."""
     names = [folder / f"grefs({config.split_by}).{ending}" for ending in ("json", "p")]
     refs = next((path for path in names if path.exists()), names[0])
     _existing(refs, "split_by", config.split_by)
@@ -45,19 +44,19 @@ def _read_grefcoco(config: DatasetConfig, folder: Path, scratch: Path) -> Entrie
 
 
 def _read_refshapes(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
-    """What make_refshapes wrote."""
+    """The output of make_refshapes."""
     name = "grefs(unc).json" if config.refshapes.generalized else "refs(unc).p"
     refs = _existing(folder / name, "refshapes.generalized", config.refshapes.generalized)
     yield from _read_refs(refs, folder / "images", scratch)
 
 
 def _read_lmdb(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
-    """The CRIS family's <split>.lmdb; pictures that `images` does not have are written there."""
+    """The CRIS family's <split>.lmdb; images that `images` does not have are written there."""
     files = sorted(folder.glob("*.lmdb"))
     if not files:
         raise InputError(f"{folder}: no .lmdb in it; needed train.lmdb, val.lmdb, ...")
     if config.images is None:
-        raise InputError("images: not given; needed a folder for the pictures of the LMDB files")
+        raise InputError("images: not given; needed a folder for the images of the LMDB files")
     for path in files:
         for number, record in enumerate(read_lmdb(path)):
             place = f"{path}: record {number}"
@@ -102,8 +101,8 @@ def _read_refs(path: Path, images: Path, scratch: Path) -> Entries:
                 known.add(ref["ref_id"])
                 entry = _ref_entry(ref, place, images, instances)
             except KeyError as error:
-                found = f"nothing under {error}; needed in the ref or in instances.json"
-                yield Finding(place, found)
+                message = f"nothing under {error}; needed in the ref or in instances.json"
+                yield Finding(place, message)
             except (TypeError, ValueError, AttributeError) as error:
                 yield Finding(place, f"{error}; needed a ref as REFER has it")
             else:
@@ -116,25 +115,25 @@ def _ref_entry(ref: dict[str, Any], place: str, images: Path, instances: Instanc
     numbers = ref["ann_id"] if is_group else [ref["ann_id"]]
     no_target = bool(ref.get("no_target", False)) or numbers == [-1]
     annotations = [] if no_target else [instances.annotations[number] for number in numbers]
-    if is_group:  # ReLA's official reader leaves crowds out of a group
-        annotations = [one for one in annotations if not one.get("iscrowd", 0)]
+    if is_group:  # ReLA's official reader drops crowds from a group
+        annotations = [row for row in annotations if not row.get("iscrowd", 0)]
     if not annotations and not no_target:
         raise ValueError("only crowd annotations")
-    strays = [one["id"] for one in annotations if one["image_id"] != ref["image_id"]]
+    strays = [row["id"] for row in annotations if row["image_id"] != ref["image_id"]]
     if strays:
         raise ValueError(f"annotation {strays[0]} is of another image")
-    names = {instances.categories[one["category_id"]] for one in annotations}
+    names = {instances.categories[row["category_id"]] for row in annotations}
     sentences = ref["sentences"]
     return Entry(
         place=place,
         name=str(ref["ref_id"]),
         image=images / image["file_name"],
         split=str(ref["split"]),
-        expressions=[(one["sent"], one.get("kind")) for one in sentences],
-        places=[f"{place}, sentence {one.get('sent_id', n)}" for n, one in enumerate(sentences)],
+        expressions=[(sentence["sent"], sentence.get("kind")) for sentence in sentences],
+        places=[f"{place}, sentence {s.get('sent_id', n)}" for n, s in enumerate(sentences)],
         category=names.pop() if len(names) == 1 else None,
-        boxes=[[float(value) for value in one["bbox"]] for one in annotations],
-        segmentations=[one["segmentation"] for one in annotations],
+        boxes=[[float(value) for value in row["bbox"]] for row in annotations],
+        segmentations=[row["segmentation"] for row in annotations],
         size=(int(image["width"]), int(image["height"])),
         no_target=no_target,
     )

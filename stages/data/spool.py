@@ -1,7 +1,7 @@
-"""Records on disk by key: what is read in one order and needed in another, in little memory.
+"""Records on disk by key, for data that is read in one order and needed in another.
 
-A spool is a SQLite file that lives as long as a step reads. Keys and records are whatever JSON can
-hold; the keys 1 and "1" are two.
+A spool is a temporary SQLite file. Keys and records can be anything that JSON can hold; the keys 1
+and "1" are different.
 """
 
 import json
@@ -31,7 +31,7 @@ class Spool:
     """Several records for each key, in the order in which they were added."""
 
     def __init__(self, path: Path) -> None:
-        """Makes the file anew; its folder must be there."""
+        """Creates the file anew; its folder must exist."""
         path.unlink(missing_ok=True)
         self.path = path
         self.num_keys = self.num_records = 0
@@ -50,7 +50,7 @@ class Spool:
         self.add_text(key, json.dumps(record))
 
     def add_text(self, key: object, text: str) -> None:
-        """The same for a record that is JSON already."""
+        """Add a record that is JSON already."""
         name = json.dumps(key)
         try:
             new = self.connection.execute("INSERT OR IGNORE INTO keys (key) VALUES (?)", (name,))
@@ -66,23 +66,23 @@ class Spool:
         self.num_records += 1
 
     def get(self, key: object) -> list[Any]:
-        """The records of a key, none if it is not known. TypeError for what JSON cannot hold."""
-        found = self.connection.execute(
+        """The records of a key; an empty list for an unknown one."""
+        rows = self.connection.execute(
             "SELECT content FROM keys JOIN records ON owner = keys.number WHERE key = ?"
             " ORDER BY records.number",
             (json.dumps(key),),
         )
-        return [json.loads(content) for (content,) in found]
+        return [json.loads(content) for (content,) in rows]
 
     def __getitem__(self, key: object) -> Any:
         """The first record of a key."""
-        found = self.get(key)
-        if not found:
+        records = self.get(key)
+        if not records:
             raise KeyError(key)
-        return found[0]
+        return records[0]
 
     def groups(self) -> Iterator[list[Any]]:
         """The records of each key, in the order of the first of them."""
-        found = self.connection.execute("SELECT owner, content FROM records ORDER BY owner, number")
-        for _, rows in groupby(found, itemgetter(0)):
-            yield [json.loads(content) for _, content in rows]
+        rows = self.connection.execute("SELECT owner, content FROM records ORDER BY owner, number")
+        for _, group in groupby(rows, itemgetter(0)):
+            yield [json.loads(content) for _, content in group]

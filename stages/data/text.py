@@ -2,8 +2,8 @@
 
 Real CLIP models read open_clip's byte pairs, the small CLIP whole words. Either way the end token
 has the highest id, because CLIP reads an expression's feature where the highest id is. The official
-code cuts off the end of an expression that is too long (TRIS dataset/ReferDataset.py), so that all
-of these share the feature of the start token; here the cut is before the end token.
+code cuts off the end token of an expression that is too long (TRIS dataset/ReferDataset.py): all of
+these then share the feature of the start token. Here the end token is kept.
 """
 
 import re
@@ -30,11 +30,11 @@ class Tokenizer(Protocol):
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
-        """Positions of the texts of which words were cut off."""
+        """Positions of the texts that are too long and are cut off."""
 
 
 class BytePairTokenizer:
-    """CLIP's own, of open_clip."""
+    """CLIP's own tokenizer, from open_clip."""
 
     def __init__(self, context_length: int) -> None:
         self.context_length = context_length
@@ -82,7 +82,7 @@ def split_words(text: str) -> list[str]:
 
 
 def load_tokenizer(source: ClipSource) -> Tokenizer:
-    """The tokenizer of a CLIP: by words if its description has a vocabulary, else by byte pairs."""
+    """The tokenizer of a CLIP: of words if its description has a vocabulary, else of byte pairs."""
     if not source.model.endswith(".json"):
         return BytePairTokenizer(source.context_length)
     if not Path(source.model).is_file():

@@ -1,7 +1,7 @@
-"""Expressions as BERT reads them: word pieces of a vocabulary file, by the tokenizers library.
+"""BERT's word pieces of a vocabulary file, by the tokenizers library.
 
 As in official GRES/ReLA (gres_model/data/dataset_mappers/refcoco_mapper.py), an expression that is
-too long is cut at its end, and so loses its end token [SEP].
+too long is cut off and loses its end token [SEP].
 """
 
 from collections.abc import Sequence
@@ -46,14 +46,19 @@ class WordPieceTokenizer:
         return [n for n, ids in enumerate(self._ids(texts)) if len(ids) > self.context_length]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
-        found = self.pieces.encode_batch(list(texts), add_special_tokens=False)
-        return [[self.start, *one.ids, self.end] for one in found]
+        encodings = self.pieces.encode_batch(list(texts), add_special_tokens=False)
+        return [[self.start, *encoding.ids, self.end] for encoding in encodings]
 
 
-def load_model_tokenizer(config: Section, clip: ClipSource) -> Tokenizer:
-    """The tokenizer of a model of these options: word pieces for BERT, else the CLIP's."""
-    if not isinstance(config, RelaOptions) or config.text != "bert":
+def load_model_tokenizer(config: Section) -> Tokenizer:
+    """The tokenizer of a model of these options: word pieces for BERT, else its CLIP's.
+
+    A CLIP as it is has no options but its own.
+    """
+    clip = config if isinstance(config, ClipSource) else getattr(config, "clip", None)
+    if isinstance(clip, ClipSource):
         return load_tokenizer(clip)
+    assert isinstance(config, RelaOptions)
     if config.vocabulary is None:
         raise InputError("segmentor.vocabulary: none; needed bert-base-uncased's vocab.txt")
     return WordPieceTokenizer(config.vocabulary, config.context_length)

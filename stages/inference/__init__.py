@@ -1,1 +1,1 @@
-"""Answers of trained models: what the steps, the command and the Python API share."""
+"""Predictions of trained models, for the steps, the command and the Python API."""

@@ -1,4 +1,4 @@
-"""A model that is ready to answer, and what it says of each expression at the size of the image.
+"""Predictions of a trained model for expressions, at the size of the image.
 
 Shapes: I images, T expressions, S x S pixels that the model sees, H x W pixels of an image.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import frozen
-from stages.data.framing import FRAMINGS, FramingName
+from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
 from stages.runtime.device import autocast
@@ -19,43 +19,45 @@ from stages.storage.masks import Mask
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a model says of one expression."""
+class ExpressionPrediction:
+    """The prediction of a model for one expression."""
 
-    map: Tensor  # (H, W) float32 on the CPU; its numbers mean something to their own model only
+    map: Tensor  # (H, W) float32 on the CPU; scales differ between models
     mask: Mask  # (H, W), where the map is positive
     peak: tuple[int, int]  # row and column where the map is highest
     score: float  # the map's highest value
-    no_target: bool  # whether there is said to be none; by an empty mask where a model cannot say
+    no_target: bool  # predicted, or, by most models, only told by an empty mask
 
 
 class Inference:
-    """A model on its device, with what turns images and expressions into its input."""
+    """A model on its device, with its resize mode and its tokenizer."""
 
     def __init__(self, saved: Saved[Any], device: torch.device) -> None:
         self.device = device
         self.model: Any = frozen(saved.model).to(device)
-        self.tokenizer = load_model_tokenizer(saved.config, saved.clip)
+        self.tokenizer = load_model_tokenizer(saved.config)
         self.image_size = saved.image_size
-        self.framing_name: FramingName = self.model.framing
-        self.framing = FRAMINGS[self.framing_name]
+        self.resize_mode_name: ResizeModeName = self.model.resize_mode
+        self.resize_mode = RESIZE_MODES[self.resize_mode_name]
 
-    def answers(
+    def predict(
         self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
-    ) -> Iterator[Answer]:
-        """One answer an expression, of images (I, 3, S, S), tokens (T, L), `image_index` (T,).
+    ) -> Iterator[ExpressionPrediction]:
+        """One prediction an expression, for images (I, 3, S, S), tokens (T, L), image_index (T,).
 
-        `shapes` are heights and widths of the images (I). Maps are made whole one at a time.
+        `shapes` are heights and widths of the images (I). Maps are enlarged one at a time.
         """
         on_device = {name: value.to(self.device) for name, value in batch.items()}
         with torch.inference_mode(), autocast(self.device):
             maps, absent = _predict(self.model, on_device)
         for image, small, nothing in zip(batch["image_index"].tolist(), maps, absent, strict=True):
             shape = shapes[image]
-            full = self.framing.restore(small[None], shape, self.model.certain)[0].cpu()  # (H, W)
+            full = self.resize_mode.restore(small[None], shape, self.model.background_value)[
+                0
+            ].cpu()  # (H, W)
             row, column = divmod(int(full.argmax()), shape[1])
             mask = (full > 0).numpy()
-            yield Answer(
+            yield ExpressionPrediction(
                 map=full,
                 mask=mask,
                 peak=(row, column),
@@ -67,7 +69,7 @@ class Inference:
 def _predict(
     predictor: Predictor, batch: dict[str, Tensor]
 ) -> tuple[Tensor, Sequence[bool | None]]:
-    """Maps (T, S, S), and whether there is no target; None where a model cannot say it."""
+    """Maps (T, S, S), and whether there is no target; None if the model does not predict that."""
     if isinstance(predictor, GeneralizedPredictor):
         maps, absent = predictor.predict_generalized(batch)
         return maps.float(), (absent > 0).tolist()

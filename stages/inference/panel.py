@@ -1,4 +1,4 @@
-"""A few expressions of a split, and what a model makes of them while it is trained."""
+"""A few expressions of a split, and the predictions of a model for them during training."""
 
 import textwrap
 from collections.abc import Iterator
@@ -13,29 +13,36 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from stages.data.dataset import ReferringDataset
-from stages.data.framing import FramingName
 from stages.data.images import read_image
+from stages.data.resize_modes import ResizeModeName
 from stages.data.text import Tokenizer
-from stages.reporting.pictures import PREDICTED, SIDE, against, heat, over
+from stages.reporting.overlay import (
+    PREDICTION,
+    SIDE,
+    comparison_thumbnail,
+    mask_thumbnail,
+    response_overlay,
+    thumbnail,
+)
 from stages.runtime.device import autocast
 from stages.storage.masks import Mask, decode
 from stages.storage.tables import Samples
 
 EXPRESSIONS = 8  # of as many images, spread over the split
 COLUMNS = 2
-CAPTION = 20  # pixels, over each pair of pictures
-LONGEST = 46  # characters of it
+CAPTION = 20  # pixels, over each pair of images
+LONGEST = 46  # characters of a caption
 GAP = 6  # around a pair
 PAIR = 2 * SIDE + 2  # its width
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """An expression, its image, and its true mask if that is known."""
+    """An expression, its image, and its ground truth if that is known."""
 
     text: str
     image: Image.Image
-    truth: Mask | None
+    ground_truth: Mask | None
 
 
 def _shown(row: Any) -> _Shown:
@@ -45,24 +52,24 @@ def _shown(row: Any) -> _Shown:
 
 
 class Panel:
-    """Always the same expressions: their response maps, and their masks over the true outlines."""
+    """Response maps of fixed expressions, and their masks with the outlines of the ground truth."""
 
     def __init__(
-        self, part: Samples, tokenizer: Tokenizer, image_size: int, framing: FramingName
+        self, split: Samples, tokenizer: Tokenizer, image_size: int, resize_mode: ResizeModeName
     ) -> None:
-        """Of a split, the first expression of some images is shown."""
-        objects = part.objects.drop_duplicates("image")
+        """Shows the first expression of some images of the split."""
+        objects = split.objects.drop_duplicates("image")
         picks = np.linspace(0, len(objects) - 1, min(EXPRESSIONS, len(objects))).round().astype(int)
-        some = part.of(objects.iloc[picks])
-        some = replace(some, expressions=some.expressions.drop_duplicates("object"))
-        data = ReferringDataset(some, tokenizer, image_size, framing=framing)
-        self.framing = data.framing
+        shown = split.of(objects.iloc[picks])
+        shown = replace(shown, expressions=shown.expressions.drop_duplicates("object"))
+        data = ReferringDataset(shown, tokenizer, image_size, resize_mode=resize_mode)
+        self.resize_mode = data.resize_mode
         self.batch = data.collate([data.of_image(image) for image in data.images.index])
-        rows = some.images.merge(some.objects, on="image").merge(some.expressions, on="object")
+        rows = shown.images.merge(shown.objects, on="image").merge(shown.expressions, on="object")
         self.shown = [_shown(row) for row in rows.itertuples()]
 
     def __call__(self, model: nn.Module) -> NDArray[np.uint8]:
-        """The panel (height, width, 3) by a model as it is now, which stays as it is."""
+        """The panel (height, width, 3) by the current weights of a model, which is not changed."""
         width, height = PAIR + GAP, CAPTION + SIDE + GAP
         rows = -(-len(self.shown) // COLUMNS)
         canvas = Image.new("RGB", (COLUMNS * width, rows * height), "white")
@@ -75,42 +82,43 @@ class Panel:
         """(T, S, S) float32 on the CPU."""
         device = next(model.parameters()).device
         batch = {name: value.to(device) for name, value in self.batch.items()}
-        with _as_in_use(model), torch.no_grad(), autocast(device):
+        with _eval_mode(model), torch.no_grad(), autocast(device):
             maps: Tensor = model.predict(batch)
         return maps.float().cpu()
 
     def _cell(self, shown: _Shown, small: Tensor, model: Any) -> Image.Image:
         shape = (shown.image.height, shown.image.width)
-        full = self.framing.restore(small[None], shape, model.certain)[0]  # (H, W)
+        full = self.resize_mode.restore(small[None], shape, model.background_value)[0]  # (H, W)
         mask = (full > 0).numpy()
         cell = Image.new("RGB", (PAIR, CAPTION + SIDE), "white")
         caption = textwrap.shorten(shown.text, LONGEST, placeholder=" ...")
         ImageDraw.Draw(cell).text((2, 2), caption, "black", ImageFont.load_default(12))
-        cell.paste(heat(shown.image, full.clamp_min(0).numpy()), (0, CAPTION))
+        response = response_overlay(shown.image, full.clamp_min(0).numpy())
+        cell.paste(thumbnail(response), (0, CAPTION))
         outcome = (
-            over(shown.image, mask, PREDICTED)
-            if shown.truth is None
-            else against(shown.image, mask, shown.truth)
+            mask_thumbnail(shown.image, mask, PREDICTION)
+            if shown.ground_truth is None
+            else comparison_thumbnail(shown.image, mask, shown.ground_truth)
         )
         cell.paste(outcome, (PAIR - SIDE, CAPTION))
         return cell
 
 
 def validation_panel(
-    samples: Samples, tokenizer: Tokenizer, image_size: int, framing: FramingName
+    samples: Samples, tokenizer: Tokenizer, image_size: int, resize_mode: ResizeModeName
 ) -> Panel | None:
     """The panel of the split val; None for a data set without one."""
-    part = samples.of(samples.objects[samples.objects.split == "val"])
-    return None if part.objects.empty else Panel(part, tokenizer, image_size, framing)
+    split = samples.of(samples.objects[samples.objects.split == "val"])
+    return None if split.objects.empty else Panel(split, tokenizer, image_size, resize_mode)
 
 
 @contextmanager
-def _as_in_use(model: nn.Module) -> Iterator[None]:
-    """Each part of a model in its mode for use, and afterwards in the one that it was in."""
-    modes = [(part, part.training) for part in model.modules()]
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts all modules of a model in eval mode, and restores the mode of each afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for module, training in modes:
+            module.training = training

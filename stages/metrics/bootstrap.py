@@ -1,8 +1,8 @@
-"""Intervals by bootstrap: how far a mean would move had other images been drawn.
+"""Bootstrap intervals of a mean, over images.
 
 Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13 (percentile interval). Whole
-images are resampled, with all their expressions: these share pixels, words and, for what belongs
-to an object, even the prediction, so that drawing them one by one would give intervals too narrow.
+images are resampled, with all their expressions: these share pixels, words and sometimes the
+prediction, so that resampling single expressions would give intervals that are too narrow.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ CHUNK = 2_000_000  # draws at a time
 def mean_interval(
     values: ArrayLike, groups: ArrayLike, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of values (N), resampled by their groups (N): low, high.
+    """The 95 % interval (low, high) of the mean of values (N), resampled by groups (N).
 
     Raises ValueError where there is no value.
     """
@@ -31,13 +31,16 @@ def mean_interval(
 
 
 def _resampled_means(
-    sums: NDArray[np.float64], counts: NDArray[np.int64], draw: np.random.Generator, resamples: int
+    sums: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    random: np.random.Generator,
+    resamples: int,
 ) -> NDArray[np.float64]:
     """Means (resamples) over groups drawn with replacement, as many as there are."""
     rows = max(1, CHUNK // len(sums))
     means = []
     for start in range(0, resamples, rows):
         shape = min(rows, resamples - start), len(sums)
-        drawn = draw.integers(len(sums), size=shape)
+        drawn = random.integers(len(sums), size=shape)
         means.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
     return np.concatenate(means)

@@ -1,7 +1,7 @@
 """Boxes of a mask and their scores, as TRIS reports them (official utils/box_eval_utils.py).
 
-The official code colors the mask, turns that gray, thresholds it and traces contours; of a mask of
-two values that leaves the mask. The outline of each connected part gives a box, and so does the
+The official code colors the mask, converts it to gray, thresholds it and traces contours; a mask of
+two values stays itself. The outline of each connected part gives a box, and so does the
 outline of each hole. Two quirks are kept, since published numbers contain them: a mask of one value
 has no boxes, and the overlapping boxes are dropped as if (x, y, width, height) were two corners.
 
@@ -35,7 +35,7 @@ NO_BOX = Box(0.0, 0.0, 1.0, 1.0, 0.0)
 
 
 def find_boxes(mask: ArrayLike) -> list[Box]:
-    """Boxes of a mask, most confident first; never none."""
+    """Boxes of a mask, most confident first; at least one."""
     pixels = np.asarray(mask, bool)
     if pixels.all() or not pixels.any():
         return [NO_BOX]
@@ -46,35 +46,35 @@ def find_boxes(mask: ArrayLike) -> list[Box]:
     )
     kept = _suppress(outlines.astype(np.float32), confidence.astype(np.float32))
     x, y, width, height = outlines[kept].T.astype(float)
-    found = zip(x, y, x + width, y + height, confidence[kept], strict=True)
+    boxes = zip(x, y, x + width, y + height, confidence[kept], strict=True)
     limit = KEPT_CONFIDENCE * confidence.max()
-    return [Box(*map(float, box)) for box in found if box[4] > limit]
+    return [Box(*map(float, box)) for box in boxes if box[4] > limit]
 
 
-def box_iou(box: Sequence[float], truth: Sequence[float]) -> float:
+def box_iou(box: Sequence[float], ground_truth: Sequence[float]) -> float:
     """Intersection over union of two boxes x1, y1, x2, y2."""
     left, top, right, bottom = (float(value) for value in box[:4])
-    width = min(right, truth[2]) - max(left, truth[0])
-    height = min(bottom, truth[3]) - max(top, truth[1])
+    width = min(right, ground_truth[2]) - max(left, ground_truth[0])
+    height = min(bottom, ground_truth[3]) - max(top, ground_truth[1])
     shared = max(width, 0.0) * max(height, 0.0)
     area = (right - left) * (bottom - top)
-    other = (truth[2] - truth[0]) * (truth[3] - truth[1])
+    other = (ground_truth[2] - ground_truth[0]) * (ground_truth[3] - ground_truth[1])
     return shared / (area + other - shared)
 
 
 def score_boxes(
-    boxes: Sequence[Box], point: tuple[int, int], truth: Sequence[float]
+    boxes: Sequence[Box], point: tuple[int, int], ground_truth: Sequence[float]
 ) -> tuple[float, bool]:
-    """IoU of the box that the map's peak (row, column) is in, and whether any is above 0.5.
+    """IoU of the box that contains the map's peak (row, column), and whether any is above 0.5.
 
-    Of several boxes with the peak it is the last, of none the first.
+    If several boxes contain the peak, the last one counts; if none does, the first.
     """
     row, column = point
     chosen = boxes[0]
     for box in boxes:
         if box.left <= column <= box.right and box.top <= row <= box.bottom:
             chosen = box
-    return box_iou(chosen, truth), any(box_iou(box, truth) > 0.5 for box in boxes)
+    return box_iou(chosen, ground_truth), any(box_iou(box, ground_truth) > 0.5 for box in boxes)
 
 
 @dataclass
@@ -93,16 +93,17 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
     and of neighbors the lower ones come first.
     """
     padded = np.pad(mask, 1)
-    parts, _ = ndimage.label(padded, EIGHT_NEIGHBORS)
-    gaps, _ = ndimage.label(~padded)  # of four neighbors; 1 is the outside, which has the corner
-    found_parts = _measure(parts, grow=0)
-    found_gaps = _measure(gaps, grow=1)
-    outside = found_gaps[0]
-    # What is left of an outline's first pixel is what the outline lies in.
-    for part in found_parts:
-        found_gaps[gaps.flat[part.start - 1] - 1].inner.append(part)
-    for gap in found_gaps[1:]:
-        found_parts[parts.flat[gap.start - 1] - 1].inner.append(gap)
+    part_labels, _ = ndimage.label(padded, EIGHT_NEIGHBORS)
+    # Gaps have four neighbors; number 1 is the outside, which contains the corner.
+    gap_labels, _ = ndimage.label(~padded)
+    parts = _measure(part_labels, grow=0)
+    gaps = _measure(gap_labels, grow=1)
+    outside = gaps[0]
+    # The pixel left of an outline's first pixel belongs to what the outline lies in.
+    for part in parts:
+        gaps[gap_labels.flat[part.start - 1] - 1].inner.append(part)
+    for gap in gaps[1:]:
+        parts[part_labels.flat[gap.start - 1] - 1].inner.append(gap)
     pending = sorted(outside.inner, key=lambda outline: outline.start)
     while pending:
         outline = pending.pop()

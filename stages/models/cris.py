@@ -1,10 +1,10 @@
 """CRIS (Wang et al., CLIP-Driven Referring Image Segmentation, CVPR 2022).
 
-The expression scales CLIP's last feature map, a feature pyramid adds the two before it, and the
-decoder of stages/models/layers.py follows. Attribute names are those of the official checkpoints
-(model/segmenter.py, model/layers.py). Departures: maps of any stride are joined at the size of the
-middle one; a batch of one expression is normalized with the running statistics, where the official
-code fails.
+The expression scales CLIP's last feature map, a feature pyramid joins it with the two maps before
+it, and the decoder of stages/models/layers.py follows. Attribute names are those of the official
+checkpoints (model/segmenter.py, model/layers.py). Departures: maps of any stride are joined at the
+size of the middle one; a batch of one expression is normalized with the running statistics, where
+the official code fails.
 
 Shapes: I images, T expressions, C channels, E embedding, h x w cells.
 """
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, load_clip
 from stages.backbones.clip_dense import make_dense
-from stages.config.encoders import ClipSource
 from stages.config.segmentors import CrisOptions
-from stages.models.layers import Decoder, Projector, QuerySegmentor, convolution, placed
+from stages.models.groups import is_clip_without_positions
+from stages.models.layers import Decoder, Projector, QuerySegmentor, convolution, placed, resize
 
 
 class CrisSegmentor(QuerySegmentor):
-    """CLIP's residual network and text transformer, all trained."""
+    """CLIP's residual network and text transformer, both trained."""
 
     def __init__(self, config: CrisOptions, clip: Clip) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class CrisSegmentor(QuerySegmentor):
         return self.neck(maps, expressions, batch["image_index"]), words, expressions
 
     def is_backbone(self, name: str) -> bool:
-        """CLIP but for its positions, which learn with the rest as published."""
-        return name.startswith("backbone.") and "positional_embedding" not in name
+        """CLIP without its positions, which learn at the rate of the rest, as published."""
+        return is_clip_without_positions(name)
 
 
-def build_cris(config: CrisOptions, clip: ClipSource, pretrained: bool = True) -> CrisSegmentor:
+def build_cris(config: CrisOptions, pretrained: bool = True) -> CrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
-    return CrisSegmentor(config, load_clip(clip, pretrained))
+    return CrisSegmentor(config, load_clip(config.clip, pretrained))
 
 
 class Pyramid(nn.Module):
@@ -79,21 +79,17 @@ class Pyramid(nn.Module):
         middle = self.f2_v_proj(maps[1])[image_index]
         state = self.txt_proj(expressions)[:, :, None, None]
         coarse = self.norm_layer(self.f1_v_proj(maps[2])[image_index] * state)
-        middle = self.f2_cat(torch.cat([middle, _resize(coarse, size)], dim=1))
+        middle = self.f2_cat(torch.cat([middle, resize(coarse, size)], dim=1))
         fine = self.f3_cat(torch.cat([fine, middle], dim=1))
-        parts = [self.f4_proj3(fine), self.f4_proj4(middle), _resize(self.f4_proj5(coarse), size)]
+        parts = [self.f4_proj3(fine), self.f4_proj4(middle), resize(self.f4_proj5(coarse), size)]
         return self.coordconv(self.aggr(torch.cat(parts, dim=1)))
 
 
 class ExpressionNorm(nn.BatchNorm1d):
-    """Batch norm that takes the running statistics for a single expression, which has none."""
+    """Batch norm that uses the running statistics if there is only a single expression."""
 
     def forward(self, features: Tensor) -> Tensor:
         if self.training and len(features) == 1:
             mean, variance = self.running_mean, self.running_var
             return F.batch_norm(features, mean, variance, self.weight, self.bias, eps=self.eps)
         return super().forward(features)
-
-
-def _resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(features, size, mode="bilinear", align_corners=False)

@@ -1,9 +1,9 @@
 """Deformable attention over feature maps of several scales, and the pixel decoder made of it.
 
 Follows Deformable DETR (Zhu et al., ICLR 2021) and the pixel decoder of Mask2Former (Cheng et al.,
-CVPR 2022) as official GRES/ReLA has them (gres_model/modeling/pixel_decoder/). Attribute names are
-those of its checkpoints. Departures: sampling is plain `grid_sample`, no compiled extension;
-images fill the whole map, so that no cell is masked; there is no dropout (0 as published).
+CVPR 2022) as in official GRES/ReLA (gres_model/modeling/pixel_decoder/). Attribute names are
+those of its checkpoints. Departures: sampling is `grid_sample`, not a compiled extension;
+images fill the whole map, so no cell is masked; there is no dropout (0 as published).
 
 Shapes: B images, C channels, maps of h x w cells, coarsest first; S cells of all maps together,
 M heads, K maps, P points a head and map.
@@ -26,9 +26,9 @@ Sizes = list[tuple[int, int]]
 
 
 def cell_positions(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """Sines and cosines (height * width, channels) of where a cell is, from 0 to 2 pi.
+    """Sines and cosines (height * width, channels) of the places of cells, from 0 to 2 pi.
 
-    The first half of the channels tells the row, the second half the column.
+    The first half of the channels is for the row, the second half for the column.
     """
     half = channels // 2
     rows = sine_positions(_spread(height), half)[:, None].expand(height, width, half)
@@ -42,7 +42,7 @@ def _spread(count: int) -> Tensor:
 
 
 class DeformableAttention(nn.Module):
-    """Each cell reads, with each head, a few points of each map, near its own place."""
+    """Each head of each cell reads a few points of each map, near its own place."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query: Tensor, cells: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        """What (B, S, C) the queries (B, S, C) read of cells (B, S, C).
+        """The features (B, S, C) that queries (B, S, C) read from cells (B, S, C).
 
         `places` (S, 2) are the x and y of each cell in its map, from 0 to 1.
         """
@@ -126,7 +126,7 @@ class _Layers(nn.Module):
 
 
 class DeformableEncoder(nn.Module):
-    """Maps of several scales, each cell in the light of all of them."""
+    """Maps of several scales; each cell attends to all of them."""
 
     def __init__(self, channels: int, heads: int, hidden: int, layers: int) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class DeformableEncoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (B, C, h, w), coarsest first, to maps of the same shapes."""
-        sizes = [(one.shape[2], one.shape[3]) for one in maps]
+        sizes = [(features.shape[2], features.shape[3]) for features in maps]
         channels, device = maps[0].shape[1], maps[0].device
         positions = torch.cat(
             [
@@ -150,7 +150,9 @@ class DeformableEncoder(nn.Module):
             ]
         )  # (S, C)
         places = torch.cat([_centers(*size, device) for size in sizes])  # (S, 2)
-        cells = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)  # (B, S, C)
+        cells = torch.cat(
+            [features.flatten(2).transpose(1, 2) for features in maps], dim=1
+        )  # (B, S, C)
         for layer in self.encoder.layers:
             cells = layer(cells, positions, places, sizes)
         parts = cells.split([height * width for height, width in sizes], dim=1)
@@ -185,14 +187,14 @@ class PixelDecoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Mask features (B, C, h, w) of the finest map's size, and the maps, coarsest first.
 
-        All in float32, whatever the precision of the rest: places are differences of coordinates.
+        Computed in float32 at any precision: places are differences of coordinates.
         """
         with torch.autocast(features[0].device.type, enabled=False):
-            finest, *coarser = [one.float() for one in features]
+            finest, *coarser = [feature_map.float() for feature_map in features]
             maps = self.transformer(
                 [
-                    project(one)
-                    for project, one in zip(self.input_proj, reversed(coarser), strict=True)
+                    project(feature_map)
+                    for project, feature_map in zip(self.input_proj, reversed(coarser), strict=True)
                 ]
             )
             lateral = self.adapter_1(finest)

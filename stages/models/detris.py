@@ -1,7 +1,7 @@
 """DETRIS (Huang et al., Densely Connected Parameter-Efficient Tuning for RIS, AAAI 2025).
 
-CLIP's text transformer and DINOv2 are frozen and learn through adapters; those of the image blocks
-read the words. Attribute names are those of the official checkpoints (model/segmenter.py,
+CLIP's text transformer and DINOv2 are frozen and learn through adapters. Those of the image blocks
+attend to the words. Attribute names are those of the official checkpoints (model/segmenter.py,
 model/fusion.py). Departure: the image blocks before the first adapter serve all expressions of an
 image.
 
@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
-from stages.backbones.clip_dense import require_multiple, to_map
+from stages.backbones.clip_dense import to_map
 from stages.backbones.dino import Dino, load_dino
-from stages.config.encoders import ClipSource
+from stages.config.section import require_multiple
 from stages.config.segmentors import DetrisOptions
 from stages.models.detris_adapters import SHARE, TextAdapter, VisualAdapter
 from stages.models.layers import Decoder, GatedNeck, Projector, QuerySegmentor
@@ -23,13 +23,13 @@ from stages.runtime.errors import InputError
 
 
 class DetrisSegmentor(QuerySegmentor):
-    """Both encoders with adapters; `clip` gives its text transformer."""
+    """Both encoders with adapters; only the text transformer of `clip` is used."""
 
     def __init__(self, config: DetrisOptions, clip: Clip) -> None:
         super().__init__()
         self.config = config
         dino = load_dino(config.dino)
-        require_multiple(config.image_size, dino.patch, "patches of DINOv2")
+        require_multiple("image_size", config.image_size, dino.patch, "patches of DINOv2")
         self.outputs = config.outputs
         del clip.visual
         self.txt_backbone: Clip = frozen(clip)
@@ -89,17 +89,15 @@ class DetrisSegmentor(QuerySegmentor):
         return [to_map(tokens[:, dino.prefix :]) for tokens in maps]
 
     def is_backbone(self, name: str) -> bool:
-        """What learns of the encoders: the adapters."""
+        """The adapters: the part of the encoders that learns."""
         return name.startswith(("txt_backbone.", "dinov2."))
 
 
-def build_detris(
-    config: DetrisOptions, clip: ClipSource, pretrained: bool = True
-) -> DetrisSegmentor:
+def build_detris(config: DetrisOptions, pretrained: bool = True) -> DetrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
     if not pretrained:
         config = config.model_copy(update={"dino": config.dino.without_weights()})
-    return DetrisSegmentor(config, load_clip(clip, pretrained))
+    return DetrisSegmentor(config, load_clip(config.clip, pretrained))
 
 
 def _chosen(blocks: nn.ModuleList, numbers: tuple[int, ...], option: str) -> list[nn.Module]:

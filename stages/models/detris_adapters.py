@@ -53,25 +53,25 @@ class _Adapter(nn.Module):
         return torch.cat([first, second, third], dim=1)
 
     def finish(self, tokens: Tensor, adapted: Tensor, prefix: int) -> Tensor:
-        """Inner tokens (B, P + N, C) and what became of those after the prefix (B, N, C)."""
+        """Join inner tokens (B, P + N, C) with the adapted ones after the prefix (B, N, C)."""
         return self.D_fc2(torch.cat([tokens[:, :prefix], adapted], dim=1) + tokens)
 
 
 class TextAdapter(_Adapter):
-    """Of a block of the text transformer."""
+    """Adapter of a block of the text transformer."""
 
     def __init__(self, outer: int, inner: int) -> None:
         super().__init__(nn.Conv1d, outer, inner)
 
     def forward(self, words: Tensor) -> Tensor:
-        """Words (B, L, D) to what is added to them (B, L, D)."""
+        """The change (B, L, D) of words (B, L, D)."""
         tokens = F.relu(self.D_fc1(words))
         adapted = self.branches(tokens[:, 1:].transpose(1, 2)).transpose(1, 2)
         return self.finish(tokens, adapted, prefix=1)
 
 
 class VisualAdapter(_Adapter):
-    """Of a block of the image transformer: what the cells read of the words replaces them."""
+    """Adapter of a block of the image transformer: cells attend to words and are replaced."""
 
     def __init__(self, outer: int, inner: int, words: int) -> None:
         super().__init__(nn.Conv2d, outer, inner)

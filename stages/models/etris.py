@@ -1,7 +1,7 @@
 """ETRIS (Xu et al., Bridging Vision and Language Encoders, ICCV 2023).
 
-CLIP is frozen; a small bridge lets its image and text encoders see each other after each third of
-their blocks. Attribute names are those of the official checkpoints (model/segmenter.py,
+CLIP is frozen. A small bridge connects its image and text encoders after each third of their
+blocks. Attribute names are those of the official checkpoints (model/segmenter.py,
 model/bridger.py). As there, CLIP's positions learn, its batch norms follow the batches in training,
 and padding is attended to. Departures: the image blocks before the first exchange serve all
 expressions of an image; residual CLIPs of any output stride meet at the stride of their third map.
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import image_steps, make_dense, thirds, to_cells
-from stages.config.encoders import ClipSource
 from stages.config.segmentors import EtrisOptions
 from stages.models.layers import (
     Decoder,
@@ -75,17 +74,17 @@ class EtrisSegmentor(QuerySegmentor):
         return self.neck(maps, expressions), words, expressions
 
     def is_backbone(self, name: str) -> bool:
-        """The bridge; CLIP's positions learn with the rest as published."""
+        """The bridge; CLIP's positions learn at the rate of the rest, as published."""
         return name.startswith("bridger.")
 
 
-def build_etris(config: EtrisOptions, clip: ClipSource, pretrained: bool = True) -> EtrisSegmentor:
+def build_etris(config: EtrisOptions, pretrained: bool = True) -> EtrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
-    return EtrisSegmentor(config, load_clip(clip, pretrained))
+    return EtrisSegmentor(config, load_clip(config.clip, pretrained))
 
 
 def _image_maps(clip: Clip) -> tuple[Three, Three]:
-    """Channels of the three maps, and how many times they differ in size from the second."""
+    """Channels of the three maps, and their ratio in size to the second."""
     if isinstance(clip.visual, VisionTransformer):
         width = clip.visual.conv1.out_channels
         return (width, width, width), (1, 1, 1)
@@ -95,7 +94,7 @@ def _image_maps(clip: Clip) -> tuple[Three, Three]:
 
 
 class Bridge(nn.Module):
-    """At each stage image and words are narrowed, read each other, and are added what they read.
+    """At each stage image and words are projected, attend to each other, and are updated.
 
     The map of the first two stages is made smaller by its stride, that of the last larger.
     """
@@ -140,8 +139,8 @@ class Bridge(nn.Module):
             for name in ("ln_v", "ln_t")
         }
         parts = {**zoom, **linear, **fusion} if transformer else {**fusion, **zoom, **linear}
-        for name, part in {**parts, **norms}.items():  # in the official order
-            self.add_module(name, part)
+        for name, module in {**parts, **norms}.items():  # in the official order
+            self.add_module(name, module)
         self.apply(_initialize)
 
     def forward(
@@ -151,9 +150,9 @@ class Bridge(nn.Module):
         words: Tensor,
         shared: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Map (T, C, h, w) and words (T, L, D) with what they read added to them.
+        """Updated map (T, C, h, w) and words (T, L, D), and the inputs of the attention.
 
-        `shared` is what the stage before read from, cells (T, N, K) and words (T, L, K).
+        `shared` are those inputs of the stage before: cells (T, N, K) and words (T, L, K).
         """
         narrow = self.zoom_in[stage](features)  # (T, K, h', w')
         cells, texts = to_cells(narrow), self.linear1[stage](words)
@@ -161,9 +160,9 @@ class Bridge(nn.Module):
             cells = self.ln_v[stage - 1](cells + shared[0])
             texts = self.ln_t[stage - 1](texts + shared[1])
         read = self.fusion_v[stage](cells, texts).transpose(1, 2).reshape(narrow.shape)
-        heard = self.fusion_t[stage](texts, cells)
+        text_read = self.fusion_t[stage](texts, cells)
         features = features + self.zoom_out[stage](read)
-        return features, words + self.linear2[stage](heard), (cells, texts)
+        return features, words + self.linear2[stage](text_read), (cells, texts)
 
 
 class ReadingBlock(nn.Module):

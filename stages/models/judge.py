@@ -1,7 +1,7 @@
-"""What a frozen CLIP sees of an image through a response map: it trains stage 1 and ranks its maps.
+"""The judge: a frozen CLIP that scores what a response map keeps of an image.
 
-As in the official code (train_stage1.py, validate.py) the judge gets images with the normalization
-of the model under training, not CLIP's own.
+Its scores train stage 1 and rank its maps (PRMS). As in the official code (train_stage1.py,
+validate.py) images keep the normalization of the trained model, not CLIP's own.
 """
 
 import torch.nn.functional as F
@@ -12,15 +12,15 @@ from stages.data import response_maps as response
 
 
 def resize_images(judge: Clip, images: Tensor) -> Tensor:
-    """Images (I, 3, S, S) at the size that the judge was trained on."""
+    """Images (I, 3, S, S) at the size that the judge was trained with."""
     size = (judge.image_size, judge.image_size)
     if images.shape[2:] == size:
         return images
     return F.interpolate(images, size, mode="bilinear", align_corners=True)
 
 
-def encode_kept(judge: Clip, images: Tensor, maps: Tensor) -> Tensor:
-    """Unit features (P, E) of images (P, 3, J, J), of the judge's size, times maps (P, S, S)."""
+def encode_masked(judge: Clip, images: Tensor, maps: Tensor) -> Tensor:
+    """Unit features (P, E) of images (P, 3, J, J) of the judge's size, times maps (P, S, S)."""
     size = (images.shape[2], images.shape[3])
-    kept = images * response.resize(maps, size)[:, None]
-    return F.normalize(judge.encode_image(kept), dim=1)
+    masked = images * response.resize(maps, size)[:, None]
+    return F.normalize(judge.encode_image(masked), dim=1)

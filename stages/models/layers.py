@@ -1,9 +1,10 @@
-"""Blocks that CRIS, ETRIS and DETRIS share, and the part of a segmentor that is the same in all.
+"""Blocks that CRIS, ETRIS and DETRIS share, and their common base class.
 
-The three differ in how image and expression meet (`fuse`); then all decode cells that attend to
-words and filter them with a kernel made of the expression. Attribute names are those of the
-official checkpoints (model/layers.py and model/segmenter.py of the three). Departures: an image's
-features serve all its expressions; attention to a single key, whose weight is 1, is not computed.
+The three differ in how they fuse image and expression (`fuse`). Then all decode cells that attend
+to words, and filter them with a kernel that is computed from the expression. Attribute names are
+those of the official checkpoints (model/layers.py and model/segmenter.py of the three). Departures:
+an image's features serve all its expressions; attention to a single key, whose weight is 1, is not
+computed.
 
 Shapes: T expressions of L words, C channels, D text width, E embedding, h x w cells, N = h * w,
 S x S pixels.
@@ -19,15 +20,15 @@ from torch import Tensor, nn
 from stages.config.section import Training
 from stages.config.segmentors import QueryOptions
 from stages.models import losses
-from stages.models.groups import optimizer_group
+from stages.models.groups import backbone_and_head
 
 
 class QuerySegmentor(nn.Module):
-    """A segmentor of the CRIS family; a subclass says how image and expression are fused."""
+    """A segmentor of the CRIS family; subclasses fuse image and expression."""
 
-    framing = "letterbox"
+    resize_mode = "letterbox"
     threshold = 0.35  # of the mask's probability (official engine/engine.py)
-    certain = -threshold  # what `predict` gives where the probability is zero
+    background_value = -threshold  # of `predict`, where the probability is zero
     config: QueryOptions
     decoder: "Decoder"
     proj: "Projector"
@@ -54,11 +55,11 @@ class QuerySegmentor(nn.Module):
         return {"loss": loss + self.config.dice * dice, "mask": loss, "dice": dice}
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
-        """Probability less the threshold (T, S, S): a mask is where it is positive."""
+        """Probability minus the threshold (T, S, S): positive in the mask."""
         return probabilities(self.logits(batch), batch["images"].shape[2:]) - self.threshold
 
     def kept(self) -> nn.Module:
-        """What training makes: all of it."""
+        """The trained module: all of it."""
         return self
 
     def is_backbone(self, name: str) -> bool:
@@ -66,15 +67,13 @@ class QuerySegmentor(nn.Module):
         raise NotImplementedError
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
-        """The backbone's, and the rest."""
-        backbone: list[nn.Parameter] = []
-        head: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            (backbone if self.is_backbone(name) else head).append(parameter)
-        return [
-            optimizer_group(backbone, config.backbone_learning_rate, config),
-            optimizer_group(head, config.learning_rate, config),
-        ]
+        """The parameters of the backbone, and the others."""
+        return backbone_and_head(self, self.is_backbone, config)
+
+
+def resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Features (B, C, h, w) at another size, bilinear."""
+    return F.interpolate(features, size, mode="bilinear", align_corners=False)
 
 
 def probabilities(logits: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -97,7 +96,7 @@ def deconvolution(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class CoordinateConvolution(nn.Module):
-    """A convolution that also sees where each cell is: x and y from -1 to 1."""
+    """A convolution with two more channels, x and y of each cell from -1 to 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ def placed(channels: int) -> nn.Sequential:
 
 
 class MultiplicativeAttention(nn.Module):
-    """What cells read of a memory scales them (official InteractorT, CrossAttn)."""
+    """Cells are scaled by what they read of a memory (official InteractorT, CrossAttn)."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -136,8 +135,8 @@ class MultiplicativeAttention(nn.Module):
 class GatedNeck(nn.Module):
     """Three feature maps, each scaled by the expression, joined (official HA, Neck).
 
-    `strides` says how many times the first two maps are larger and the third is smaller than the
-    joined one. With `residual`, the last convolutions add to their input (DETRIS).
+    `strides` are the ratios in size to the joined map: the first two maps are larger, the third is
+    smaller. With `residual`, the last convolutions add to their input (DETRIS).
     """
 
     def __init__(
@@ -255,7 +254,7 @@ def grid_positions(channels: int, height: int, width: int) -> Tensor:
 
 
 class Projector(nn.Module):
-    """Four times enlarged queries, filtered with a kernel made of the expression."""
+    """Queries, enlarged four times and filtered with a kernel of the expression."""
 
     kernel = 3
 
@@ -286,7 +285,7 @@ class Projector(nn.Module):
 def filter_each(features: Tensor, kernels: Tensor) -> Tensor:
     """Features (T, C, h, w), each filtered with its own kernel (T, C, K, K): (T, h, w).
 
-    As a convolution in T groups, but for graphs that must not know T (ONNX fixes its groups).
+    Like a convolution in T groups, for graphs of any T (ONNX fixes the number of groups).
     """
     height, width = features.shape[2:]
     size = kernels.shape[-1]

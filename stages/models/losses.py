@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMALL = 1e-4  # bounds what a logarithm sees
+SMALL = 1e-4  # keeps logarithms finite
 
 
 def foreground_loss(cosines: Tensor) -> Tensor:
-    """-log of the cosine (B,) between what a response map keeps of an image and its expression."""
+    """-log of the cosine (B,) of an image times its response map and of its expression."""
     return -cosines.clamp(SMALL, 1 - SMALL).log().mean()
 
 
@@ -28,14 +28,14 @@ def negatives_loss(cosines: Tensor) -> Tensor:
 
 
 def classification_loss(scores: Tensor, first: int = 0) -> Tensor:
-    """Which expression belongs to which image: scores (B, T), image b with expression first + b."""
+    """Matching of images and expressions: scores (B, T), image b with expression first + b."""
     labels = torch.zeros_like(scores)
     labels.diagonal(first).fill_(1)
     return F.multilabel_soft_margin_loss(scores, labels)
 
 
 def focal_penalty(shares: Tensor, power: float, constant: float) -> Tensor:
-    """(1 - share)^power log(constant + share): low where a map covers little of its image."""
+    """(1 - share)^power log(constant + share): low for a map that covers little of its image."""
     return (1 - shares).pow(power) * (constant + shares).log()
 
 

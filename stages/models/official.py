@@ -1,4 +1,4 @@
-"""Official checkpoints: read, and told apart by the shapes of their weights."""
+"""Official checkpoints: read, and compared with a model by the shapes of their weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.config.encoders import ClipSource
 from stages.config.section import Section
 from stages.models.saved import build
-from stages.storage.published_weights import Misfits, find_misfits, read_weights
+from stages.storage.matching import Mismatches, find_mismatches
+from stages.storage.weights import read_published
 
 
 def read_official(checkpoint: Path, kind: str) -> dict[str, Tensor]:
@@ -17,7 +17,7 @@ def read_official(checkpoint: Path, kind: str) -> dict[str, Tensor]:
 
     Those of TRIS, CRIS, ETRIS and DETRIS have the same names here.
     """
-    state = read_weights(checkpoint)
+    state = read_published(checkpoint)
     if kind == "rela":
         from stages.models.rela import official_weights  # imports transformers, for seconds
 
@@ -25,9 +25,7 @@ def read_official(checkpoint: Path, kind: str) -> dict[str, Tensor]:
     return state
 
 
-def compare_shapes(
-    state: Mapping[str, Tensor], kind: str, config: Section, clip: ClipSource
-) -> Misfits:
-    """How weights differ from those of a model of these options, which takes no memory for it."""
+def compare_shapes(state: Mapping[str, Tensor], kind: str, config: Section) -> Mismatches:
+    """How weights differ from those of a model of these options, which is not allocated."""
     with torch.device("meta"):
-        return find_misfits(build(kind, config, clip, pretrained=False), state)
+        return find_mismatches(build(kind, config, pretrained=False), state)

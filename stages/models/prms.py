@@ -1,7 +1,7 @@
-"""PRMS of TRIS (Liu et al., ICCV 2023): which response map fits an object's expressions best.
+"""PRMS of TRIS (Liu et al., ICCV 2023): the response map that fits an object's expressions best.
 
-An object's expressions each give a map. The judge, a frozen CLIP, sees the image through every map
-and compares what it sees with all expressions of the object; the map with the highest sum is chosen
+Each expression of an object gives a map. The judge, a frozen CLIP, encodes the image times each map
+and compares the result with all expressions of the object; the map with the highest sum is chosen
 (official validate.py, validate_same_sentence). Departures: each masked image is encoded once, not
 once for each expression, and an object whose scores are all -1 or less still gets its best map.
 
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from stages.backbones.clip import Clip
 from stages.data import response_maps as response
-from stages.models.judge import encode_kept, resize_images
+from stages.models.judge import encode_masked, resize_images
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How well the maps of one object fit its expressions."""
+    """The scores of the maps of one object, and the chosen map."""
 
-    scores: Tensor  # (K, K) cosine of what map j keeps with expression k
+    scores: Tensor  # (K, K) cosine of the image times map j and of expression k
     totals: Tensor  # (K,) float64, the sum of each map's scores
-    index: int  # of the chosen map: the first of the best
+    index: int  # of the chosen map; the first one of equal maps
 
 
 @torch.no_grad()
@@ -43,22 +43,22 @@ def choose_maps(
     `counts` the number of expressions of each object: the rows of an object are consecutive.
     """
     size = (images.shape[2], images.shape[3])
-    seen = resize_images(judge, images)
-    kept = []
+    resized = resize_images(judge, images)
+    features = []
     for rows in torch.arange(len(grids), device=grids.device).split(batch_size):
         maps = response.upsample(grids[rows], size).relu()
-        kept.append(encode_kept(judge, seen[image_index[rows]], maps))
+        features.append(encode_masked(judge, resized[image_index[rows]], maps))
     texts = torch.nn.functional.normalize(texts, dim=1)
     return [
-        _choose(views, expressions)
-        for views, expressions in zip(
-            torch.cat(kept).split(counts), texts.split(counts), strict=True
+        _choose(masked, expressions)
+        for masked, expressions in zip(
+            torch.cat(features).split(counts), texts.split(counts), strict=True
         )
     ]
 
 
-def _choose(views: Tensor, expressions: Tensor) -> Choice:
-    # Not a matrix product: that would be of low precision where the judge runs so.
-    scores = (views[:, None] * expressions).sum(dim=2)  # (K, K)
+def _choose(masked: Tensor, expressions: Tensor) -> Choice:
+    # Not a matrix product: under autocast that would have low precision.
+    scores = (masked[:, None] * expressions).sum(dim=2)  # (K, K)
     totals = scores.double().sum(dim=1)
     return Choice(scores, totals, int(totals.argmax()))

@@ -1,7 +1,7 @@
-"""GRES/ReLA (Liu et al., CVPR 2023): masks of expressions that may name no, one or many targets.
+"""GRES/ReLA (Liu et al., CVPR 2023): masks of expressions that refer to no, one or many objects.
 
-An image encoder, BERT, a pixel decoder and a decoder of regions (see `deformable` and
-`rela_decoder`) say which pixels belong to the target and whether there is one. Attribute names are
+An image encoder, BERT, a pixel decoder and a region decoder (see `deformable` and `rela_decoder`)
+predict which pixels belong to the target and whether there is one. Attribute names are
 those of official checkpoints (gres_model/GRES.py), which load by `official_weights`. Departures:
 where the image encoder does not read the expression, an image and its pixel decoder are computed
 once for all its expressions; what the official optimizer leaves out is frozen (BERT's embeddings
@@ -22,12 +22,12 @@ from stages.backbones.bert import PADDING, Bert
 from stages.backbones.clip import Clip, load_clip, read_description
 from stages.backbones.resnet import ResNet50, torchvision_name
 from stages.backbones.swin import SIZES, Swin, WordReader, without_tables
-from stages.config.encoders import ClipSource
 from stages.config.section import Training
 from stages.config.segmentors import RelaOptions
 from stages.models import losses
 from stages.models.deformable import PixelDecoder
-from stages.models.rela_decoder import Answer, RegionDecoder
+from stages.models.layers import resize
+from stages.models.rela_decoder import DecoderOutput, RegionDecoder
 from stages.runtime.distributed import mean_over_all
 from stages.runtime.errors import InputError
 
@@ -40,9 +40,9 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)  # not subject to weight de
 
 
 class ClipImages(nn.Module):
-    """A residual CLIP as image encoder, whose maps read the words as those of Swin do.
+    """A residual CLIP as image encoder, whose maps attend to the words as those of Swin do.
 
-    Its text half is here too, for `ClipWords` to use.
+    It also holds the text encoder, which `ClipWords` uses.
     """
 
     reads_text = True
@@ -61,15 +61,15 @@ class ClipImages(nn.Module):
         self, images: Tensor, words: Tensor, is_word: Tensor, image_index: Tensor
     ) -> list[Tensor]:
         features = []
-        for one, reader in zip(self.clip.stages(images), self.fusion, strict=True):
-            cells = one[image_index].flatten(2).transpose(1, 2)  # (T, N, C)
+        for feature_map, reader in zip(self.clip.stages(images), self.fusion, strict=True):
+            cells = feature_map[image_index].flatten(2).transpose(1, 2)  # (T, N, C)
             cells = cells + reader(cells, words, is_word)
-            features.append(cells.transpose(1, 2).unflatten(2, one.shape[2:]))
+            features.append(cells.transpose(1, 2).unflatten(2, feature_map.shape[2:]))
         return features
 
 
 class ClipWords:
-    """The words of a CLIP that a module beside this one holds."""
+    """The text encoder of a CLIP that another module holds."""
 
     def __init__(self, clip: Clip) -> None:
         self.clip = clip
@@ -105,19 +105,21 @@ class ReferringHead(nn.Module):
             config.layers,
         )
 
-    def forward(self, features: list[Tensor], words: Tensor, image_index: Tensor | None) -> Answer:
+    def forward(
+        self, features: list[Tensor], words: Tensor, image_index: Tensor | None
+    ) -> DecoderOutput:
         """Features of expressions, or of images that `image_index` (T,) gives to expressions."""
         mask_features, maps = self.pixel_decoder(features)
         if image_index is not None:
             mask_features = mask_features[image_index]
-            maps = [one[image_index] for one in maps]
+            maps = [feature_map[image_index] for feature_map in maps]
         return self.predictor(maps, mask_features, words)
 
 
 class RelaSegmentor(nn.Module):
-    """Which pixels an expression means, and whether it means any."""
+    """Mask logits of an expression, and logits of whether it has a target."""
 
-    framing, certain = "squeezed", -1.0
+    resize_mode, background_value = "stretch", -1.0
 
     def __init__(
         self, config: RelaOptions, backbone: ImageEncoder, text_encoder: TextEncoder
@@ -128,7 +130,7 @@ class RelaSegmentor(nn.Module):
         self.sem_seg_head = ReferringHead(config, backbone.channels, text_encoder.width)
         self.text_encoder = text_encoder
 
-    def answer(self, batch: dict[str, Tensor]) -> Answer:
+    def logits(self, batch: dict[str, Tensor]) -> DecoderOutput:
         """Low-resolution logits for images (I, 3, S, S) and tokens (T, L).
 
         `image_index` (T,) names each expression's image. Padding tokens are 0.
@@ -140,17 +142,17 @@ class RelaSegmentor(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses against masks (T, S, S) and `no_target` (T,), which may be left out if all 0."""
-        answer = self.answer(batch)
+        output = self.logits(batch)
         masks = batch["masks"].float()
         side = self.config.regions
         # A region is of the target if the mask fills it where four pixels around its center say so.
-        cells = F.interpolate(masks[:, None], (side, side), mode="bilinear", align_corners=False)
-        logits = _resize(answer.masks, masks.shape[1:])
+        cells = resize(masks[:, None], (side, side))
+        logits = resize(output.masks.float(), masks.shape[1:])
         no_target = batch.get("no_target", masks.new_zeros(len(masks)))
         named = {
             "mask": _cross_entropy(logits, masks),
-            "minimap": _cross_entropy(answer.minimap.transpose(1, 2), cells.flatten(1)),
-            "no_target": _cross_entropy(answer.no_target, no_target),
+            "minimap": _cross_entropy(output.minimap.transpose(1, 2), cells.flatten(1)),
+            "no_target": _cross_entropy(output.no_target, no_target),
         }
         total = named["mask"] + SIDE_WEIGHT * (named["minimap"] + named["no_target"])
         total = MASK_WEIGHT * total
@@ -165,9 +167,9 @@ class RelaSegmentor(nn.Module):
         Scores are differences of probabilities, as the official evaluation compares them: a pixel
         of which both are 1 in float32 is background. A mask is given even if there is no target.
         """
-        answer = self.answer(batch)
-        logits = _resize(answer.masks, batch["images"].shape[2:])
-        return _margin(logits), _margin(answer.no_target.float())
+        output = self.logits(batch)
+        logits = resize(output.masks.float(), batch["images"].shape[2:])
+        return _margin(logits), _margin(output.no_target.float())
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Scores (T, S, S): a mask is where they are positive; nowhere if there is no target."""
@@ -175,7 +177,7 @@ class RelaSegmentor(nn.Module):
         return scores.masked_fill((no_target > 0)[:, None, None], -1.0)
 
     def kept(self) -> nn.Module:
-        """What training makes: all of it."""
+        """The trained module: all of it."""
         return self
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
@@ -208,16 +210,16 @@ class RelaSegmentor(nn.Module):
                     yield name, module, parameter
 
 
-def build_rela(config: RelaOptions, clip: ClipSource, pretrained: bool = True) -> RelaSegmentor:
+def build_rela(config: RelaOptions, pretrained: bool = True) -> RelaSegmentor:
     """A ReLA with the encoders of its options, and their published weights if `pretrained`.
 
-    `clip` gives the encoders where the options say so, and BERT's number of words where BERT reads
-    the CLIP's tokens. Raises InputError for weights of another architecture.
+    Its CLIP gives the encoders where the options say so, and BERT's number of words where BERT
+    reads the CLIP's tokens. Raises InputError for weights of another architecture.
     """
-    if config.backbone == "clip":
-        whole = load_clip(clip, pretrained)
+    if config.backbone == "clip" and config.clip is not None:
+        whole = load_clip(config.clip, pretrained)
         return RelaSegmentor(config, ClipImages(whole), ClipWords(whole))
-    text = _bert(config, clip)
+    text = _bert(config)
     backbone: ResNet50 | Swin
     if config.backbone == "resnet50":
         backbone = ResNet50()
@@ -236,15 +238,15 @@ def build_rela(config: RelaOptions, clip: ClipSource, pretrained: bool = True) -
     return RelaSegmentor(config, backbone, text)
 
 
-def _bert(config: RelaOptions, clip: ClipSource) -> Bert:
-    if config.text == "bert":
+def _bert(config: RelaOptions) -> Bert:
+    if config.clip is None:
         text = Bert("base")
     else:
-        text = Bert("mini", words=read_description(clip.model)["text_cfg"]["vocab_size"])
-    length = config.context_length if config.text == "bert" else clip.context_length
-    if length > text.context_length:
+        text = Bert("mini", words=read_description(config.clip)["text_cfg"]["vocab_size"])
+    if config.num_tokens > text.context_length:
         raise InputError(
-            f"context_length: {length}; needed at most the {text.context_length} of this BERT"
+            f"context_length: {config.num_tokens}; needed at most the {text.context_length} of"
+            " this BERT"
         )
     if config.text_layers is not None:
         text.train_only(config.text_layers)
@@ -280,7 +282,3 @@ def _margin(logits: Tensor) -> Tensor:
     """How much more probable class 1 of logits (T, 2, ...) is than class 0: (T, ...)."""
     background, target = logits.sigmoid().unbind(dim=1)
     return target - background
-
-
-def _resize(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)

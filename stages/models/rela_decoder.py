@@ -1,9 +1,9 @@
-"""ReLA's decoder: learned regions that look at the image, at the words and at each other.
+"""ReLA's decoder: learned regions attend to the image, to the words and to each other.
 
 Follows official GRES/ReLA (Liu et al., CVPR 2023; gres_model/modeling/transformer_decoder/), whose
-checkpoints' attribute names these are. Each of the queries stands for a region. A mask is the sum
-of the regions' masks, weighted by how much each region belongs to it (the `minimap`). Departures:
-only what the next layer or the result needs is computed; there is no dropout (0 as published).
+checkpoints have these attribute names. Each query stands for a region. A mask is the sum of the
+regions' masks, weighted by how much each region belongs to it (the `minimap`). Departures: outputs
+that no later layer needs are not computed; there is no dropout (0 as published).
 
 Shapes: T expressions, L words, Q regions, C channels, maps of h x w cells.
 """
@@ -22,11 +22,11 @@ LANGUAGE_WEIGHT = 0.1  # official rla_weight: the share of the words in a region
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the decoder says of each expression; channel 0 is background or `has a target`."""
+class DecoderOutput:
+    """Logits for each expression; class 0 is background, or that there is a target."""
 
     masks: Tensor  # (T, 2, h, w) logits
-    minimap: Tensor  # (T, Q, 2) logits: does a region belong to the target
+    minimap: Tensor  # (T, Q, 2) logits: whether a region belongs to the target
     no_target: Tensor  # (T, 2) logits
 
 
@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, queries: Tensor, positions: Tensor) -> Tensor:
-        """Queries (T, Q, C), whose positions (Q, C) say who they are: (T, Q, C)."""
+        """Queries (T, Q, C) with positions (Q, C): (T, Q, C)."""
         placed = queries + positions
         read, _ = self.self_attn(placed, placed, queries, need_weights=False)
         return self.norm(queries + read)
@@ -59,19 +59,19 @@ class CrossAttention(nn.Module):
         keys: Tensor,
         values: Tensor,
         places: Tensor | float = 0.0,
-        hidden: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Tensor:
-        """Queries (T, Q, C), placed at `places` (Q, C), find values (T, N, C) by keys (T, N, C).
+        """Queries (T, Q, C) at `places` (Q, C) attend to keys and values (T, N, C).
 
-        What is `hidden` (T, Q, N) is not seen.
+        `attention_mask` (T, Q, N) is true where a query must not attend.
         """
         mask = None
-        if hidden is not None:
-            mask = hidden.repeat_interleave(self.multihead_attn.num_heads, dim=0)
-        found, _ = self.multihead_attn(
+        if attention_mask is not None:
+            mask = attention_mask.repeat_interleave(self.multihead_attn.num_heads, dim=0)
+        read, _ = self.multihead_attn(
             queries + places, keys, values, attn_mask=mask, need_weights=False
         )
-        return self.norm(queries + found)
+        return self.norm(queries + read)
 
 
 class FeedForward(nn.Module):
@@ -102,23 +102,23 @@ class Perceptron(nn.Module):
         return self.layers[-1](features)
 
 
-class HiddenCells(nn.Module):
-    """Which cells a region does not attend to: those outside its mask so far.
+class AttentionMask(nn.Module):
+    """True at the cells that a region does not attend to: those outside its current mask.
 
-    A region without any cell sees all of them. These are hard decisions, so nothing is learned
-    through them. A module, for its output to be seen from outside.
+    A region with an empty mask attends to all cells. No gradient passes through these hard
+    decisions. It is a module so that hooks can read and replace its output.
     """
 
     @torch.no_grad()
     def forward(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
-        """Masks (T, Q, H, W) as logits to hidden cells (T, Q, h * w) of a map of `size`."""
+        """Mask logits (T, Q, H, W) to an attention mask (T, Q, h * w) for a map of `size`."""
         small = F.interpolate(masks, size, mode="bilinear", align_corners=False)
-        hidden = small.flatten(2).sigmoid() < 0.5
-        return hidden & ~hidden.all(dim=2, keepdim=True)
+        outside = small.flatten(2).sigmoid() < 0.5
+        return outside & ~outside.all(dim=2, keepdim=True)
 
 
 class RegionDecoder(nn.Module):
-    """Layers in which regions look at one map of the image, at each other, and, once, at words."""
+    """Layers in which regions attend to one map of the image, to each other and, once, to words."""
 
     def __init__(
         self, channels: int, text_width: int, queries: int, heads: int, hidden: int, layers: int
@@ -140,9 +140,11 @@ class RegionDecoder(nn.Module):
         self.minimap_embed = nn.Linear(channels, 2)
         self.nt_embed = Perceptron(channels, channels, 2)
         self.mask_embed = Perceptron(channels, channels, channels, channels)
-        self.hidden_cells = HiddenCells()
+        self.attention_mask = AttentionMask()
 
-    def forward(self, maps: Sequence[Tensor], mask_features: Tensor, words: Tensor) -> Answer:
+    def forward(
+        self, maps: Sequence[Tensor], mask_features: Tensor, words: Tensor
+    ) -> DecoderOutput:
         """Maps (T, C, h, w), coarsest first, mask features (T, C, H, W) and words (T, L, D)."""
         cells, keys = self._flatten(maps)
         places = self.query_embed.weight  # (Q, C)
@@ -150,40 +152,40 @@ class RegionDecoder(nn.Module):
         for number in range(len(self.RIA_layers)):
             level = number % MAPS
             size = (maps[level].shape[2], maps[level].shape[3])
-            hidden = self.hidden_cells(self._region_masks(queries, mask_features), size)
-            queries = self.RIA_layers[number](queries, keys[level], cells[level], places, hidden)
+            mask = self.attention_mask(self._region_masks(queries, mask_features), size)
+            queries = self.RIA_layers[number](queries, keys[level], cells[level], places, mask)
             if number == 0:
                 queries = queries + self._read_words(queries, words)
             queries = self.RLA_vision[number](queries, places)
             queries = self.transformer_ffn_layers[number](queries)
-        return self._answer(self.decoder_norm(queries), mask_features)
+        return self._output(self.decoder_norm(queries), mask_features)
 
     def _flatten(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Cells of each map and their keys, both (T, h * w, C)."""
         cells, keys = [], []
-        for number, one in enumerate(maps):
-            flat = one.flatten(2).transpose(1, 2) + self.level_embed.weight[number]
-            _, channels, height, width = one.shape
+        for number, features in enumerate(maps):
+            flat = features.flatten(2).transpose(1, 2) + self.level_embed.weight[number]
+            _, channels, height, width = features.shape
             cells.append(flat)
-            keys.append(flat + cell_positions(height, width, channels, one.device))
+            keys.append(flat + cell_positions(height, width, channels, features.device))
         return cells, keys
 
     def _read_words(self, queries: Tensor, words: Tensor) -> Tensor:
-        """What regions (T, Q, C) take from the words, padding included as officially."""
+        """What regions (T, Q, C) read from the words; padding is read too, as officially."""
         words = self.lang_proj(words)  # (T, L, C)
         read = self.RLA_lang_att(queries, words, words)
         return read * self.lang_weight.sigmoid() * LANGUAGE_WEIGHT
 
     @torch.no_grad()
     def _region_masks(self, queries: Tensor, mask_features: Tensor) -> Tensor:
-        """The mask of each region as it is so far (T, Q, H, W)."""
+        """The current mask of each region (T, Q, H, W), as logits."""
         embedded = self.mask_embed(self.decoder_norm(queries))
         return torch.einsum("tqc,tchw->tqhw", embedded, mask_features)
 
-    def _answer(self, regions: Tensor, mask_features: Tensor) -> Answer:
+    def _output(self, regions: Tensor, mask_features: Tensor) -> DecoderOutput:
         minimap = self.minimap_embed(regions)  # (T, Q, 2)
         target = torch.einsum("tqa,tqc->tac", minimap, self.mask_embed(regions))  # (T, 2, C)
-        return Answer(
+        return DecoderOutput(
             masks=torch.einsum("tac,tchw->tahw", target, mask_features),
             minimap=minimap,
             no_target=self.nt_embed(regions).mean(dim=1),

@@ -1,5 +1,6 @@
 """Models from their files: the header of a file says what model it holds and how it was made."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from stages.config.encoders import ClipSource
 from stages.config.findings import describe as explain
-from stages.config.section import FramingName, Section
+from stages.config.older_versions import options_with_clip
+from stages.config.section import ResizeModeName, Section
 from stages.config.segmentors import (
     AnySegmentor,
     CrisOptions,
@@ -23,12 +24,11 @@ from stages.config.segmentors import (
 from stages.config.steps import Stage1
 from stages.models.tris import TrisStage1
 from stages.runtime.errors import InputError
-from stages.storage.published_weights import load_exactly
+from stages.storage.matching import load_exactly
 from stages.storage.weights import load_weights
 
-# Options, the CLIP, and whether to begin with the published weights of the encoders.
-Builder = Callable[[Any, ClipSource, bool], nn.Module]
-
+# Options, and whether to begin with the published weights of the encoders.
+Builder = Callable[[Any, bool], nn.Module]
 
 # Of each kind of model: its options, and what builds it (module:function). Modules are imported
 # when needed, since the libraries of some encoders take seconds to import.
@@ -46,8 +46,8 @@ MODELS: dict[str, tuple[type[Any], str]] = {
 class Predictor(Protocol):
     """Gives maps of expressions (T, S, S): a mask is where its map is positive."""
 
-    framing: FramingName
-    certain: float  # what a map has where it is certain that nothing is
+    resize_mode: ResizeModeName
+    background_value: float  # of a map, where there is certainly no object
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor: ...
 
@@ -67,25 +67,24 @@ class Saved(Generic[Model]):
     """A model, and what its input must be like."""
 
     model: Model
-    clip: ClipSource  # with the options, says how expressions become tokens
-    config: Section
+    config: Section  # a ClipSource for a CLIP as it is
     image_size: int
 
 
-def build_segmentor(config: AnySegmentor, clip: ClipSource, pretrained: bool = True) -> nn.Module:
+def build_segmentor(config: AnySegmentor, pretrained: bool = True) -> nn.Module:
     """A segmentor, with the published weights of its encoders if `pretrained`: to be trained."""
-    return build(config.model, config, clip, pretrained)
+    return build(config.model, config, pretrained)
 
 
-def build(kind: str, config: Section, clip: ClipSource, pretrained: bool) -> nn.Module:
+def build(kind: str, config: Section, pretrained: bool) -> nn.Module:
     """A model of any kind in MODELS."""
     builder: Builder = resolve_name(MODELS[kind][1])
-    return builder(config, clip, pretrained)
+    return builder(config, pretrained)
 
 
-def describe(kind: str, config: Section, clip: ClipSource) -> dict[str, str]:
+def describe(kind: str, config: Section) -> dict[str, str]:
     """What the header of a model file says."""
-    return {"kind": kind, "config": config.model_dump_json(), "clip": clip.model_dump_json()}
+    return {"kind": kind, "config": config.model_dump_json()}
 
 
 def load_model(path: Path) -> Saved[nn.Module]:
@@ -95,24 +94,38 @@ def load_model(path: Path) -> Saved[nn.Module]:
     here, then from the folders that `path` is in: models also work outside of their project.
     """
     state, about = load_weights(path)
-    kind = about.get("kind", "nothing")
-    if kind not in MODELS:
-        raise InputError(f"{path}: holds {kind}; needed one of {', '.join(MODELS)}")
-    try:
-        config = MODELS[kind][0].model_validate_json(about.get("config", ""))
-        clip = ClipSource.model_validate_json(about.get("clip", ""))
-    except ValidationError as error:
-        findings = "; ".join(explain(str(path), error))
-        raise InputError(f"{findings}; made by another version: train it anew") from None
-    if clip.model.endswith(".json"):
-        clip = clip.model_copy(update={"model": str(_located(Path(clip.model), path))})
+    config = read_options(about, path)
+    if config.clip is not None and config.clip.model.endswith(".json"):
+        found = {"model": str(_located(Path(config.clip.model), path))}
+        config = config.model_copy(update={"clip": config.clip.model_copy(update=found)})
     if isinstance(config, RelaOptions) and config.vocabulary is not None:
         vocabulary = _located(config.vocabulary, path)
         config = config.model_copy(update={"vocabulary": vocabulary})
     # The file holds the encoders' trained weights: the published ones are not read again.
-    model = build(kind, config, clip, pretrained=False)
+    model = build(about["kind"], config, pretrained=False)
     load_exactly(model, state, path)
-    return Saved(model, clip, config, config.image_size)
+    return Saved(model, config, config.image_size)
+
+
+def read_options(about: dict[str, str], path: Path) -> Stage1 | AnySegmentor:
+    """The options in the header of a model file, also of version 0.1.
+
+    Raises InputError, of `path`, for a file of another kind and for options that are none here.
+    """
+    kind = about.get("kind", "nothing")
+    if kind not in MODELS:
+        raise InputError(f"{path}: holds {kind}; needed one of {', '.join(MODELS)}")
+    try:
+        clip = json.loads(about["clip"]) if "clip" in about else None
+        written = options_with_clip(json.loads(about.get("config", "")), clip)
+        options: Stage1 | AnySegmentor = MODELS[kind][0].model_validate(written)
+    except ValidationError as error:
+        findings = "; ".join(explain(str(path), error))
+        raise InputError(f"{findings}; made by another version: train it anew") from None
+    except (ValueError, AttributeError, TypeError) as error:
+        found = f"the options in its header cannot be read ({error})"
+        raise InputError(f"{path}: {found}; train it anew") from None
+    return options
 
 
 def _located(name: Path, model: Path) -> Path:
@@ -128,4 +141,4 @@ def load_stage1(path: Path) -> Saved[TrisStage1]:
     saved = load_model(path)
     if not isinstance(saved.model, TrisStage1):
         raise InputError(f"{path}: holds a segmentor; needed the model of train_stage1")
-    return Saved(saved.model, saved.clip, saved.config, saved.image_size)
+    return Saved(saved.model, saved.config, saved.image_size)

@@ -1,10 +1,11 @@
 """TRIS (Liu et al., Referring Image Segmentation Using Text Supervision, ICCV 2023), both stages.
 
-Stage 1 learns, from images and their expressions alone, where the image answers an expression; a
-frozen CLIP judges what its response maps keep of an image. Stage 2 is a segmentor trained on masks.
+Stage 1 learns response maps from images and their expressions alone; a frozen CLIP, the judge,
+scores what its maps keep of an image. Stage 2 is a segmentor that is trained on masks.
 Attribute names are those of the official checkpoints (model/model_stage1.py, model_stage2.py),
 which load by key. Departures: CLIP's pooling attention is not computed; the judge encodes each
-masked image once and its text features are given; an image's features serve all its expressions.
+masked image once and its text features are precomputed; an image's features serve all its
+expressions.
 
 Shapes: B images, T expressions, P pairs of both, C channels, h x w cells, S x S pixels.
 """
@@ -16,28 +17,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
-from stages.config.encoders import ClipSource
-from stages.config.section import FramingName, Training
+from stages.config.section import ResizeModeName, Training
 from stages.config.segmentors import TrisOptions
 from stages.config.steps import Stage1
 from stages.data import response_maps as response
 from stages.models import losses
-from stages.models.groups import optimizer_group
-from stages.models.judge import encode_kept, resize_images
+from stages.models.groups import (
+    backbone_and_head,
+    is_clip_without_positions,
+    optimizer_group,
+)
+from stages.models.judge import encode_masked, resize_images
+from stages.models.layers import resize
 from stages.models.tris_attention import BilateralAttention, PixelAttention
 from stages.runtime.distributed import gather_rows
 
 
 class TrisStage1(nn.Module):
-    """Cosine response of every image cell to every expression, after both attended to the other."""
+    """Cosine response of every image cell to every expression, after attention to each other."""
 
-    framing: FramingName = "squeezed"
-    certain = 0.0
+    resize_mode: ResizeModeName = "stretch"
+    background_value = 0.0
 
     def __init__(self, config: Stage1, clip: Clip) -> None:
         super().__init__()
         self.config = config
-        # Trained by no published run: the official optimizer leaves it out.
+        # Not trained: the official optimizer leaves it out.
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log(), requires_grad=False)
         self.backbone = clip
         self.vis_project = nn.Conv2d(clip.channels[3], config.hidden, kernel_size=1)
@@ -47,39 +52,39 @@ class TrisStage1(nn.Module):
         for part in frozen_parts:  # not used
             part.requires_grad_(False)
 
-    def pairs(self, features: Tensor, sentences: Tensor) -> Tensor:
-        """Scores (B, T, h, w) of images (B, C, h, w) with sentences (T, D), all attended together.
+    def pairs(self, features: Tensor, expressions: Tensor) -> Tensor:
+        """Scores (B, T, h, w) of images (B, C, h, w) and expressions (T, D), with joint attention.
 
-        This is the form of training, where the other images' expressions are the contrast.
+        Used in training, where the expressions of other images are the contrast.
         """
-        cells, expressions = self._project(features, sentences)
-        visual, textual = self.attn_fusion(cells, expressions)
+        cells, texts = self._project(features, expressions)
+        visual, textual = self.attn_fusion(cells, texts)
         cells = cells + self.config.fusion * visual
-        expressions = expressions + self.config.fusion * textual  # (B, T, K)
-        return self._scale(torch.einsum("bkhw,btk->bthw", cells, expressions))
+        texts = texts + self.config.fusion * textual  # (B, T, K)
+        return self._scale(torch.einsum("bkhw,btk->bthw", cells, texts))
 
     def maps(
-        self, features: Tensor, sentences: Tensor, image_index: Tensor | None = None
+        self, features: Tensor, expressions: Tensor, image_index: Tensor | None = None
     ) -> Tensor:
-        """Responses (P, h, w), before relu, of pairs that are each attended alone.
+        """Responses (P, h, w), before relu, of pairs with separate attention.
 
-        This is the form of evaluation. Features are (P, C, h, w), or (B, C, h, w) of fewer images
-        of which `image_index` (P,) names each expression's; sentences are (P, D).
+        Used in evaluation. Features are (P, C, h, w), or (B, C, h, w) of fewer images with
+        `image_index` (P,) of each expression; expressions are (P, D).
         """
-        cells, expressions = self._project(features, sentences)
+        cells, texts = self._project(features, expressions)
         key, value = self.attn_fusion.keys_and_values(cells)
         if image_index is not None:
             cells, key, value = cells[image_index], key[image_index], value[image_index]
-        visual, textual = self.attn_fusion.alone(expressions, key, value)
+        visual, textual = self.attn_fusion.alone(texts, key, value)
         cells = cells + self.config.fusion * visual
-        expressions = expressions + self.config.fusion * textual  # (P, K)
-        return self._scale(torch.einsum("pkhw,pk->phw", cells, expressions))
+        texts = texts + self.config.fusion * textual  # (P, K)
+        return self._scale(torch.einsum("pkhw,pk->phw", cells, texts))
 
     def forward(self, images: Tensor, tokens: Tensor, image_index: Tensor) -> Tensor:
-        """Responses (P, h, w) of images (B, 3, S, S) to the expressions (P, L) said of them."""
+        """Responses (P, h, w) of images (B, 3, S, S) to expressions of them with tokens (P, L)."""
         features = self.backbone.stages(images)[-1]
-        _, sentences = self.backbone.encode_text(tokens)
-        return self.maps(features, sentences, image_index)
+        _, expressions = self.backbone.encode_text(tokens)
+        return self.maps(features, expressions, image_index)
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Response maps (P, S, S), zero outside the mask, of a batch like the segmentor's."""
@@ -87,9 +92,9 @@ class TrisStage1(nn.Module):
         grids = self(images, batch["tokens"], batch["image_index"])
         return response.upsample(grids, (images.shape[2], images.shape[3])).relu()
 
-    def _project(self, features: Tensor, sentences: Tensor) -> tuple[Tensor, Tensor]:
+    def _project(self, features: Tensor, expressions: Tensor) -> tuple[Tensor, Tensor]:
         cells = F.normalize(self.vis_project(features), dim=1)  # (B, K, h, w)
-        return cells, F.normalize(self.lan_project(sentences), dim=1)  # (T, K)
+        return cells, F.normalize(self.lan_project(expressions), dim=1)  # (T, K)
 
     def _scale(self, cosines: Tensor) -> Tensor:
         return self.logit_scale.exp() * cosines.float()  # losses are taken in full precision
@@ -103,13 +108,13 @@ class TrisStage1(nn.Module):
         ]
 
 
-def build_stage1(config: Stage1, clip: ClipSource, pretrained: bool = True) -> TrisStage1:
+def build_stage1(config: Stage1, pretrained: bool = True) -> TrisStage1:
     """With the published weights of its encoders if `pretrained`."""
-    return TrisStage1(config, load_clip(clip, pretrained))
+    return TrisStage1(config, load_clip(config.clip, pretrained))
 
 
 class Stage1Trainer(nn.Module):
-    """Stage 1 with what trains it: a frozen CLIP that judges what a map keeps of its image.
+    """Stage 1 with its losses and the judge, a frozen CLIP.
 
     `texts` (E, D) are the judge's features of all expressions of the data set.
     """
@@ -132,29 +137,29 @@ class Stage1Trainer(nn.Module):
         config, images = self.config, batch["images"]
         features = self.model.backbone.stages(images)[-1]
         tokens, first = gather_rows(batch["tokens"])
-        _, sentences = self.model.backbone.encode_text(tokens)
-        scores = self.model.pairs(features, sentences)  # (B, T, h, w)
+        _, expressions = self.model.backbone.encode_text(tokens)
+        scores = self.model.pairs(features, expressions)  # (B, T, h, w)
         # Each image with its own expression: (B, h, w).
         grids = scores[:, first : first + len(images)].diagonal().permute(2, 0, 1)
         maps = response.upsample(grids, (images.shape[2], images.shape[3])).sigmoid()
-        kept = encode_kept(self.judge, resize_images(self.judge, images), maps)  # (B, D)
+        masked = encode_masked(self.judge, resize_images(self.judge, images), maps)  # (B, D)
         named = {
             "foreground": losses.foreground_loss(
-                (kept * self.texts[batch["expression"]]).sum(dim=1)
+                (masked * self.texts[batch["expression"]]).sum(dim=1)
             ),
             "classification": losses.classification_loss(self._match(scores), first),
         }
         total = config.weight_foreground * named["foreground"]
         total = total + config.weight_classification * named["classification"]
         if config.negatives and config.weight_negatives:
-            others = (kept[:, None] * self.texts[batch["negatives"]]).sum(dim=2)  # (B, N)
+            others = (masked[:, None] * self.texts[batch["negatives"]]).sum(dim=2)  # (B, N)
             named["negatives"] = losses.negatives_loss(others)
             total = total + config.weight_negatives * named["negatives"]
         return {"loss": total, **named}
 
     def _match(self, scores: Tensor) -> Tensor:
-        # How well each image matches each expression (B, T): mean and peak of the response, and a
-        # penalty on the share of the image it takes in competition with a background of score 1.
+        # Score of each image and expression (B, T): mean and peak of the response, and a penalty on
+        # its share of the image, in competition with a background of score 1.
         flat = scores.flatten(2)
         background = torch.ones_like(flat[:, :1])
         shares = torch.cat([background, flat], dim=1).softmax(dim=1)[:, 1:].mean(dim=2)
@@ -167,7 +172,7 @@ class Stage1Trainer(nn.Module):
         return self
 
     def kept(self) -> nn.Module:
-        """What training makes: the model, not its judge."""
+        """The trained module, without the judge."""
         return self.model
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
@@ -175,9 +180,9 @@ class Stage1Trainer(nn.Module):
 
 
 class TrisSegmentor(nn.Module):
-    """Stage 2: expressions gate the image features of three scales, a decoder joins all four."""
+    """Stage 2: expressions gate the image features of three scales; a decoder joins all four."""
 
-    framing, certain = "squeezed", 0.0
+    resize_mode, background_value = "stretch", 0.0
 
     def __init__(self, config: TrisOptions, clip: Clip) -> None:
         super().__init__()
@@ -201,7 +206,8 @@ class TrisSegmentor(nn.Module):
         self.output3 = ConvolutionBlock(4 * width, 2 * width)
         self.output2 = ConvolutionBlock(2 * width, width)
         self.output1 = ConvolutionBlock(width, width // 2)
-        cells = [config.image_size // stride for stride in clip.strides[1:]]
+        # The first convolution rounds up what the pools after it round down.
+        cells = [(config.image_size + 1) // stride for stride in clip.strides[1:]]
         self.positions = nn.ModuleList(
             map(Positions, clip.channels[1:], cells) if config.positions else ()
         )
@@ -223,9 +229,9 @@ class TrisSegmentor(nn.Module):
         skip2 = self.reduced_c2(self.attention2(c2, words, index) + c2[index])
         skip3 = self.reduced_c3(self.attention3(c3, words, index) + c3[index])
         skip4 = self.reduced_c4(self.attention4(c4, words, index) + c4[index])
-        out4 = _resize(self.output4(skip4), skip3.shape[2:])
-        out3 = _resize(self.output3(out4 + skip3), skip2.shape[2:])
-        out2 = _resize(self.output2(out3 + skip2), skip1.shape[2:])
+        out4 = resize(self.output4(skip4), skip3.shape[2:])
+        out3 = resize(self.output3(out4 + skip3), skip2.shape[2:])
+        out2 = resize(self.output2(out3 + skip2), skip1.shape[2:])
         return [self.output1(out2 + skip1), out2, out3, out4]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -235,7 +241,7 @@ class TrisSegmentor(nn.Module):
         named: dict[str, Tensor] = {}
         dice = masks.new_zeros(())
         for number, (head, features) in enumerate(zip(heads, self.decode(batch), strict=True), 1):
-            logits = _resize(head(features), masks.shape[1:])[:, 0]
+            logits = resize(head(features), masks.shape[1:])[:, 0]
             named[f"output{number}"] = losses.mask_loss(logits, masks)
             if self.config.dice:
                 dice = dice + losses.dice_loss(logits, masks)
@@ -248,29 +254,20 @@ class TrisSegmentor(nn.Module):
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Mask logits (T, S, S); a mask is where they are positive."""
         logits = self.final_seg1(self.decode(batch)[0])
-        return _resize(logits, batch["images"].shape[2:])[:, 0]
+        return resize(logits, batch["images"].shape[2:])[:, 0]
 
     def kept(self) -> nn.Module:
-        """What training makes: all of it."""
+        """The trained module: all of it."""
         return self
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
-        """The backbone and the rest; as published, CLIP's positions learn with the rest."""
-        backbone: list[nn.Parameter] = []
-        head: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            of_backbone = name.startswith("backbone.") and "positional_embedding" not in name
-            (backbone if of_backbone else head).append(parameter)
-        return [
-            optimizer_group(backbone, config.backbone_learning_rate, config),
-            optimizer_group(head, config.learning_rate, config),
-        ]
+        """The backbone without CLIP's positions, and the others, as published."""
+        return backbone_and_head(self, is_clip_without_positions, config)
 
 
-def build_tris(config: TrisOptions, clip: ClipSource, pretrained: bool = True) -> TrisSegmentor:
+def build_tris(config: TrisOptions, pretrained: bool = True) -> TrisSegmentor:
     """With the published weights of its encoders if `pretrained`."""
-    clip = clip.model_copy(update={"output_stride": config.output_stride})
-    return TrisSegmentor(config, load_clip(clip, pretrained))
+    return TrisSegmentor(config, load_clip(config.clip, pretrained))
 
 
 class Positions(nn.Module):
@@ -308,7 +305,3 @@ class ConvolutionBlock(nn.Module):
 def _mask_head(inputs: int, hidden: int) -> nn.Sequential:
     mask = nn.Conv2d(hidden, 1, kernel_size=1, bias=False)
     return nn.Sequential(ConvolutionBlock(inputs, hidden), mask)
-
-
-def _resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(features, size, mode="bilinear", align_corners=False)

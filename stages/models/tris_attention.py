@@ -22,7 +22,7 @@ def _textual_projection(channels: int) -> nn.Sequential:
 
 
 class BilateralAttention(nn.Module):
-    """Cells attend to expressions and expressions to cells; gives what each adds to the other."""
+    """Cells attend to expressions and expressions to cells; returns the update of each."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class BilateralAttention(nn.Module):
         return visual, self._read(expressions, key, value)
 
     def keys_and_values(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """What expressions read of images (B, C, h, w): keys (B, C, N) and values (B, N, C)."""
+        """Keys (B, C, N) and values (B, N, C) of images (B, C, h, w), for expressions."""
         return self.v_proj2(cells).flatten(2), self.v_proj3(cells).flatten(2).transpose(1, 2)
 
     def alone(self, expressions: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """One expression (P, C) with each image's keys and values: (C, 1, 1) and (P, C).
 
-        Cells that can attend to one expression only all receive the same, which the instance norm
+        All cells attend to the same single expression and get equal values, which the instance norm
         turns into its bias: exact here, amplified rounding in the official code.
         """
         textual = self._read(expressions[:, None], key, value)[:, 0]
@@ -67,7 +67,7 @@ class BilateralAttention(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Cells attend to the words of an expression, and gate themselves by what they read (LAVT)."""
+    """Cells attend to the words of an expression, and are gated by the result (LAVT)."""
 
     def __init__(self, visual: int, textual: int, channels: int | None = None) -> None:
         """`channels` of the attention; None: those of the image features, as published."""

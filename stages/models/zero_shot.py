@@ -1,8 +1,8 @@
-"""CLIP without any training: what the frozen features already say about where an expression is.
+"""Zero-shot CLIP: response maps from frozen features.
 
 Dense features as in MaskCLIP (Zhou et al., ECCV 2022): the value and output projections of the
-pooling attention at every cell. The mean over the image is taken off, so that positive means
-"more than elsewhere in this image".
+pooling attention at every cell. The mean over the image is subtracted, so that positive means "more
+than elsewhere in this image".
 """
 
 import torch
@@ -14,9 +14,9 @@ from stages.data import response_maps as response
 
 
 class ZeroShot(nn.Module):
-    """Response maps of a CLIP as it is."""
+    """Response maps of a CLIP without any training."""
 
-    framing, certain = "squeezed", 0.0
+    resize_mode, background_value = "stretch", 0.0
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()

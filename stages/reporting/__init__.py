@@ -1,1 +1,1 @@
-"""Parts of the report: score table, curves, pictures."""
+"""Parts of the report: score table, curves, examples."""

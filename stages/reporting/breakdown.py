@@ -19,11 +19,11 @@ GROUP_COLORS = dict(
     zip(GROUPS, ("#009e73", "#d55e00", "#e69f00", "#56b4e9", "#404040"), strict=True)
 )
 RESAMPLES = 500  # enough for a line of a few pixels
-MOST_INTERVALS = 5  # lines; with more, intervals would cover each other
+MOST_INTERVALS = 5  # with more lines, intervals would cover each other
 
 
 def breakdowns(series: Series, styles: Mapping[str, dict[str, Any]]) -> list[str]:
-    """SVGs of mean IoU by what is known of the expressions: kind, words, area."""
+    """SVGs of mean IoU by kind, number of words, and area of the object."""
     first = next(iter(series.values()))
     plots = []
     if first["kind"].nunique() > 1:
@@ -43,7 +43,7 @@ def breakdowns(series: Series, styles: Mapping[str, dict[str, Any]]) -> list[str
 
 
 def bin_names(starts: Sequence[float], whole: bool = True) -> list[str]:
-    """Names of bins that begin at `starts`; those of whole numbers name their last one."""
+    """Names of bins that begin at `starts`; bins of whole numbers include their last number."""
     names = []
     for low, high in pairwise(starts):
         end = high - 1 if whole else high
@@ -52,10 +52,10 @@ def bin_names(starts: Sequence[float], whole: bool = True) -> list[str]:
 
 
 def bins(values: pd.Series, starts: Sequence[float], whole: bool = True) -> list[str]:
-    """The name of the bin of each value; what is below the first is in it."""
+    """The name of the bin of each value; smaller values are in the first bin."""
     names = bin_names(starts, whole)
-    found = np.searchsorted(starts, values.to_numpy(), side="right") - 1
-    return [names[max(0, index)] for index in found]
+    indices = np.searchsorted(starts, values.to_numpy(), side="right") - 1
+    return [names[max(0, index)] for index in indices]
 
 
 def _binned(
@@ -99,9 +99,9 @@ def failure_bars(title: str, series: Series) -> str:
     figure, axes = new_plot(3 + len(series) // 2)
     names = list(series)
     left = np.zeros(len(names))
-    found = [shares(table["group"].tolist()) for table in series.values()]
+    group_shares = [shares(table["group"].tolist()) for table in series.values()]
     for group in GROUPS:
-        widths = np.array([100 * row[group] for row in found])
+        widths = np.array([100 * row[group] for row in group_shares])
         label = group.replace("_", " ")
         color = GROUP_COLORS[group]
         bars = axes.barh(names, widths, left=left, color=color, edgecolor="white", label=label)

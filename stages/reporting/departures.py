@@ -1,11 +1,10 @@
-"""Which options of an experiment differ from the published ones, and why."""
+"""The options of an experiment that differ from the published ones, and the reasons."""
 
 from typing import Any
 
 from stages.config.experiment import Experiment
 
 MODELED = (
-    "clip",
     "judge",
     "stage1",
     "prms",
@@ -27,9 +26,16 @@ def departures(experiment: Experiment) -> list[tuple[str, str, str, str]]:
         for option, value in here.items():
             if value != there.get(option):
                 name = f"{section}.{option}"
-                reason = ours.reasons.get(name, ours.reasons.get(section, ""))
-                rows.append((name, _text(there.get(option)), _text(value), reason))
+                published_value = _text(there.get(option))
+                rows.append((name, published_value, _text(value), _reason(name, ours.reasons)))
     return rows
+
+
+def _reason(name: str, reasons: dict[str, str]) -> str:
+    """Why an option differs: of itself, or of the closest section around it that has a reason."""
+    while name not in reasons and "." in name:
+        name = name.rpartition(".")[0]
+    return reasons.get(name, "")
 
 
 def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Pages that hold all they show: filled templates, without anything to be loaded."""
+"""Self-contained pages: filled templates that load nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -1,40 +1,116 @@
-"""The steps behind an experiment: how long they took, on what, and a picture of who needs whom.
+"""The steps behind a page: how long they took, on what, and a graph of which needs which.
 
-Times and memory are those that Snakemake measured when a step ran (its benchmark files), so they
-are the same in every report until the step runs again; a step without any was not run here.
+All of it is read from steps.yaml and from what lies beside the products that it names: times and
+memory as Snakemake measured them when a step ran (its benchmark files), and the provenance of
+models. A step without a benchmark was not run here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import yaml
 
-from stages.config.section import Section
 from stages.storage.files import read_json
 
-BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 132, 42, 14, 24  # units of the picture
+BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 132, 42, 14, 24  # units of the graph
 MARGIN = 4
+DATA = ("shapes", "samples", "images", "text_features")  # of a data set, whatever uses them
+# Steps that score are one box: there is a product for each thing that is scored.
+TOGETHER = {"rows": "evaluate", "scores": "score"}
 
-Whose = Literal["own", "data", "other"]
+Owner = Literal["own", "data", "other"]
 
 
-class PipelineStep(Section):
-    """A step, the steps that it needs, and where Snakemake put its times (a pattern each)."""
+@dataclass(frozen=True)
+class PipelineStep:
+    """A step behind a page, with the folders of what it made."""
 
     name: str
     title: str
-    owner: str  # experiment or data set
-    needs: tuple[str, ...] = ()
-    benchmarks: tuple[Path, ...] = ()
-    facts: Path | None = None  # what a training wrote of its run
+    owner: Owner
+    needs: tuple[str, ...]
+    folders: tuple[Path, ...]
+
+    @property
+    def provenance(self) -> Path:
+        """What a training, or an import, wrote of its run."""
+        return self.folders[0] / "run.json"
 
 
-class Pipeline(Section):
-    """All steps behind a report, each after those that it needs."""
+def read_pipeline(steps: Path) -> list[PipelineStep]:
+    """The steps of a steps.yaml, each after those that it needs."""
+    page = yaml.safe_load(steps.read_text())
+    results = steps.absolute().parents[3]  # of work/report/<name>-<digest>/steps.yaml
+    own = set(page["links"].values())
+    labels = {place: label for label, place in page["links"].items()}
+    names = {step["place"]: _name(step) for step in page["steps"]}
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for step in page["steps"]:
+        grouped.setdefault(names[step["place"]], []).append(step)
+    boxes = {
+        name: PipelineStep(
+            name,
+            _title(members[0], labels),
+            _owner(members[0]["place"], own),
+            tuple(dict.fromkeys(names[need] for step in members for need in _needs(step, page))),
+            tuple(results / step["place"] for step in members),
+        )
+        for name, members in grouped.items()
+    }
+    return _in_order(boxes)
 
-    steps: tuple[PipelineStep, ...] = ()
+
+def _in_order(steps: Mapping[str, PipelineStep]) -> list[PipelineStep]:
+    """Each after those that it needs: steps that are one box may stand before some of these."""
+    ordered: dict[str, PipelineStep] = {}
+
+    def visit(name: str) -> None:
+        for need in steps[name].needs:
+            if need not in ordered:
+                visit(need)
+        ordered[name] = steps[name]
+
+    for name in steps:
+        visit(name)
+    return list(ordered.values())
+
+
+def _kind(place: str) -> str:
+    return place.split("/")[1]
+
+
+def _name(step: Mapping[str, Any]) -> str:
+    return TOGETHER.get(_kind(step["place"]), step["place"])
+
+
+def _title(step: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """The name of a step; of a prediction, which model's it is too."""
+    title = str(step["step"])
+    if _kind(step["place"]) == "predictions" and step["place"] in labels:
+        title += f" {labels[step['place']].rpartition('/')[2]}"
+    return title.replace("_", " ")
+
+
+def _owner(place: str, own: set[str]) -> Owner:
+    kind = _kind(place)
+    if kind in DATA:
+        return "data"
+    return "own" if kind in TOGETHER or place in own else "other"
+
+
+def _needs(step: Mapping[str, Any], page: Mapping[str, Any]) -> list[str]:
+    """What a step is made from, without what comes to it through another of its sources."""
+    sources = {entry["place"]: entry["sources"] for entry in page["steps"]}
+
+    def behind(place: str) -> set[str]:
+        return {place}.union(*(behind(source) for source in sources[place]))
+
+    needs = list(step["sources"])
+    indirect = set().union(*(behind(source) - {source} for source in needs))
+    return [need for need in needs if need not in indirect]
 
 
 @dataclass(frozen=True)
@@ -49,7 +125,7 @@ class Measured:
 
 def measure(step: PipelineStep) -> Measured | None:
     """What Snakemake measured of a step; None if it has not run it."""
-    files = sorted({file for path in step.benchmarks for file in path.parent.glob(path.name)})
+    files = sorted(file for folder in step.folders for file in folder.glob("*.tsv"))
     if not files:
         return None
     rows = pd.concat([pd.read_csv(file, sep="\t", na_values="-") for file in files])
@@ -62,9 +138,9 @@ def measure(step: PipelineStep) -> Measured | None:
     )
 
 
-def step_rows(pipeline: Pipeline) -> list[dict[str, str]]:
+def step_rows(pipeline: Sequence[PipelineStep]) -> list[dict[str, str]]:
     """The rows of the table of times; the last one is their sum."""
-    found = [(step, measure(step)) for step in pipeline.steps]
+    found = [(step, measure(step)) for step in pipeline]
     rows = [
         {
             "step": step.title,
@@ -90,15 +166,19 @@ def step_rows(pipeline: Pipeline) -> list[dict[str, str]]:
     return [*rows, total] if rows else []
 
 
-def fact_rows(pipeline: Pipeline) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Heads (trainings) and rows (fact, of each training) of what models were made with."""
+def provenance_rows(
+    pipeline: Sequence[PipelineStep],
+) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Heads (trainings) and rows (an entry, of each training) of what models were made with."""
     recorded = {
-        f"{step.owner}: {step.title}": read_json(step.facts)
-        for step in pipeline.steps
-        if step.facts is not None and step.facts.exists()
+        step.title if step.owner == "own" else f"{step.title}, upper bound": read_json(
+            step.provenance
+        )
+        for step in pipeline
+        if step.provenance.exists()
     }
-    names = list(dict.fromkeys(name for facts in recorded.values() for name in facts))
-    rows = [(name, [facts.get(name) or "-" for facts in recorded.values()]) for name in names]
+    names = list(dict.fromkeys(name for record in recorded.values() for name in record))
+    rows = [(name, [record.get(name) or "-" for record in recorded.values()]) for name in names]
     return list(recorded), rows
 
 
@@ -118,25 +198,21 @@ def memory_text(megabytes: float | None) -> str:
     return f"{megabytes:.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:.1f} GB"
 
 
-def draw(pipeline: Pipeline, experiment: str) -> dict[str, Any]:
-    """Boxes and lines of the picture, from top to bottom, for the template to draw."""
-    steps = pipeline.steps
+def draw(steps: Sequence[PipelineStep]) -> dict[str, Any]:
+    """Boxes and lines of the graph, from top to bottom, for the template to draw."""
     rows, lanes = place(steps)
     found = {step.name: measure(step) for step in steps}
     longest = max((m.seconds for m in found.values() if m is not None), default=0) or 1
-    trained = {step.owner for step in steps if step.facts is not None}  # experiments, not data sets
     boxes = []
     for step in steps:
         measured = found[step.name]
         left, top = _corner(rows[step.name], lanes[step.name])
-        other: Whose = "other" if step.owner in trained else "data"
         boxes.append(
             {
                 "x": left,
                 "y": top,
                 "title": step.title,
                 "owner": step.owner,
-                "whose": "own" if step.owner == experiment else other,
                 "time": duration(measured.seconds) if measured else "not run here",
                 "bar": round(BOX_WIDTH * measured.seconds / longest, 1) if measured else 0,
             }
@@ -145,7 +221,7 @@ def draw(pipeline: Pipeline, experiment: str) -> dict[str, Any]:
     return {
         "boxes": boxes,
         "lines": [_line(rows[a], lanes[a], rows[b], lanes[b]) for a, b in ends],
-        "whose": list(dict.fromkeys(box["whose"] for box in boxes)),
+        "owners": list(dict.fromkeys(box["owner"] for box in boxes)),
         "box_width": BOX_WIDTH,
         "box_height": BOX_HEIGHT,
         "width": _corner(0, max(lanes.values()) + 1)[0] - GAP_X + MARGIN,

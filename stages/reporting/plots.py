@@ -1,7 +1,7 @@
-"""What all plots share: colors, sizes, and the same SVG for the same numbers, to be in a page.
+"""Style of all plots, and figures as SVG; equal numbers give equal SVG.
 
-Colors are those of Okabe and Ito, which the color-blind tell apart; lines also differ in marker
-and dash.
+Colors are those of Okabe and Ito, which color-blind people can distinguish; lines also differ in
+marker and dash.
 """
 
 import io
@@ -21,8 +21,8 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", BLAC
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "risflow",  # else ids are random, and the page never the same
-    "svg.fonttype": "none",  # text stays text: it is searched, copied and read aloud
+    "svg.hashsalt": "risflow",  # otherwise ids are random
+    "svg.fonttype": "none",  # text stays text, which can be searched and read aloud
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -60,12 +60,12 @@ def legend_rows(labels: int) -> int:
 
 
 def add_legend(figure: Figure) -> None:
-    """A legend below the plot, which takes nothing of its width on a phone."""
+    """A legend below the plot, so that the plot keeps its width on a phone."""
     figure.legend(loc="outside lower center", ncol=2, frameon=False, fontsize=8, handlelength=2.4)
 
 
 def as_svg(figure: Figure, title: str) -> str:
-    """The SVG element of a figure, which is closed; `title` is what a screen reader says."""
+    """The SVG element of a figure, which is closed; `title` is read by screen readers."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)

@@ -27,15 +27,22 @@ class Scored:
         return str(self.about["split"])
 
     @property
-    def what(self) -> str:
-        return str(self.about["what"])
+    def kind(self) -> str:
+        """What was scored: a baseline, a stage, maps or masks."""
+        return str(self.about["scored"])
 
 
-def read_scored(metrics: Sequence[Path], results: Sequence[Path]) -> list[Scored]:
-    """All that was scored, from the metrics files and the expressions of each."""
-    if len(metrics) != len(results):
-        raise InputError(f"{len(metrics)} metrics and {len(results)} results; needed one for each")
-    return [Scored(read_json(m), _expressions(r)) for m, r in zip(metrics, results, strict=True)]
+def read_scored(
+    metrics: Sequence[Path], results: Sequence[Path], experiments: Sequence[str]
+) -> list[Scored]:
+    """All that was scored: the metrics file, the expressions and the experiment of each."""
+    if not len(metrics) == len(results) == len(experiments):
+        found = f"{len(metrics)} metrics, {len(results)} results, {len(experiments)} rows"
+        raise InputError(f"{found}; needed as many of each")
+    return [
+        Scored({"experiment": experiment, **read_json(scores)}, _expressions(expressions))
+        for scores, expressions, experiment in zip(metrics, results, experiments, strict=True)
+    ]
 
 
 def _expressions(path: Path) -> pd.DataFrame | None:
@@ -56,6 +63,6 @@ def by_split(
     """The expressions of each split, of each scored thing by its label."""
     series: dict[str, dict[str, pd.DataFrame]] = {}
     for one in scored:
-        if one.expressions is not None and one.what not in left_out:
+        if one.expressions is not None and one.kind not in left_out:
             series.setdefault(one.split, {})[label(one.about)] = one.expressions
     return series

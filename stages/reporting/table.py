@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stages.config.baselines import BASELINES as BASELINES
 from stages.config.figures import Figures
 
 Label = Callable[[dict[str, Any]], str]  # what a metrics file is called in the table
@@ -11,34 +12,33 @@ Label = Callable[[dict[str, Any]], str]  # what a metrics file is called in the 
 LABELS = {
     "whole_image": "whole image",
     "center_box": "center box",
-    "zero_shot": "CLIP as it is",
+    "zero_shot": "zero-shot CLIP",
     "stage1": "TRIS stage 1",
-    "prms": "PRMS response maps",
+    "maps": "PRMS response maps",
     "labels": "CRF labels",
-    "pseudo": "pseudo masks",
+    "pseudo_masks": "pseudo masks",
     "segmentor": "segmentor",
 }
-BASELINES = ("whole_image", "center_box")
 COLUMNS = {
     "mean_iou": "mIoU",
-    "interval": "95 %",
+    "interval": "95 % CI",
     "overall_iou": "oIoU",
     "precision_50": "P@0.5",
     "precision_70": "P@0.7",
     "precision_90": "P@0.9",
-    "hit": "hit",
-    "hit_mask": "hitM",
+    "pointing_accuracy": "PA",
+    "pointing_accuracy_mask": "PA mask",
 }
 
 # Of a split with expressions that have no target, where cIoU is oIoU by gRefCOCO's rules.
 GENERALIZED = {"g_iou": "gIoU", "c_iou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"}
 NOTE = """\
-percent; mIoU: mean over expressions, and where it lies if other images are drawn (95 %),
-oIoU: over pixels, P@X: share of IoU above X, hit and hitM: peak inside the box, inside the mask
+percent; mIoU: mean over expressions, with its 95 % CI (bootstrap over images), oIoU: over pixels,
+P@X: IoU above X, PA, PA mask: pointing accuracy, the peak is inside the box, inside the mask
 """
 GENERALIZED_NOTE = """\
-gIoU, cIoU: mIoU, oIoU by gRefCOCO's rules, N-acc: share of the expressions without a target that
-were found to be so, T-acc: share of the others that were not
+gIoU, cIoU: mIoU and oIoU by gRefCOCO's rules, N-acc: expressions without a target that are
+predicted to have none, T-acc: the other expressions, predicted to have one
 """
 
 
@@ -73,7 +73,7 @@ def rows(
         generalized = entry["scores"].get("generalized", {})
         scores = entry["scores"] | {key: generalized.get(key) for key in GENERALIZED}
         table.append(Row(split, label(entry), [_cell(scores, key) for key in keys]))
-        if entry["what"] == "segmentor" and entry["experiment"] in figures:
+        if entry["scored"] == "segmentor" and entry["experiment"] in figures:
             table += _held_against(figures[entry["experiment"]], split, scores, keys)
     return table
 
@@ -89,8 +89,8 @@ def _held_against(
     expected: Mapping[Any, tuple[float, float]] = figures.ranges(split)
     if expected:
         cells = [_range(*expected[key]) if key in expected else "" for key in keys]
-        reached = all(_within(scores.get(key), *limits) for key, limits in expected.items())
-        name = "expected, reached" if reached else "expected, missed"
+        is_met = all(_within(scores.get(key), *limits) for key, limits in expected.items())
+        name = "expected, met" if is_met else "expected, not met"
         found.append(Row(split, name, cells, "expected"))
     return found
 
@@ -104,15 +104,15 @@ def label_in_report(name: str) -> Label:
 
     def label(entry: dict[str, Any]) -> str:
         # The only segmentor of another experiment in a report is its upper bound.
-        of_bound = entry["what"] == "segmentor" and entry["experiment"] != name
-        return "segmentor on true masks" if of_bound else LABELS[entry["what"]]
+        of_bound = entry["scored"] == "segmentor" and entry["experiment"] != name
+        return "fully supervised" if of_bound else LABELS[entry["scored"]]
 
     return label
 
 
 def label_in_comparison(entry: dict[str, Any]) -> str:
     """What a scored thing is called beside those of other experiments."""
-    return str(entry["experiment"]) if entry["what"] == "segmentor" else LABELS[entry["what"]]
+    return str(entry["experiment"]) if entry["scored"] == "segmentor" else LABELS[entry["scored"]]
 
 
 def _is_generalized(metrics: Sequence[dict[str, Any]]) -> bool:

@@ -1,1 +1,1 @@
-"""Files that steps hand to each other."""
+"""Files that steps pass to each other."""

@@ -1,4 +1,4 @@
-"""Whole files or none: everything is written beside its place and then moved into it."""
+"""Atomic writes: every file is written beside its place and then moved into it."""
 
 import errno
 import json
@@ -20,16 +20,16 @@ PROBE = 1 << 20  # bytes: more than what a full disk has left
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it on success and removed on failure.
 
-    What a writer raises because the disk is full (or a quota, or a limit on file sizes) becomes an
-    OSError that says so and names `path`.
+    An error because the disk is full (or a quota, or a limit on file sizes) becomes an OSError that
+    says so and names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Keeps the ending, which tells many writers the format.
+    # Keeps the suffix, from which many writers take the format.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())  # some writers make files that only their owner can read
         temporary.replace(path)
     except Exception as error:
@@ -42,13 +42,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _refusal(error: Exception, temporary: Path) -> int | None:
-    """Why the disk takes no more, as a number of errno; None if a write failed for other reasons.
+    """The errno of a full disk; None if a write failed for other reasons.
 
-    Some writers raise it, safetensors tells it in words, torch does not tell it at all: then the
-    file system is asked.
+    Some writers raise it, safetensors has it in its message, torch does not report it: then a
+    trial write tells.
     """
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    match = re.search(r"\(os error (\d+)\)", str(error))
+    number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
     if number is None and temporary.exists():
         try:
             with temporary.open("ab") as more:
@@ -60,11 +60,11 @@ def _refusal(error: Exception, temporary: Path) -> int | None:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what writers of this file left that were killed: of large files it adds up."""
-    for left in path.parent.glob(f".{escape(path.stem)}.*.partial{escape(path.suffix)}"):
-        writer = left.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
+    """Remove partial files of killed writers of this path."""
+    for partial in path.parent.glob(f".{escape(path.stem)}.*.partial{escape(path.suffix)}"):
+        writer = partial.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
         if writer.isdigit() and not _is_alive(int(writer)):
-            left.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
@@ -85,7 +85,7 @@ def require_space(folder: Path, needed: int, place: object) -> None:
 
 
 def _umask() -> int:
-    """The bits that new files go without; it can only be read by setting it."""
+    """The umask of the process; it can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,17 +1,17 @@
-"""The Parquet tables that steps hand to each other.
+"""The Parquet tables that steps pass to each other.
 
 Samples are three tables in one folder; response maps, labels, masks and predictions are one table a
-shard. Every reader takes a list of shards and gives one table; ids are row numbers of the samples.
+shard. Readers take a list of shards and return one table; ids are row numbers of the samples.
 
 `images`       image, file, width, height
 `objects`      object, image, split, name, category, boxes (xywh), mask (RLE or null), no_target
 `expressions`  expression, object, text, kind
-`maps`         object, expression (the chosen one), height, width, input_size (pixels a side of what
-               the network saw), grid (float32 bytes), scores
+`maps`         object, expression (the chosen one), height, width, input_size (pixels a side of the
+               network's input), grid (float32 bytes), scores
 `labels`       object, height, width, foreground (RLE), ignore (RLE)
 `masks`        object, height, width, mask (RLE), score
 `predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score,
-               no_target (whether there is said to be none)
+               no_target (whether none is predicted)
 """
 
 import logging
@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.runtime.errors import InputError
-from stages.storage.files import remove_abandoned, replacing
+from stages.storage.files import read_json, remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
+
+SplitRule = Literal["refer", "exact"]  # see in_split
 
 ROWS_AT_A_TIME = 10_000  # of a table that is written row by row
 
@@ -89,7 +91,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 class TableWriter:
-    """Writes rows of one of the table kinds above, of which few are in memory at a time."""
+    """Writes rows of one of the table kinds above, and keeps few of them in memory."""
 
     def __init__(self, path: Path, kind: str) -> None:
         self.schema, self.rows = SCHEMAS[kind], list[Mapping[str, Any]]()
@@ -130,7 +132,7 @@ def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.Da
 def read_table(
     kind: str, paths: Path | Sequence[Path], columns: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """All rows of the shards of one table, in order, of all columns or of those that are named.
+    """All rows of the shards of one table, in order, with all columns or some of them.
 
     Raises InputError that names a file of another kind.
     """
@@ -144,12 +146,14 @@ def read_table(
     return pa.concat_tables(tables).to_pandas()
 
 
-def in_split(split: str, wanted: str) -> bool:
-    """Whether an object of `split` is in the `wanted` split, by REFER's rules.
+def in_split(split: str, wanted: str, rule: SplitRule) -> bool:
+    """Whether an object of `split` is in the `wanted` split.
 
-    Tests are matched by letter (a ref of testAB is in testA and in testB) and `test` by substring;
-    all other names exactly.
+    By REFER's rule, tests are matched by letter (a ref of testAB is in testA and in testB) and
+    `test` by substring, all other names exactly. By the exact rule all names are.
     """
+    if rule == "exact":
+        return split == wanted
     if wanted in ("testA", "testB", "testC"):
         return wanted[-1] in split
     if wanted == "test":
@@ -164,12 +168,15 @@ class Samples:
     images: pd.DataFrame
     objects: pd.DataFrame
     expressions: pd.DataFrame
+    split_rule: SplitRule = "exact"
 
     def split(self, name: str) -> "Samples":
         """The objects of one split, with their images and expressions."""
         splits = self.objects.split.unique()
         chosen = self.objects[
-            self.objects.split.isin([split for split in splits if in_split(split, name)])
+            self.objects.split.isin(
+                [split for split in splits if in_split(split, name, self.split_rule)]
+            )
         ]
         if chosen.empty:
             present = ", ".join(sorted(splits))
@@ -182,6 +189,7 @@ class Samples:
             self.images[self.images.image.isin(objects.image)],
             objects,
             self.expressions[self.expressions.object.isin(objects.object)],
+            self.split_rule,
         )
 
 
@@ -192,13 +200,20 @@ def sample_files(samples: Path) -> list[Path]:
 
 
 def read_samples(samples: Path) -> Samples:
-    """All samples of a data set."""
+    """All samples of a data set, by its samples.json."""
     images, objects, expressions = sample_files(samples)
     return Samples(
         read_table("images", images),
         read_table("objects", objects),
         read_table("expressions", expressions),
+        _split_rule(samples / "samples.json" if samples.is_dir() else samples),
     )
+
+
+def _split_rule(samples: Path) -> SplitRule:
+    """As `prepare` wrote it; tables that stand alone have names to be matched exactly."""
+    rule: SplitRule = read_json(samples)["split_rule"] if samples.is_file() else "exact"
+    return rule
 
 
 def write_samples(folder: Path, samples: Samples) -> None:
@@ -207,39 +222,39 @@ def write_samples(folder: Path, samples: Samples) -> None:
     write_table(folder / "expressions.parquet", "expressions", samples.expressions)
 
 
-def count_samples(folder: Path) -> dict[str, dict[str, int]]:
-    """What there is in each split of the tables in a folder; told in the log, too."""
+def count_samples(folder: Path, rule: SplitRule) -> dict[str, dict[str, int]]:
+    """The number of images, objects, ... of each split of a folder's tables; logged, too."""
     _, objects, expressions = sample_files(folder)
-    said = np.zeros(pq.read_metadata(objects).num_rows, np.int64)  # expressions of each object
+    counts = np.zeros(pq.read_metadata(objects).num_rows, np.int64)  # expressions of each object
     for batch in pq.ParquetFile(expressions).iter_batches(columns=["object"]):
-        np.add.at(said, batch["object"].to_numpy(), 1)
-    facts = []
+        np.add.at(counts, batch["object"].to_numpy(), 1)
+    tables = []
     for batch in pq.ParquetFile(objects).iter_batches(
         columns=["object", "image", "split", "mask", "no_target"]
     ):
-        part = batch.to_pandas()
-        facts.append(
-            part.assign(
-                mask=part["mask"].notna(),
-                expressions=said[part["object"]],
-                split=part["split"].map(sys.intern),
+        rows = batch.to_pandas()
+        tables.append(
+            rows.assign(
+                mask=rows["mask"].notna(),
+                expressions=counts[rows["object"]],
+                split=rows["split"].map(sys.intern),
             )
         )
-    return _count_splits(pd.concat(facts))
+    return _count_splits(pd.concat(tables), rule)
 
 
-def _count_splits(objects: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _count_splits(objects: pd.DataFrame, rule: SplitRule) -> dict[str, dict[str, int]]:
     counts = {}
     for name in objects["split"].unique():
-        part = objects[[in_split(split, name) for split in objects["split"]]]
+        chosen = objects[[in_split(split, name, rule) for split in objects["split"]]]
         counts[name] = {
-            "images": part["image"].nunique(),
-            "objects": len(part),
-            "expressions": int(part["expressions"].sum()),
-            "masks": int(part["mask"].sum()),
-            "no_target": int(part["no_target"].sum()),
+            "images": chosen["image"].nunique(),
+            "objects": len(chosen),
+            "expressions": int(chosen["expressions"].sum()),
+            "masks": int(chosen["mask"].sum()),
+            "no_target": int(chosen["no_target"].sum()),
         }
-        log.info("%s: %s", name, ", ".join(f"{n} {what}" for what, n in counts[name].items()))
+        log.info("%s: %s", name, ", ".join(f"{n} {kind}" for kind, n in counts[name].items()))
     return counts
 
 
@@ -249,14 +264,14 @@ class ResponseMap:
 
     expression: int
     grid: NDArray[np.float32]  # (h, w)
-    input_size: int  # pixels a side of the image that the network saw
+    input_size: int  # pixels a side of the network's input
 
 
-def map_row(target: int, response: ResponseMap, scores: Sequence[float]) -> dict[str, Any]:
-    """A row of a `maps` table: the map of an object, and the scores of all its expressions."""
+def map_row(object_id: int, response: ResponseMap, scores: Sequence[float]) -> dict[str, Any]:
+    """A row of a `maps` table: an object's map, and the scores of all its expressions."""
     height, width = response.grid.shape
     return {
-        "object": target,
+        "object": object_id,
         "expression": response.expression,
         "height": height,
         "width": width,

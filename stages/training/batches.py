@@ -1,7 +1,7 @@
-"""Which items each step sees, in which order, and which process sees which of them.
+"""The items of each step and of each process, in order.
 
-An epoch's order is a function of seed and epoch. A step's items are the same however many processes
-share them and in however many parts they are taken.
+The order of an epoch is a function of seed and epoch. The items of a step do not depend on the
+number of processes and micro-batches.
 """
 
 import math
@@ -18,18 +18,18 @@ from stages.config.segmentors import Training
 from stages.runtime.distributed import process_count, process_rank
 
 Batch = dict[str, Tensor]
-Draw = tuple[int, int]  # epoch, item
-MicroBatch = tuple[list[Draw], float]  # one process's items, and their share of the step's
+SampleKey = tuple[int, int]  # epoch, item
+MicroBatch = tuple[list[SampleKey], float]  # items of one process, as a share of the step's items
 
 
 class TrainingData(Protocol):
-    """Items addressed by (epoch, index), the same item for the same address."""
+    """Items by (epoch, index); the same key always gives the same item."""
 
-    groups: NDArray[np.int64] | None  # of each item: what it shares an image with
+    groups: NDArray[np.int64] | None  # the image of each item, if there are images
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, draw: Draw) -> Any: ...
+    def __getitem__(self, key: SampleKey) -> Any: ...
 
     def collate(self, items: list[Any]) -> Batch: ...
 
@@ -40,16 +40,19 @@ def count_steps(data: TrainingData, config: Training) -> int:
 
 
 def load_steps(
-    data: TrainingData, config: Training, accumulate: int, first_step: int
+    data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
 ) -> Iterator[list[tuple[Batch, float]]]:
-    """This process's micro-batches of each step and their shares, from `first_step` to the last."""
+    """This process's micro-batches of each step and their shares, from `first_step` to the last.
+
+    `workers` processes read the items beside this one; with 0 it reads them itself.
+    """
     steps = _OwnSteps(data, config, accumulate, first_step)
     loader = iter(
         DataLoader(
-            data,  # type: ignore[arg-type]  # addressed by (epoch, index)
+            data,  # type: ignore[arg-type]  # indexed by (epoch, index)
             batch_sampler=_Items(steps),  # type: ignore[arg-type]
             collate_fn=data.collate,
-            num_workers=config.workers,
+            num_workers=workers,
             pin_memory=torch.cuda.is_available(),
         )
     )
@@ -58,7 +61,7 @@ def load_steps(
 
 
 class _OwnSteps:
-    """The micro-batches of this process, step by step, as often as they are gone through."""
+    """The micro-batches of this process, step by step; it can be iterated several times."""
 
     def __init__(
         self, data: TrainingData, config: Training, accumulate: int, first_step: int
@@ -72,33 +75,35 @@ class _OwnSteps:
 
 
 class _Items:
-    """What each forward pass sees, for the processes that read it."""
+    """The items of each forward pass, for the data loader."""
 
     def __init__(self, steps: _OwnSteps) -> None:
         self.steps = steps
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in self.steps:
             for items, _ in step:
                 yield items
 
 
-def micro_batches(items: Sequence[Draw], size: int, rank: int, processes: int) -> list[MicroBatch]:
-    """What one process sees of a step's items: of each part of `size` items, its own piece.
+def micro_batches(
+    items: Sequence[SampleKey], size: int, rank: int, processes: int
+) -> list[MicroBatch]:
+    """The micro-batches of one process: its piece of each `size` items of the step.
 
-    A part with fewer items than processes leaves some without: they see its first item with share
-    0, because all of them must take part in each step.
+    If there are fewer items than processes, the others get the first item with share 0, because all
+    processes must take part in each step.
     """
     result = []
     for start in range(0, len(items), size):
-        part = list(items[start : start + size])
-        first, last = (len(part) * number // processes for number in (rank, rank + 1))
-        own = part[first:last]
-        result.append((own or part[:1], len(own) / len(items)))
+        chunk = list(items[start : start + size])
+        first, last = (len(chunk) * number // processes for number in (rank, rank + 1))
+        own = chunk[first:last]
+        result.append((own or chunk[:1], len(own) / len(items)))
     return result
 
 
-def _steps(data: TrainingData, config: Training, first_step: int) -> Iterator[list[Draw]]:
+def _steps(data: TrainingData, config: Training, first_step: int) -> Iterator[list[SampleKey]]:
     steps = count_steps(data, config)
     for epoch in range(first_step // steps, config.epochs):
         order = _order(data, np.random.default_rng([config.seed, epoch]), config.group_by_image)
@@ -108,12 +113,12 @@ def _steps(data: TrainingData, config: Training, first_step: int) -> Iterator[li
 
 
 def _order(
-    data: TrainingData, draw: np.random.Generator, group_by_image: bool
+    data: TrainingData, random: np.random.Generator, group_by_image: bool
 ) -> NDArray[np.int64]:
     """A permutation of all items; grouped, the items of an image stay together."""
-    order = draw.permutation(len(data))
+    order = random.permutation(len(data))
     if not group_by_image or data.groups is None:
         return order
     _, group = np.unique(data.groups, return_inverse=True)
-    rank = draw.permutation(group.max() + 1)
+    rank = random.permutation(group.max() + 1)
     return order[np.argsort(rank[group[order]], kind="stable")]

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def fingerprint(config: Section, files: Iterable[Path], *more: Section) -> str:
-    """One text for what a training depends on: its options and the content of its files."""
+    """A hash of the options and the files that a training depends on."""
     digest = hashlib.sha256()
     for section in (config, *more):
         digest.update(section.model_dump_json().encode())
@@ -33,7 +33,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, expected: str) -> dict[str, Any] | None:
-    """The resume state that fits the fingerprint, or None; says why one is not used."""
+    """The resume state with this fingerprint, or None; logs why a file is not used."""
     if not path.exists():
         return None
     try:

@@ -1,9 +1,9 @@
-"""The one training loop: whatever is trained here, is trained by `fit`.
+"""The one training loop: every model is trained by `fit`.
 
 Each random draw is a function of (seed, epoch, item) or of (seed, step, process), so that a run
-continued from its saved state equals the unbroken one bit for bit on the same device with the same
-number of threads. torchrun may start it once for each GPU: the processes share the items of a step,
-and everything else is as with one of them, up to rounding.
+that resumes from its saved state equals an uninterrupted one bit for bit, on the same device with
+the same number of threads. torchrun can start one process for each GPU: they share the items of a
+step, and the result is that of one process up to rounding.
 """
 
 import logging
@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from stages.config.segmentors import Training
+from stages.config.section import Execution, Training
 from stages.runtime.device import autocast, choose_device
 from stages.runtime.distributed import is_first_process, joined, process_count, process_rank, total
 from stages.runtime.errors import InputError
@@ -40,16 +40,16 @@ LOG_EVERY = 20  # steps
 
 
 class Trainable(Protocol):
-    """A module that knows its losses, its parameter groups, and which of its weights to keep."""
+    """A module with losses, parameter groups and a part whose weights are kept."""
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Named losses; `loss` is the one that is minimized."""
 
     def parameter_groups(self, config: Any) -> list[dict[str, Any]]:
-        """Groups for a torch optimizer: `params`, `lr`, and what else differs."""
+        """Groups for a torch optimizer: `params`, `lr` and other options."""
 
     def kept(self) -> nn.Module:
-        """The part whose weights are the result (a frozen judge is not)."""
+        """The module whose weights are the result (without a frozen judge)."""
 
 
 def fit(
@@ -57,6 +57,7 @@ def fit(
     data: TrainingData,
     config: Training,
     *,
+    execution: Execution,
     output: Path,
     fingerprint: str,
     about: dict[str, str],
@@ -64,13 +65,13 @@ def fit(
 ) -> None:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
-    `panel` draws what the kept part says, for tensorboard, a few times.
+    `panel` draws predictions of the kept part for tensorboard, a few times.
 
-    A resume state lies beside the output until that is written: a run that was ended in the middle
-    continues from it if `fingerprint` (options and data) is the same, also with another number of
-    processes. Of several processes only the first writes. Raises InputError at the first loss that
-    is not finite, and where one item alone does not fit into the memory of the GPU; Interrupted,
-    with the state saved, after the step in which a signal asked to end.
+    A resume state is kept beside the output until that is written: an interrupted run continues
+    from it if `fingerprint` (options and data) is the same, also with another number of processes.
+    Only the first process writes. Raises InputError at the first loss that is not finite, and if
+    one item alone does not fit into the memory of the GPU; Interrupted, with the state saved, after
+    the step in which a signal arrived.
     """
     device = choose_device()
     with joined(device), Interruption() as interruption:
@@ -79,11 +80,11 @@ def fit(
         with _reports(run, data, output, panel) as reports:
             while run.step < run.total:
                 try:
-                    _advance_to_end(run, data, reports, interruption)
+                    _advance_to_end(run, data, execution, reports, interruption)
                     continue
                 except torch.OutOfMemoryError as error:
-                    found = str(error).partition(". ")[0]
-                run.use_less_memory(found)
+                    message = str(error).partition(". ")[0]
+                run.use_less_memory(message)
         if is_first_process():
             save_weights(output, run.result().state_dict(), about)
             write_json(output.parent / "losses.json", run.history)
@@ -93,7 +94,7 @@ def fit(
 def _reports(
     run: "_Run", data: TrainingData, output: Path, panel: DrawPanel | None
 ) -> AbstractContextManager[Reports | None]:
-    """Those of the first process; the others make none."""
+    """Reports of the first process; none for the others."""
     if not is_first_process():
         return nullcontext()
     items = len(data) / run.steps_per_epoch
@@ -102,9 +103,13 @@ def _reports(
 
 
 def _advance_to_end(
-    run: "_Run", data: TrainingData, reports: Reports | None, interruption: Interruption
+    run: "_Run",
+    data: TrainingData,
+    execution: Execution,
+    reports: Reports | None,
+    interruption: Interruption,
 ) -> None:
-    for batches in load_steps(data, run.config, run.accumulate, run.step):
+    for batches in load_steps(data, run.config, run.accumulate, run.step, execution.workers):
         run.advance(batches)
         if run.step % LOG_EVERY == 0 or run.step == run.total:
             losses, rate = run.record()
@@ -113,14 +118,14 @@ def _advance_to_end(
         if reports is not None:
             reports.show(run.step, run.result())
         ended = interruption.asked()
-        if (run.step % run.config.save_every == 0 or ended) and run.step < run.total:
+        if (run.step % execution.save_every == 0 or ended) and run.step < run.total:
             run.save()
             if ended:
                 interruption.end(f"saved at step {run.step} of {run.total}, to go on from there")
 
 
 class _Run:
-    """What changes while training, and how a step changes it."""
+    """The state of a training, and the steps that change it."""
 
     def __init__(
         self,
@@ -153,8 +158,8 @@ class _Run:
             else None
         )
         self.names: list[str] = []  # of the losses
-        self.recent: list[Tensor] = []  # of the latest steps: this process's part of the losses
-        self.settled: list[list[float]] = []  # of the steps before: those of all processes
+        self.recent: list[Tensor] = []  # losses of the latest steps, of this process
+        self.settled: list[list[float]] = []  # losses of the steps before, of all processes
         self.history: list[dict[str, float]] = []
 
     def advance(self, batches: Sequence[tuple[Batch, float]]) -> None:
@@ -164,20 +169,22 @@ class _Run:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        parts = []
+        losses_of_parts = []
         for number, (batch, share) in enumerate(batches, start=1):
-            with self._gradients_stay(number < len(batches)):
+            with self._gradient_exchange(is_last=number == len(batches)):
                 losses = self._losses(batch)
                 # The gradients are averaged over the processes; their sum is needed.
                 (losses["loss"] * (share * process_count())).backward()
-            parts.append(torch.stack([x.detach().float() for x in losses.values()]) * share)
+            losses_of_parts.append(
+                torch.stack([x.detach().float() for x in losses.values()]) * share
+            )
             self.names = list(losses)
-        if self.config.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.trainable.parameters(), self.config.clip_norm)
+        if self.config.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.trainable.parameters(), self.config.max_grad_norm)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.kept)
-        self.recent.append(torch.stack(parts).sum(0))
+        self.recent.append(torch.stack(losses_of_parts).sum(0))
         self.step += 1
 
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -186,26 +193,26 @@ class _Run:
             losses: dict[str, Tensor] = self.trainable(on_device)
         return losses
 
-    def _gradients_stay(self, more_follow: bool) -> Any:
-        """Processes exchange gradients once a step, with its last micro-batch."""
-        if more_follow and isinstance(self.trainable, DistributedDataParallel):
+    def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients once a step, after its last micro-batch."""
+        if isinstance(self.trainable, DistributedDataParallel) and not is_last:
             return self.trainable.no_sync()
         return nullcontext()
 
-    def use_less_memory(self, found: str) -> None:
-        """Take the step again in twice as many parts, after what the GPU had no memory for."""
+    def use_less_memory(self, message: str) -> None:
+        """Repeat the step in twice as many micro-batches, after the GPU ran out of memory."""
         items = math.ceil(self.config.batch_size / self.accumulate)  # of all processes
         if process_count() > 1:
             wanted = 2 * self.accumulate
-            raise InputError(f"{found}; needed: fewer items at a time, by accumulate: {wanted}")
+            raise InputError(f"{message}; needed: fewer items at a time, by accumulate: {wanted}")
         if items == 1:
-            raise InputError(f"{found}; needed: smaller images or a smaller model")
+            raise InputError(f"{message}; needed: smaller images or a smaller model")
         self.accumulate *= 2
         torch.cuda.empty_cache()
         log.warning(
             "step %d: %s; from here on each step is done in %d parts, with the same result"
-            " but for what is taken over a batch (batch norms, the contrast of stage 1)",
-            *(self.step, found, self.accumulate),
+            " except for batch norms and the contrast of stage 1, which are taken over a part",
+            *(self.step, message, self.accumulate),
         )
 
     def record(self) -> tuple[dict[str, float], float]:
@@ -219,7 +226,7 @@ class _Run:
         return means, rate
 
     def _settle(self) -> None:
-        """The losses of the latest steps over all processes, in one transfer; they are finite."""
+        """Sum the latest losses over all processes, and check that they are finite."""
         if not self.recent:
             return
         table = total(torch.stack(self.recent)).double().cpu().numpy()  # (steps, losses)
@@ -236,11 +243,11 @@ class _Run:
         values = ", ".join(f"{name} {value:.4g}" for name, value in row)
         raise InputError(
             f"epoch {step // self.steps_per_epoch}, step {step}: loss is not finite ({values});"
-            " lower learning_rate, set clip_norm, or use precision: float32"
+            " lower learning_rate, set max_grad_norm, or use precision: float32"
         )
 
     def save(self) -> None:
-        """Write the resume state, after all losses so far were found finite."""
+        """Write the resume state, after a check that all losses are finite."""
         self._settle()
         if not is_first_process():
             return
@@ -257,7 +264,7 @@ class _Run:
         save_state(self.state_path, state)
 
     def resume(self) -> None:
-        """Continue from the saved state, if there is one that fits."""
+        """Continue from the saved state, if there is one with the same fingerprint."""
         state = load_state(self.state_path, self.fingerprint)
         if state is None:
             return
@@ -283,12 +290,12 @@ def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
             trainable,
             device_ids=[device] if device.type == "cuda" else None,
             broadcast_buffers=False,  # the norms keep them equal
-            static_graph=True,  # some of a model may be in no loss, in every step the same
+            static_graph=True,  # parameters without a loss are the same in every step
         )
 
 
 def _draw(seed: int, step: int, process: int) -> int:
-    """The seed of what a process draws in a step."""
+    """The seed of a process in a step."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
 
 

@@ -1,4 +1,4 @@
-"""Ending a training by a signal: after its step, with its state saved."""
+"""End a training by a signal: after the current step, with its state saved."""
 
 import signal
 import time
@@ -7,11 +7,11 @@ from types import FrameType
 from stages.runtime.distributed import any_process
 from stages.runtime.errors import Interrupted
 
-SAME = 2.0  # seconds in which a signal that comes again, from torchrun too, is the same one
+SAME = 2.0  # seconds within which a repeated signal (torchrun sends one, too) counts as one
 
 
 class Interruption:
-    """Takes note of SIGTERM and Ctrl-C while a training runs; a second one ends it at once."""
+    """Records SIGTERM and Ctrl-C while a training runs; a second one ends it at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -27,11 +27,11 @@ class Interruption:
             signal.signal(number, handler)
 
     def asked(self) -> bool:
-        """Whether any of the processes was told to end; all of them get the same answer."""
+        """Whether any process received a signal; the same result in all processes."""
         return any_process(self.signal is not None)
 
     def end(self, message: str) -> None:
-        """End this step of the workflow as the signal asked for."""
+        """End this step of the workflow because of the signal."""
         raise Interrupted(self.signal or signal.SIGTERM, message)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:

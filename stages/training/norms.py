@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes, as the published trainings have it."""
+"""Batch norm over the batch of all processes, as in the published trainings."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from stages.runtime.distributed import differentiable_total
 
 
 def synchronize_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with each batch norm replaced by one of the same weights over all processes."""
+    """Replace each batch norm by one with the same weights that works over all processes."""
     if device.type == "cuda":
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)
     for name, child in module.named_children():
@@ -20,7 +20,7 @@ def synchronize_norms(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class _SynchronizedNorm(_BatchNorm):
-    """What torch's SyncBatchNorm does, on a CPU, where it refuses to."""
+    """torch's SyncBatchNorm for CPUs, which it does not support."""
 
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine)

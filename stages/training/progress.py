@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, now and then a line where there is none."""
+"""The progress of a training: a bar on a terminal, otherwise a line from time to time."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ class Progress:
     def __init__(self, name: str, first: int, total: int, pause: float = 15) -> None:
         self.bar = tqdm(desc=name, initial=first, total=total, disable=None, file=sys.stderr)
         self.name, self.first, self.total = name, first, total
-        self.started = self.written = time.monotonic()
+        self.started = self.logged = time.monotonic()
         self.pause = pause  # seconds between lines
 
     def update(self, step: int, losses: dict[str, float]) -> None:
@@ -24,7 +24,7 @@ class Progress:
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(step - self.bar.n)
         now = time.monotonic()
-        if self.bar.disable and (now - self.written > self.pause or step == self.total):
+        if self.bar.disable and (now - self.logged > self.pause or step == self.total):
             left = (now - self.started) / (step - self.first) * (self.total - step)
             log.info("%s: step %d of %d, %.0f s left  %s", self.name, step, self.total, left, text)
-            self.written = now
+            self.logged = now

@@ -1,6 +1,6 @@
-"""What a model was made with, beside it as run.json: versions, commit, machine, date.
+"""The provenance of a model, in run.json beside it: versions, commit, machine, date.
 
-Not in the model's own file: that has the same bytes wherever the same weights come out.
+It is not in the model's own file, so that equal weights give equal bytes.
 """
 
 import os
@@ -18,12 +18,12 @@ from stages.storage.files import write_json
 CODE = Path(__file__).parent
 
 
-def write_facts(model: Path) -> None:
-    """Write the facts of the run that made a model, at its end; once, of several processes."""
+def write_provenance(model: Path) -> None:
+    """Write the provenance of a model after its training; only the first process writes it."""
     if not is_first_process():
         return
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    facts = {
+    provenance = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "risflow": _version("risflow"),
         "commit": _commit(),
@@ -33,11 +33,11 @@ def write_facts(model: Path) -> None:
         "device": gpu or f"CPU, {torch.get_num_threads()} threads",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
-    write_json(model.with_name("run.json"), facts)
+    write_json(model.with_name("run.json"), provenance)
 
 
 def _version(package: str) -> str | None:
-    """The version of a package; None for code that is run where it lies, not installed."""
+    """The version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -45,7 +45,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the code, and whether files differ from it; None where git has no code."""
+    """The commit of the code, and whether files differ from it; None outside of git."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     if commit is None or _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
@@ -54,14 +54,14 @@ def _commit() -> str | None:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=CODE, capture_output=True, text=True)
+        result = subprocess.run(["git", *arguments], cwd=CODE, capture_output=True, text=True)
     except FileNotFoundError:  # there is no git
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None
 
 
 def _processor() -> str:
-    """The name of the processor, where Linux tells it, else its architecture."""
+    """The name of the processor on Linux, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

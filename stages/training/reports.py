@@ -1,4 +1,4 @@
-"""What a training tells while it runs: its progress, and what tensorboard shows of it."""
+"""Reports of a running training: its progress, and tensorboard."""
 
 import shutil
 import time
@@ -12,13 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stages.training.progress import Progress
 
-PANELS = 10  # of a training: as many as tensorboard keeps of an image
+PANELS = 10  # a training: as many images as tensorboard keeps
 
-DrawPanel = Callable[[nn.Module], NDArray[np.uint8]]  # pictures (H, W, 3) of what a model says
+DrawPanel = Callable[[nn.Module], NDArray[np.uint8]]  # an image (H, W, 3) of predictions of a model
 
 
 class Reports:
-    """Progress in the log; curves and panels in `folder`, without those of an earlier training."""
+    """Progress in the log; curves and panels in `folder`, which is emptied at step 0."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Reports:
         items: float,
         panel: DrawPanel | None = None,
     ) -> None:
-        """From `step` of `total` on; a step sees so many items."""
+        """Start at `step` of `total`; each step has `items` items."""
         if step == 0:
             shutil.rmtree(folder, ignore_errors=True)
         self.board = SummaryWriter(str(folder), purge_step=step)
@@ -38,7 +38,7 @@ class Reports:
         self.told = step, time.monotonic()
 
     def tell(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        """The mean losses since the last time, after `step` steps."""
+        """Report the mean losses since the last call, after `step` steps."""
         (last, then), self.told = self.told, (step, time.monotonic())
         speed = (step - last) * self.items / (self.told[1] - then)
         self.progress.update(step, losses)
@@ -47,7 +47,7 @@ class Reports:
             self.board.add_scalar(f"train/{name}", value, step)
 
     def show(self, step: int, model: nn.Module) -> None:
-        """What the model says after `step` steps, if this is one of the moments to show it."""
+        """Show predictions of the model after `step` steps, at a few moments."""
         moments = [PANELS * number // self.total for number in (step - 1, step)]
         if self.panel is not None and moments[0] < moments[1]:
             self.board.add_image("val", self.panel(model), step, dataformats="HWC")

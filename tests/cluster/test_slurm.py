@@ -13,19 +13,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from stages.config.catalog import Catalog, contents_of
+from stages.config.load import load_configs
 from tests.cluster.slurm import CPUS, NODES, Cluster, Task, install, running
 from tests.conftest import file_hash, link_workflow, small_demo
 
 HOUR = 3600
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(HOUR)]
 
-LONG = {"epochs": 40, "save_every": 1}  # trainings that are interrupted
+LONG = {"epochs": 40}  # trainings that are interrupted
 SEGMENTORS = {
     "scancel": "refshapes_tris_masks",  # by what happens to its training
     "requeue": "refshapes_tris",
@@ -39,8 +41,13 @@ class Site:
     folder: Path
     cluster: Cluster
 
-    def result(self, name: str) -> Path:
-        return self.folder / "results" / name
+    def segmentor(self, experiment: str) -> Path:
+        """The file of an experiment's segmentor, below the folder."""
+        configs, results = load_configs(self.folder / "configs"), self.folder / "results"
+        with chdir(self.folder):  # which weights are named from
+            catalog = Catalog(configs, results, contents_of(results))
+            product = catalog.products.of_experiment(experiment)["segmentor"]
+        return Path("results") / product.folder / "model.safetensors"
 
     def command(self, *arguments: str) -> list[str]:
         """Run as users do, but look at jobs often and know that these nodes are small."""
@@ -116,7 +123,7 @@ def demo(site: Site) -> Site:
 @pytest.fixture(scope="module")
 def interrupted(demo: Site) -> Interrupted:
     """Two finished trainings, done again: Snakemake is killed, then each job is interrupted."""
-    models = {how: demo.result(f"{e}/segmentor/model.safetensors") for how, e in SEGMENTORS.items()}
+    models = {how: demo.folder / demo.segmentor(name) for how, name in SEGMENTORS.items()}
     before = {how: file_hash(model) for how, model in models.items()}
     for model in models.values():
         model.unlink()
@@ -129,7 +136,7 @@ def interrupted(demo: Site) -> Interrupted:
     with demo.controller(*targets) as restarted:
         wait_until(lambda: all("continues at" in log_of(model) for model in models.values()))
         second = demo.cluster.active()
-        jobs = {how: only_job(second, experiment) for how, experiment in SEGMENTORS.items()}
+        jobs = {how: only_job(second, model) for how, model in models.items()}
         demo.cluster.call("scancel", jobs["scancel"])
         demo.cluster.call("scontrol", "requeue", jobs["requeue"])
         wait_until(lambda: "JobState=PENDING" in show(demo.cluster, jobs["requeue"]))
@@ -189,15 +196,15 @@ def test_an_interrupted_training_continues_to_the_same_weights(
 ) -> None:
     continued = re.search(r"continues at step (\d+)", interrupted.said[how])
     assert continued is not None and int(continued[1]) > 0
-    model = demo.result(f"{SEGMENTORS[how]}/segmentor/model.safetensors")
+    model = demo.folder / demo.segmentor(SEGMENTORS[how])
     assert file_hash(model) == interrupted.before[how]
 
 
 def test_a_canceled_job_is_submitted_again_and_a_requeued_one_is_the_same_job(
     demo: Site, interrupted: Interrupted
 ) -> None:
-    canceled = only_job(interrupted.second, SEGMENTORS["scancel"])
-    requeued = only_job(interrupted.second, SEGMENTORS["requeue"])
+    canceled = only_job(interrupted.second, demo.segmentor(SEGMENTORS["scancel"]))
+    requeued = only_job(interrupted.second, demo.segmentor(SEGMENTORS["requeue"]))
     states = {job["JobId"]: job["JobState"] for job in demo.cluster.finished()}
     assert states[canceled] == "CANCELLED"
     assert states[requeued] == "COMPLETED"
@@ -207,7 +214,7 @@ def test_a_canceled_job_is_submitted_again_and_a_requeued_one_is_the_same_job(
 def test_a_job_that_is_tried_again_asks_for_more_memory_and_time(
     demo: Site, interrupted: Interrupted
 ) -> None:
-    canceled = only_job(interrupted.second, SEGMENTORS["scancel"])
+    canceled = only_job(interrupted.second, demo.segmentor(SEGMENTORS["scancel"]))
     same_rule = re.search(r"Comment=\S+", show(demo.cluster, canceled))
     assert same_rule is not None
     lines = [line for line in shown(demo).splitlines() if same_rule[0] in line.split()]
@@ -219,7 +226,7 @@ def test_a_job_that_is_tried_again_asks_for_more_memory_and_time(
 
 
 def test_nothing_is_left_to_do_afterwards(demo: Site, interrupted: Interrupted) -> None:
-    targets = [f"results/{name}/segmentor/model.safetensors" for name in SEGMENTORS.values()]
+    targets = [str(demo.segmentor(name)) for name in SEGMENTORS.values()]
     done = demo.call("--dry-run", *targets)
     assert "Nothing to be done" in done.stdout + done.stderr
 
@@ -238,9 +245,9 @@ def log_of(model: Path) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def only_job(jobs: dict[str, str], experiment: str) -> str:
-    """The id of the job of this experiment, as Snakemake calls it: rule_..._wildcards_..."""
-    found = [job for job, name in jobs.items() if name.endswith(f"wildcards_{experiment}")]
+def only_job(jobs: dict[str, str], model: Path) -> str:
+    """The id of the job that makes a model, as Snakemake calls it: rule_..._wildcards_..."""
+    found = [job for job, name in jobs.items() if name.endswith(f"wildcards_{model.parent.name}")]
     assert len(found) == 1, jobs
     return found[0]
 
@@ -272,10 +279,10 @@ def wait_until(ready: Callable[[], bool], seconds: float = 600) -> None:
 def test_a_training_runs_on_the_gpus_of_two_nodes(demo: Site) -> None:
     experiments = demo.folder / "configs/experiments"
     masks = (experiments / "refshapes_tris_masks.yaml").read_text()
-    brief = re.sub(r"epochs: \d+", "epochs: 2", masks)
+    brief = re.sub(r"epochs: \d+", "epochs: 3", masks)  # others than the demo's
     (experiments / "two_nodes.yaml").write_text(brief)
     before = {job["JobId"] for job in demo.cluster.finished()}
-    model = "results/two_nodes/segmentor/model.safetensors"
+    model = str(demo.segmentor("two_nodes"))
     asked = [f"train_segmentor:{each}" for each in ("gpu=2", "nodes=2", "tasks=2")]
     done = demo.call(model, "--set-resources", *asked, "train_segmentor:mpi=srun")
     assert done.returncode == 0, done.stderr[-5000:]

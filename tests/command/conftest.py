@@ -1,4 +1,4 @@
-"""Small models, a picture and the command, as the tests of its verbs need them."""
+"""Small models, an image and the command, as the tests of its verbs need them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,8 +34,8 @@ def write_model(path: Path, name: str) -> Path:
     """The segmentor of an experiment as it is before its training."""
     experiment = EXPERIMENTS[name]
     torch.manual_seed(0)
-    segmentor = build_segmentor(experiment.segmentor, experiment.clip)
-    about = describe(experiment.segmentor.model, experiment.segmentor, experiment.clip)
+    segmentor = build_segmentor(experiment.segmentor)
+    about = describe(experiment.segmentor.model, experiment.segmentor)
     save_weights(path, segmentor.state_dict(), about)
     return path
 
@@ -49,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image_file(tmp_path: Path) -> Path:
     """40 x 60 pixels: a red square on gray."""
     pixels = np.full((40, 60, 3), 180, np.uint8)
     pixels[10:30, 10:30] = (200, 0, 0)

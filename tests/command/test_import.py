@@ -41,7 +41,7 @@ def official(path: Path, state: dict[str, Tensor], system: str) -> Path:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_an_official_checkpoint_finds_its_options_and_predicts_like_its_model(
-    risflow: Command, tmp_path: Path, picture: Path, system: str
+    risflow: Command, tmp_path: Path, image_file: Path, system: str
 ) -> None:
     own = write_model(tmp_path / "own.safetensors", SYSTEMS[system])
     state = load_file(own)
@@ -53,15 +53,15 @@ def test_an_official_checkpoint_finds_its_options_and_predicts_like_its_model(
     assert done.exit_code == 0, done.output
     assert f"fits the experiment {SYSTEMS[system]}" in done.stderr
     assert load_weights(out)[1]["kind"] == system
-    expected = api.load(own).predict(picture, "the red square").maps
-    assert np.array_equal(api.load(out).predict(picture, "the red square").maps, expected)
+    expected = api.load(own).predict(image_file, "the red square").maps
+    assert np.array_equal(api.load(out).predict(image_file, "the red square").maps, expected)
 
 
 def test_a_stage_1_checkpoint_is_a_stage_1_model(
-    risflow: Command, tmp_path: Path, picture: Path
+    risflow: Command, tmp_path: Path, image_file: Path
 ) -> None:
     experiment = EXPERIMENTS["refshapes_tris"]
-    network = build(STAGE1, experiment.stage1, experiment.clip, pretrained=True)
+    network = build(STAGE1, experiment.stage1, pretrained=True)
     file = official(tmp_path / "stage1.pth", network.state_dict(), "tris")
     out = tmp_path / "new.safetensors"
     done = risflow("import", file, "--system", "tris_stage1", "--out", out)
@@ -69,7 +69,7 @@ def test_a_stage_1_checkpoint_is_a_stage_1_model(
     assert "fits the experiment refshapes_tris" in done.stderr
     loaded = load_stage1(out).model.state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in network.state_dict().items())
-    assert api.load(out).predict(picture, "the red square").maps.min() >= 0
+    assert api.load(out).predict(image_file, "the red square").maps.min() >= 0
     wrong = risflow("import", file, "--system", "tris", "--out", tmp_path / "wrong.safetensors")
     assert wrong.exit_code == 1 and "the closest is refshapes_tris: attention2." in wrong.stderr
 
@@ -88,7 +88,7 @@ def test_a_published_row_is_told_by_shapes_alone(name: str, same: list[str]) -> 
     system = experiment.segmentor.model
     of_system = {n: e for n, e in EXPERIMENTS.items() if e.segmentor.model == system}
     with torch.device("meta"):
-        network = build(system, experiment.segmentor, experiment.clip, pretrained=False)
+        network = build(system, experiment.segmentor, pretrained=False)
     fitting = fitting_experiments(network.state_dict(), system, of_system, Path("best.pth"))
     assert fitting == [name, *same]
 
@@ -138,19 +138,19 @@ def test_nothing_in_a_checkpoint_is_run(risflow: Command, tmp_path: Path) -> Non
 
 
 def test_files_that_are_none_are_one_line(
-    risflow: Command, tmp_path: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    risflow: Command, tmp_path: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "m.safetensors"
     for file, message in (
         (tmp_path / "no.pth", "no such file"),
-        (picture, "not weights"),
+        (image_file, "not weights"),
         (tmp_path, "no such file"),
     ):
         done = risflow("import", file, "--system", "cris", "--out", out)
         assert done.exit_code == 1 and message in done.stderr
         assert done.stderr.count("\n") == 1
-    assert risflow("import", picture, "--system", "lavt", "--out", out).exit_code == 2
-    assert risflow("import", picture, "--system", "cris", "--out", "m.bin").exit_code == 2
+    assert risflow("import", image_file, "--system", "lavt", "--out", out).exit_code == 2
+    assert risflow("import", image_file, "--system", "cris", "--out", "m.bin").exit_code == 2
     monkeypatch.chdir(tmp_path)
-    done = risflow("import", picture, "--system", "cris", "--out", out)
+    done = risflow("import", image_file, "--system", "cris", "--out", out)
     assert done.exit_code == 1 and "no folder configs here" in done.stderr

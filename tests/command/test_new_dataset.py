@@ -24,11 +24,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def folder(project: Path, picture: Path) -> Path:
+def folder(project: Path, image_file: Path) -> Path:
     photos = project / "my photos"
     (photos / "more").mkdir(parents=True)
-    shutil.copy(picture, photos / "a.png")
-    shutil.copy(picture, photos / "more/b.PNG")
+    shutil.copy(image_file, photos / "a.png")
+    shutil.copy(image_file, photos / "more/b.PNG")
     return photos
 
 
@@ -45,7 +45,7 @@ def test_texts_beside_pictures_become_a_table_that_is_taken(
     done = risflow("new-dataset", folder)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
-        "snakemake --cores all mine",
+        "snakemake --cores all prepare_mine",
         "snakemake --cores all mine_masks",
     ]
     said = done.stderr.replace("\n", " ")
@@ -54,7 +54,7 @@ def test_texts_beside_pictures_become_a_table_that_is_taken(
     configs = load_configs(Path("configs"))
     experiment = configs.experiments["mine_masks"]
     assert experiment.dataset == "mine" and experiment.evaluation.splits == ("train",)
-    assert experiment.clip.model == "RN50"
+    assert experiment.stage1.clip.model == "RN50"
     assert configs.datasets["mine"].images == Path("my photos")
     prepare.run(project / "samples.json", configs.datasets["mine"])
     samples = read_samples(project / "samples.json")
@@ -88,11 +88,7 @@ def test_a_table_is_taken_as_it_is(
     experiment = configs.experiments["photos_masks"]
     assert experiment.evaluation.splits == ("val", "train")
     small = configs.experiments["refshapes_tris"]
-    assert (experiment.clip, experiment.stage1, experiment.segmentor) == (
-        small.clip,
-        small.stage1,
-        small.segmentor,
-    )
+    assert (experiment.stage1, experiment.segmentor) == (small.stage1, small.segmentor)
     assert configs.datasets["photos"].images == Path("my photos/images")
     assert path.read_bytes() == before
 
@@ -126,8 +122,8 @@ def test_nothing_is_overwritten_without_force(
         ("refshapes_tris", "an experiment is called refshapes_tris"),
         ("demo_segmentors", "a comparison is called"),
         ("prepare", "a step of the workflow is called"),
-        ("demo", "a step of the workflow is called"),
-        ("fetch_coco", "a download is called"),
+        ("demo", "a target of the workflow is called"),
+        ("fetch_coco", "names that begin with fetch_ are the workflow's"),
         ("refcoco", "a data set of source refer has this name"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Masks of single pictures: by the Python API, and by the command."""
+"""Masks of single images: by the Python API, and by the command."""
 
 import json
 import os
@@ -45,90 +45,93 @@ def test_the_api_says_what_the_step_says(tmp_path: Path, name: str) -> None:
     for image in part.images.itertuples():
         objects = part.objects.object[part.objects.image == image.image]
         of_image = part.expressions[part.expressions.object.isin(objects)]
-        found = loaded.predict(image.file, of_image.text.tolist())
+        prediction = loaded.predict(image.file, of_image.text.tolist())
         for number, expression in enumerate(of_image.expression):
             row = rows.loc[expression]
             mask = decode(row["mask"], row.height, row.width) & (not row.no_target)
-            assert np.array_equal(found.masks[number], mask)
-            assert found.scores[number] == pytest.approx(row.score, abs=1e-4)
-            assert found.no_target[number] == row.no_target
-            assert found.maps[number].max() == found.scores[number]
+            assert np.array_equal(prediction.masks[number], mask)
+            assert prediction.scores[number] == pytest.approx(row.score, abs=1e-4)
+            assert prediction.no_target[number] == row.no_target
+            assert prediction.maps[number].max() == prediction.scores[number]
 
 
-def test_pictures_come_as_paths_images_and_values(model: Path, picture: Path) -> None:
+def test_images_come_as_paths_pillow_images_and_values(model: Path, image_file: Path) -> None:
     loaded = api.load(model, device="cpu")
-    image = Image.fromarray(pixels(picture))
-    first = loaded.predict(picture, TEXTS)
+    image = Image.fromarray(pixels(image_file))
+    first = loaded.predict(image_file, TEXTS)
     assert first.masks.shape == first.maps.shape == (2, 40, 60)
     assert first.masks.dtype == bool and first.maps.dtype == first.scores.dtype == np.float32
     assert np.array_equal(first.masks, (first.maps > 0) & ~first.no_target[:, None, None])
-    for form in (str(picture), image, np.asarray(image)):
+    for form in (str(image_file), image, np.asarray(image)):
         assert np.array_equal(loaded.predict(form, TEXTS).maps, first.maps)
-    alone = loaded.predict(picture, TEXTS[1])
+    alone = loaded.predict(image_file, TEXTS[1])
     np.testing.assert_allclose(alone.maps, first.maps[1:], atol=1e-5)
     with pytest.raises(InputError, match=r"float64 \(4, 4\); needed RGB values"):
         loaded.predict(np.zeros((4, 4)), TEXTS)  # type: ignore[arg-type]
 
 
-def test_where_there_is_said_to_be_no_target_the_mask_is_empty(
-    tmp_path: Path, picture: Path
-) -> None:
+def test_where_no_target_is_predicted_the_mask_is_empty(tmp_path: Path, image_file: Path) -> None:
     loaded = api.load(write_model(tmp_path / "m.safetensors", "refshapes_generalized_rela"))
     nothing = loaded.inference.model.sem_seg_head.predictor.nt_embed
     for sign in (-1.0, 1.0):
         torch.nn.init.zeros_(nothing.layers[-1].weight)
         with torch.no_grad():
             nothing.layers[-1].bias.copy_(torch.tensor([-50.0, 50.0]) * sign)
-        found = loaded.predict(picture, TEXTS)
-        assert found.maps.max() > 0
-        assert found.no_target.tolist() == 2 * [sign > 0]
-        assert found.masks.any() == (sign < 0)
+        prediction = loaded.predict(image_file, TEXTS)
+        assert prediction.maps.max() > 0
+        assert prediction.no_target.tolist() == 2 * [sign > 0]
+        assert prediction.masks.any() == (sign < 0)
 
 
 def test_a_model_finds_what_it_names_from_any_folder(
-    tmp_path: Path, model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, about = load_weights(model)
-    clip = json.loads(about["clip"]) | {"model": "data/clip_of_this_project.json"}
+    config = json.loads(about["config"])
+    config["clip"]["model"] = "data/clip_of_this_project.json"
     away = tmp_path / "away.safetensors"
-    save_weights(away, state, about | {"clip": json.dumps(clip)})
+    save_weights(away, state, about | {"config": json.dumps(config)})
     project = tmp_path / "project"
     within = project / "results/it/segmentor/model.safetensors"
     within.parent.mkdir(parents=True)
     shutil.copy(away, within)
     (project / "data").mkdir()
     shutil.copy(ROOT / "data/small_clip.json", project / "data/clip_of_this_project.json")
-    expected = api.load(model).predict(picture, TEXTS)
+    expected = api.load(model).predict(image_file, TEXTS)
     monkeypatch.chdir(tmp_path)
-    assert np.array_equal(api.load(within).predict(picture, TEXTS).maps, expected.maps)
+    assert np.array_equal(api.load(within).predict(image_file, TEXTS).maps, expected.maps)
     with pytest.raises(InputError, match=r"no file data/clip_of_this_project\.json"):
         api.load(away)
 
 
 def test_the_command_writes_what_the_api_gives(
-    risflow: Command, tmp_path: Path, model: Path, picture: Path
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
 ) -> None:
-    done = risflow("predict", picture, *TEXTS, "--model", model, "--output", tmp_path / "o")
+    done = risflow("predict", image_file, *TEXTS, "--model", model, "--output", tmp_path / "o")
     assert done.exit_code == 0, done.output
     assert "the red square" in done.stdout and "masks by" in done.stderr
-    found = api.load(model).predict(picture, TEXTS)
-    said = risflow(
-        "predict", picture, *TEXTS, "--model", model, "--output", tmp_path / "o", "--json"
+    prediction = api.load(model).predict(image_file, TEXTS)
+    result = risflow(
+        "predict", image_file, *TEXTS, "--model", model, "--output", tmp_path / "o", "--json"
     )
-    for number, one in enumerate(json.loads(said.stdout)):
-        size = one["segmentation"]["size"]
-        assert one == json.loads(Path(one["files"]["json"]).read_text())
-        assert np.array_equal(decode(one["segmentation"]["counts"], *size), found.masks[number])
-        mask = pixels(one["files"]["mask"])[:, :, 0]
-        assert np.array_equal(mask, found.masks[number] * np.uint8(255))
-        assert pixels(one["files"]["overlay"]).shape == (40, 60, 3)
-        assert one["share"] == pytest.approx(found.masks[number].mean())
+    for number, record in enumerate(json.loads(result.stdout)):
+        size = record["segmentation"]["size"]
+        assert record == json.loads(Path(record["files"]["json"]).read_text())
+        assert np.array_equal(
+            decode(record["segmentation"]["counts"], *size), prediction.masks[number]
+        )
+        mask = pixels(record["files"]["mask"])[:, :, 0]
+        assert np.array_equal(mask, prediction.masks[number] * np.uint8(255))
+        assert pixels(record["files"]["overlay"]).shape == (40, 60, 3)
+        assert record["area"] == pytest.approx(prediction.masks[number].mean())
     assert len(list((tmp_path / "o").iterdir())) == 3 * len(TEXTS)  # the same names both times
 
 
-def test_names_do_not_collide(risflow: Command, tmp_path: Path, model: Path, picture: Path) -> None:
+def test_names_do_not_collide(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
+) -> None:
     (tmp_path / "other").mkdir()
-    shutil.copy(picture, tmp_path / "other" / picture.name)
+    shutil.copy(image_file, tmp_path / "other" / image_file.name)
     rows = ["a photo.png,the cup", "a photo.png,the-cup", "other/a photo.png,the cup"]
     rows += ["a photo.png,die Täße", "a photo.png,杯子", "a photo.png,../../../etc"]
     rows += [f"a photo.png,{'long ' * 100}", "a photo.png,the cup"]
@@ -142,23 +145,23 @@ def test_names_do_not_collide(risflow: Command, tmp_path: Path, model: Path, pic
 
 
 def test_the_newest_finished_segmentor_is_taken_and_named(
-    risflow: Command, tmp_path: Path, model: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no experiment has a segmentor yet" in risflow("predict", picture, "x").stderr
+    assert "no experiment has a segmentor yet" in risflow("predict", image_file, "x").stderr
     (tmp_path / "data").symlink_to(ROOT / "data")
     for age, name in ((10, "newer"), (20, "older")):
         folder = tmp_path / "results" / name / "segmentor"
         folder.mkdir(parents=True)
         shutil.copy(model, folder / "model.safetensors")
         os.utime(folder / "model.safetensors", 2 * (time.time() - age,))
-    done = risflow("predict", picture, "x")
+    done = risflow("predict", image_file, "x")
     assert done.exit_code == 0, done.output
     assert "results/newer/segmentor/model.safetensors" in done.stderr
 
 
 def test_mistakes_are_one_line(
-    risflow: Command, tmp_path: Path, model: Path, picture: Path
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
 ) -> None:
     text, large = tmp_path / "text.png", tmp_path / "large.png"
     text.write_text("no picture")
@@ -175,20 +178,23 @@ def test_mistakes_are_one_line(
         ((tmp_path / "no.png", "x", *with_model), r"no\.png: no such image"),
         ((tmp_path, "x", *with_model), "not a readable image"),
         ((large, "x", *with_model), "12000 x 9000 is 108 megapixels; at most 50 are taken"),
-        ((picture, " ", *with_model), "expression 1 is empty"),
-        ((picture, "x" * 10_000, *with_model), "expression 1 has 10,000 characters"),
-        ((picture, "x", *own, "--model", tmp_path / "no"), "no: no such file; needed a model file"),
-        ((picture, "x", *own, "--model", picture), "not a whole safetensors file"),
-        ((picture, "x", *own, "--model", broken), "not a whole safetensors file"),
-        ((picture, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
-        ((picture, "x", "--model", model, "--output", text), "File exists|Not a directory"),
-        ((picture, "x", "--model", model, "--output", text / "o"), "Not a directory"),
+        ((image_file, " ", *with_model), "expression 1 is empty"),
+        ((image_file, "x" * 10_000, *with_model), "expression 1 has 10,000 characters"),
+        (
+            (image_file, "x", *own, "--model", tmp_path / "no"),
+            "no: no such file; needed a model file",
+        ),
+        ((image_file, "x", *own, "--model", image_file), "not a whole safetensors file"),
+        ((image_file, "x", *own, "--model", broken), "not a whole safetensors file"),
+        ((image_file, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
+        ((image_file, "x", "--model", model, "--output", text), "File exists|Not a directory"),
+        ((image_file, "x", "--model", model, "--output", text / "o"), "Not a directory"),
         (("--table", table, *with_model), r"table\.csv: no column 'image' among picture"),
         (("--table", gone, *with_model), r"gone\.csv:3: image 'no\.png' is not in"),
-        (("--table", picture, *with_model), r"ends in '\.png'; needed \.csv"),
+        (("--table", image_file, *with_model), r"ends in '\.png'; needed \.csv"),
     ]
     if not torch.cuda.is_available():
-        on_gpu = (picture, "x", "--device", "cuda", *with_model)
+        on_gpu = (image_file, "x", "--device", "cuda", *with_model)
         cases.append((on_gpu, "cuda; PyTorch sees no GPU"))
     for arguments, message in cases:
         done = risflow("predict", *arguments)
@@ -197,14 +203,14 @@ def test_mistakes_are_one_line(
         assert done.stderr.count("\n") == 1 and not done.stdout, done.output
     for wrong in (
         (),
-        (picture,),
-        (picture, "x", "--table", table),
-        (picture, "x", "--device", "x"),
+        (image_file,),
+        (image_file, "x", "--table", table),
+        (image_file, "x", "--device", "x"),
     ):
         assert risflow("predict", *wrong).exit_code == 2
     assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())
     for most, code in (("0.002", 1), ("0.0024", 0)):
-        done = risflow("predict", picture, "x", "--max-megapixels", most, *with_model)
+        done = risflow("predict", image_file, "x", "--max-megapixels", most, *with_model)
         assert done.exit_code == code, done.output
 
 

@@ -22,10 +22,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_scores(name: str, what: str, split: str, mean_iou: float) -> None:
-    about = {"experiment": name, "dataset": "refshapes", "what": what, "split": split}
+def write_scores(name: str, scored: str, split: str, mean_iou: float) -> None:
+    about = {"dataset": "refshapes", "scored": scored, "split": split}
     scores = {"mean_iou": mean_iou, "overall_iou": mean_iou}
-    write_json(Path(f"results/{name}/metrics/{what}-{split}.json"), {**about, "scores": scores})
+    write_json(Path(f"results/{name}/scores/{scored}/{split}.json"), {**about, "scores": scores})
 
 
 def test_the_list_of_downloads_says_what_is_there(risflow: Command, project: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_comparison_shows_what_there_is_and_says_what_is_missing(
     assert any(row.startswith("center box") for row in rows)
     assert "25.0" in shown["refshapes_cris"] and "50.0" in shown["refshapes_tris_masks"]
     told = json.loads(risflow("compare", *names, "--json").stdout)
-    assert [(one["experiment"], one["what"], one["scores"]["mean_iou"]) for one in told] == [
+    assert [(one["experiment"], one["scored"], one["scores"]["mean_iou"]) for one in told] == [
         ("refshapes_cris", "center_box", 0.075),
         ("refshapes_cris", "segmentor", 0.25),
         ("refshapes_tris_masks", "segmentor", 0.5),

@@ -72,13 +72,13 @@ def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
     for _ in range(START * 10):
         assert server.poll() is None, log.read_text()
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-        if found and _answers(found[0]):
+        if found and _is_up(found[0]):
             return found[0]
         time.sleep(0.1)
     raise TimeoutError(log.read_text())
 
 
-def _answers(address: str) -> bool:
+def _is_up(address: str) -> bool:
     try:
         return httpx.get(f"{address}/health").status_code == 200
     except httpx.TransportError:
@@ -90,8 +90,8 @@ def find(page: str) -> Iterator[Any]:
     """Asks the page like its button does."""
     client = gradio_client.Client(page, verbose=False, analytics_enabled=False)
 
-    def ask(picture: Path | None, text: str, models: tuple[str, ...] = ("tris", "cris")) -> str:
-        file = None if picture is None else gradio_client.handle_file(str(picture))
+    def ask(image_file: Path | None, text: str, models: tuple[str, ...] = ("tris", "cris")) -> str:
+        file = None if image_file is None else gradio_client.handle_file(str(image_file))
         return str(client.predict(file, text, list(models), api_name="/find"))
 
     yield ask
@@ -99,41 +99,41 @@ def find(page: str) -> Iterator[Any]:
 
 
 def test_its_health_is_told(page: str) -> None:
-    said = httpx.get(f"{page}/health")
-    assert said.json() == {"status": "ok", "models": ["tris", "cris"]}
+    reply = httpx.get(f"{page}/health")
+    assert reply.json() == {"status": "ok", "models": ["tris", "cris"]}
 
 
-def test_every_model_answers_every_expression(find: Any, picture: Path) -> None:
-    said = find(picture, "the red square\n\n <b>bold</b> \n")
-    assert said.count('<div class="answer">') == 2
-    assert said.count("data:image/") == 2 * 2 * 3
-    assert "&lt;b&gt;bold" in said and "<b>" not in said
-    assert find(picture, "x", ("cris",)).count("data:image/") == 3
+def test_every_model_predicts_every_expression(find: Any, image_file: Path) -> None:
+    reply = find(image_file, "the red square\n\n <b>bold</b> \n")
+    assert reply.count('<div class="prediction">') == 2
+    assert reply.count("data:image/") == 2 * 2 * 3
+    assert "&lt;b&gt;bold" in reply and "<b>" not in reply
+    assert find(image_file, "x", ("cris",)).count("data:image/") == 3
 
 
 def test_bad_input_is_a_message_and_the_page_goes_on(
-    find: Any, picture: Path, tmp_path: Path
+    find: Any, image_file: Path, tmp_path: Path
 ) -> None:
     large = tmp_path / "large.png"
     Image.new("L", (6000, 4000)).save(large)
     cut = tmp_path / "cut.png"
-    cut.write_bytes(picture.read_bytes()[:-60])
+    cut.write_bytes(image_file.read_bytes()[:-60])
     for arguments, message in (
-        ((None, "x"), "no picture"),
-        ((picture, " \n"), "no expression"),
-        ((picture, "x" * 10_000), "10,000 characters"),
-        ((picture, "x\n" * 11), "11 expressions; at most 10"),
-        ((picture, "x", ()), "no model is chosen"),
+        ((None, "x"), "no image"),
+        ((image_file, " \n"), "no expression"),
+        ((image_file, "x" * 10_000), "10,000 characters"),
+        ((image_file, "x\n" * 11), "11 expressions; at most 10"),
+        ((image_file, "x", ()), "no model is chosen"),
         ((large, "x"), "6000 x 4000 is 24 megapixels; at most 20"),
         ((cut, "x"), "not a readable image"),
     ):
-        said = find(*arguments)
-        assert said.startswith('<p class="wrong">') and message in said
-        assert str(tmp_path) not in said and "/uploads/" not in said
+        reply = find(*arguments)
+        assert reply.startswith('<p class="wrong">') and message in reply
+        assert str(tmp_path) not in reply and "/uploads/" not in reply
     text = tmp_path / "text.png"
     text.write_text("no picture")
     assert "not a readable image" in find(text, "x")
-    assert "data:image/" in find(picture, "x")
+    assert "data:image/" in find(image_file, "x")
 
 
 EVENTS = ("run/find", "call/find", "queue/join")
@@ -141,12 +141,12 @@ EVENTS = ("run/find", "call/find", "queue/join")
 
 @pytest.fixture(scope="module")
 def post(page: str) -> Callable[..., httpx.Response]:
-    """Asks about a picture, past the page's own code."""
+    """Asks about an image, past the page's own code."""
     functions = httpx.get(f"{page}/config").json()["dependencies"]
-    index = next(one["id"] for one in functions if one["api_name"] == "find")
+    index = next(function["id"] for function in functions if function["api_name"] == "find")
 
-    def ask(event: str, picture: Any, timeout: float = 60) -> httpx.Response:
-        request = {"data": [picture, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
+    def ask(event: str, image_file: Any, timeout: float = 60) -> httpx.Response:
+        request = {"data": [image_file, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
         headers = {"content-type": "application/json"}
         content = json.dumps(request)  # unlike httpx, which sends no half characters
         address = f"{page}/gradio_api/{event}"
@@ -155,9 +155,9 @@ def post(page: str) -> Callable[..., httpx.Response]:
     return ask
 
 
-def upload(page: str, picture: Path) -> str:
-    """Where an uploaded picture is on the server."""
-    files = {"files": (picture.name, picture.read_bytes())}
+def upload(page: str, image_file: Path) -> str:
+    """Where an uploaded image is on the server."""
+    files = {"files": (image_file.name, image_file.read_bytes())}
     paths = httpx.post(f"{page}/gradio_api/upload", files=files).json()
     return str(paths[0])
 
@@ -165,40 +165,40 @@ def upload(page: str, picture: Path) -> str:
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("meta", [True, False])
 def test_files_that_were_not_uploaded_are_refused_alike(
-    page: str, post: Any, picture: Path, tmp_path: Path, uploads: Path, event: str, meta: bool
+    page: str, post: Any, image_file: Path, tmp_path: Path, uploads: Path, event: str, meta: bool
 ) -> None:
     pipe, link = tmp_path / "pipe", uploads / f"link {event} {meta}".replace("/", " ")
     os.mkfifo(pipe)
-    link.symlink_to(picture)
+    link.symlink_to(image_file)
     inside = uploads / link.name.replace("link", "pipe")
     os.mkfifo(inside)
-    uploaded = upload(page, picture)
+    uploaded = upload(page, image_file)
     files = set(uploads.rglob("*"))
-    paths: list[Any] = [str(picture), str(pipe), str(inside), str(link), str(uploads)]
+    paths: list[Any] = [str(image_file), str(pipe), str(inside), str(link), str(uploads)]
     paths += ["/etc/shadow", "/etc/passwd", "/etc/none", "/proc/self/environ", "/dev/stdin", ""]
-    paths += [f"{uploads}/../../{picture.name}", f"{uploads}/./{Path(uploaded).name}", "a.png"]
+    paths += [f"{uploads}/../../{image_file.name}", f"{uploads}/./{Path(uploaded).name}", "a.png"]
     paths += [
         uploaded.replace("/", "//"),
         f"{uploaded}\0",
         f"{uploads}/{'x' * 5000}",
         f"{page}/health",
     ]
-    paths += [f"file://{picture}", "\ud800", 7, [uploaded], {"path": str(picture)}, True]
-    answers = set()
+    paths += [f"file://{image_file}", "\ud800", 7, [uploaded], {"path": str(image_file)}, True]
+    replies = set()
     for path in paths:
         file = {"path": path, **({"meta": {"_type": "gradio.FileData"}} if meta else {})}
         response = post(event, file, timeout=10)
-        answers.add((response.status_code, response.text))
-    message = "picture: not uploaded to this page, or deleted since; upload it again"
-    assert answers == {(403, f'{{"detail":"{message}"}}')}
+        replies.add((response.status_code, response.text))
+    message = "image: not uploaded to this page, or deleted since; upload it again"
+    assert replies == {(403, f'{{"detail":"{message}"}}')}
     assert set(uploads.rglob("*")) == files  # nothing was copied to where it can be fetched
     assert post(event, {"path": uploaded, "meta": {"_type": "gradio.FileData"}}).is_success
     inside.unlink()
     link.unlink()
 
 
-def test_a_path_hidden_deeper_in_a_request_is_refused(page: str, picture: Path) -> None:
-    hidden = {"path": str(picture), "meta": {"_type": "gradio.FileData"}}
+def test_a_path_hidden_deeper_in_a_request_is_refused(page: str, image_file: Path) -> None:
+    hidden = {"path": str(image_file), "meta": {"_type": "gradio.FileData"}}
     for request in (
         {"data": [None, "x", ["tris"]], "event_data": {"a": [[hidden]]}},
         {"data": [{"value": hidden}, "x", ["tris"]]},
@@ -210,7 +210,7 @@ def test_a_path_hidden_deeper_in_a_request_is_refused(page: str, picture: Path) 
 
 
 def test_what_is_no_request_is_told_and_the_page_goes_on(
-    find: Any, page: str, picture: Path
+    find: Any, page: str, image_file: Path
 ) -> None:
     for body, status in (
         (b"{", 400),
@@ -224,15 +224,15 @@ def test_what_is_no_request_is_told_and_the_page_goes_on(
     for data in ([7, "x", ["tris"]], ["/etc/passwd", "x", ["tris"]], [{}, "x", ["tris"]]):
         response = httpx.post(f"{page}/gradio_api/run/find", json={"data": data}, timeout=60)
         assert "data:image" not in response.text and "/etc/passwd" not in response.text
-    path = upload(page, picture)
+    path = upload(page, image_file)
     for text, names in ((7, ["tris"]), (None, ["tris"]), ("x", "tris"), ("x", [["tris"]])):
         request = {"data": [{"path": path}, text, names]}
-        said = httpx.post(f"{page}/gradio_api/run/find", json=request, timeout=60)
-        assert '<p class=\\"wrong\\">' in said.text
-    assert "data:image/" in find(picture, "x")
+        reply = httpx.post(f"{page}/gradio_api/run/find", json=request, timeout=60)
+        assert '<p class=\\"wrong\\">' in reply.text
+    assert "data:image/" in find(image_file, "x")
 
 
-def test_routes_that_the_page_does_not_use_are_not_there(page: str, picture: Path) -> None:
+def test_routes_that_the_page_does_not_use_are_not_there(page: str, image_file: Path) -> None:
     for path in (
         "monitoring",
         "monitoring/summary",
@@ -240,23 +240,23 @@ def test_routes_that_the_page_does_not_use_are_not_there(page: str, picture: Pat
         "gradio_api/openapi.json",
         "docs",
         f"gradio_api/proxy={page}/health",
-        f"gradio_api/file/{picture}",
+        f"gradio_api/file/{image_file}",
         "gradio_api/deep_link",
         "gradio_api/custom_component/1/client/component/a.js",
     ):
         assert httpx.get(f"{page}/{path}").status_code == 404, path
     for path in ("gradio_api/component_server", "gradio_api/call/v2/find", "gradio_api/api/find"):
         assert httpx.post(f"{page}/{path}", json={"data": []}).status_code == 404, path
-    for path in (str(picture), "/etc/passwd", f"{page}/health", "data/small_clip.json"):
+    for path in (str(image_file), "/etc/passwd", f"{page}/health", "data/small_clip.json"):
         assert httpx.get(f"{page}/gradio_api/file={path}").status_code == 403
-    path = upload(page, picture)
-    assert httpx.get(f"{page}/gradio_api/file={path}").content == picture.read_bytes()
+    path = upload(page, image_file)
+    assert httpx.get(f"{page}/gradio_api/file={path}").content == image_file.read_bytes()
 
 
 def test_an_upload_has_a_limit(page: str) -> None:
     content = b"0" * 21_000_000
-    said = httpx.post(f"{page}/gradio_api/upload", files={"files": ("a.png", content)}, timeout=60)
-    assert said.status_code == 413
+    reply = httpx.post(f"{page}/gradio_api/upload", files={"files": ("a.png", content)}, timeout=60)
+    assert reply.status_code == 413
 
 
 def test_without_gradio_it_says_how_to_get_it(
@@ -284,7 +284,7 @@ def test_a_taken_port_and_a_wrong_address_are_one_line(risflow: Command, model: 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
-    page: str, picture: Path, width: int
+    page: str, image_file: Path, width: int
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     asked, wrong = set(), []
@@ -295,13 +295,13 @@ def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
         tab.on("request", lambda request: asked.add(request.url))
         tab.on("pageerror", lambda error: wrong.append(str(error)))
         tab.goto(page)
-        tab.set_input_files("input[type=file]", picture)
+        tab.set_input_files("input[type=file]", image_file)
         tab.fill("#expressions textarea", "the red square\na ring")
         tab.wait_for_selector("img[src*='a_photo'], img[src*='a%20photo'], .image-frame img")
         tab.click("#find")
-        tab.wait_for_selector(".answer img")
-        assert tab.locator(".answer img").count() == 2 * 2 * 3
-        boxes = [tab.locator(".answer img").nth(n).bounding_box() for n in range(3)]
+        tab.wait_for_selector(".prediction img")
+        assert tab.locator(".prediction img").count() == 2 * 2 * 3
+        boxes = [tab.locator(".prediction img").nth(n).bounding_box() for n in range(3)]
         assert len({box["y"] for box in boxes}) == 1  # side by side
         assert all(box["x"] > 0 and box["x"] + box["width"] <= width for box in boxes)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -312,7 +312,7 @@ def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
         tab.wait_for_function("document.querySelector('#expressions textarea').value.length > 3")
         tab.wait_for_selector(".image-frame img:not([src*='photo'])")
         tab.click("#find")
-        tab.wait_for_selector(".answer img")
+        tab.wait_for_selector(".prediction img")
         browser.close()
     assert not wrong
     elsewhere = {url for url in asked if not url.startswith((page, "data:", "blob:"))}

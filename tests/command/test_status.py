@@ -92,12 +92,9 @@ def test_the_last_lines_of_a_log_are_as_they_were_seen() -> None:
 
 
 def test_benchmarks_of_a_step_differ_in_their_wildcards() -> None:
-    wildcards = {"experiment": "mine", "split": "val", "shard": "0", "shards": "10"}
-    benchmark = RESULTS / "mine/prms/select_maps-val-0-of-10.tsv"
-    assert pattern(benchmark, wildcards, RESULTS) == "*/prms/select_maps-*-*-of-*.tsv"
-    imported = {"imported": "mine/stage1"}
-    path = RESULTS / "mine/stage1/import_checkpoint.tsv"
-    assert pattern(path, imported, RESULTS) == "*/import_checkpoint.tsv"
+    wildcards = {"maps": "mine-0a1b2c3d4e5f", "split": "val", "shard": "0", "shards": "10"}
+    benchmark = RESULTS / "work/maps/mine-0a1b2c3d4e5f/select_maps-val-0-of-10.tsv"
+    assert pattern(benchmark, wildcards, RESULTS) == "work/maps/*/select_maps-*-*-of-*.tsv"
 
 
 def test_a_job_takes_what_it_took_else_what_its_step_took_here_else_anywhere() -> None:
@@ -148,15 +145,16 @@ def test_a_run_is_told_from_its_files(toy: Toy, risflow: Command, folder: Path) 
     link_workflow(folder)
     (folder / "risflow").symlink_to(ROOT / "risflow")
     shutil.copytree(toy.configs, folder / "configs")
-    shutil.copytree(toy.results, folder / "results")
+    shutil.copytree(toy.results, folder / "results", symlinks=True)
     done = risflow("status")
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == "demo: done"
     assert [path for path in (folder / ".snakemake").rglob("*") if path.is_file()] == []
 
     experiment = folder / "results/refshapes_tris"
-    (experiment / "report.html").unlink()
-    (experiment / "predictions/segmentor-val-0-of-1.parquet").unlink()
+    segmentor = (experiment / "segmentor").resolve().name
+    (experiment / "report.html").resolve().unlink()
+    (experiment / "predictions/segmentor/predictions-val-0-of-1.parquet").unlink()
     (experiment / "segmentor/model.safetensors").unlink()
     (experiment / "segmentor/train_segmentor.tsv").unlink()
     (experiment / "segmentor/train_segmentor.log").write_text("step 1\nerror: broken\n")
@@ -168,13 +166,14 @@ def test_a_run_is_told_from_its_files(toy: Toy, risflow: Command, folder: Path) 
     assert rows["predict"] == ["3", "-", "1", "-"]
     assert rows["make_report"] == ["-", "-", "1", "-"]
     assert max(map(len, done.stdout.splitlines()[: len(rows)])) <= 80
-    assert "failed: results/refshapes_tris/segmentor/train_segmentor.log" in done.stdout
+    log = f"results/work/segmentor/{segmentor}/train_segmentor.log"
+    assert f"failed: {log}" in done.stdout
     assert "    error: broken\n" in done.stdout
-    assert "demo: 37 of 42 jobs done" in done.stdout
+    assert "demo: 38 of 42 jobs done" in done.stdout
 
     said = json.loads(risflow("status", "refshapes_tris", "--json").stdout)
     states = {row["log"]: row["state"] for row in said["jobs"]}
-    assert states["results/refshapes_tris/segmentor/train_segmentor.log"] == "failed"
+    assert states[log] == "failed"
     assert said["run"] == "none" and 0 < said["left"]["at_least"] <= said["left"]["at_most"]
 
 
@@ -185,6 +184,6 @@ def test_a_target_without_its_data_cannot_be_planned(risflow: Command, folder: P
     shutil.copytree(ROOT / "configs", folder / "configs")
     done = risflow("status", "cris_r50_refcoco")
     assert done.exit_code == 1
-    assert "error: cris_r50_refcoco needs data/refer/refcoco, " in done.stderr
+    assert "error: cris_r50_refcoco needs data/refer/refcoco/refs(unc).p, " in done.stderr
     assert "fetch_refcoco" in done.stderr and "Traceback" not in done.stderr
     assert "data/refer/refcoco" in done.stderr and "Traceback" not in done.stderr

@@ -15,7 +15,8 @@ from stages.config.segmentors import CrisOptions, EtrisOptions
 from stages.models.cris import CrisSegmentor
 from stages.models.etris import EtrisSegmentor
 from stages.models.layers import QuerySegmentor
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from stages.training.engine import learning_rates
 from tests.parity import query_models, recipes
 from tests.parity.golden import Golden, manifest
@@ -139,7 +140,7 @@ def check_checkpoint(name: str, folder: Path) -> None:
     weights = {f"module.{key}": value for key, value in model.state_dict().items()}
     path = folder / "best_model.pth"
     torch.save({"epoch": 1, "best_iou": 0.0, "prec": {"Pr@50": 0.0}, "state_dict": weights}, path)
-    load_exactly(model, read_weights(path), path)
+    load_exactly(model, read_published(path), path)
 
 
 def _same_rates(config: Training, groups: list[dict[str, Any]], facts: Any) -> None:

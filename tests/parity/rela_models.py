@@ -8,16 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stages.config.encoders import ClipSource
 from stages.config.segmentors import RelaOptions
 from stages.data.images import normalize
 from stages.models.rela import RelaSegmentor, build_rela, official_weights
-from stages.storage.published_weights import load_exactly
+from stages.storage.matching import load_exactly
 from tests.parity import recipes
 from tests.parity.golden import Golden, manifest
 
 BACKBONES = {"R50": "resnet50", "swin_tiny": "swin_tiny", "swin_base": "swin_base"}
-CLIP = ClipSource(model="RN50")  # not read: these models have no CLIP
 WORDS = (9, 18)
 
 _latest: dict[str, RelaSegmentor] = {}  # the latest architecture only: they are large
@@ -27,7 +25,7 @@ _loaded: list[object] = []  # what is in it
 def build(tag: str, **changes: Any) -> RelaSegmentor:
     """An official architecture, without the layers that drop things at random."""
     config = RelaOptions.model_validate({"backbone": BACKBONES[tag], "drop_path": 0.0, **changes})
-    model = build_rela(config, CLIP, pretrained=False)
+    model = build_rela(config, pretrained=False)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -125,7 +123,7 @@ class Teacher:
             for number, count in enumerate(counts)
         ]
         self.own: list[Tensor] = []
-        self.hook = model.sem_seg_head.predictor.hidden_cells.register_forward_hook(self._replace)
+        self.hook = model.sem_seg_head.predictor.attention_mask.register_forward_hook(self._replace)
 
     def _replace(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         self.own.append(output)

@@ -13,7 +13,8 @@ from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource, DinoSource
 from stages.config.segmentors import DetrisOptions
 from stages.models.detris import DetrisSegmentor
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from tests.parity import query_models, recipes
 from tests.parity.golden import CASES, Golden, assert_close, load, manifest
 
@@ -142,4 +143,4 @@ def test_an_official_checkpoint_loads_by_key_and_trains_its_adapters(
         assert ours["lr"] == theirs["initial_lr"]
     path = tmp_path / "best_model.pth"
     torch.save({"epoch": 1, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
-    load_exactly(model, read_weights(path), path)
+    load_exactly(model, read_published(path), path)

@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.images import network_input
 from irnet.affinity.instances import group_centers, refine_centers
-from irnet.affinity.network import CELL
 from irnet.affinity.pairs import directions, path_affinity
 from irnet.affinity.pseudo_masks import (
     assign,
@@ -18,7 +17,7 @@ from irnet.affinity.pseudo_masks import (
     strongest,
 )
 from irnet.affinity.walk import random_walk, transition
-from stages.config.steps import Labels, Propagation
+from stages.config.steps import CELL, Labels, Propagation
 from tests.parity import golden
 from tests.parity.test_irnet_network import OUTPUT, network
 

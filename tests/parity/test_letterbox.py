@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stages.data import letterbox
-from stages.data.framing import FRAMINGS
 from stages.data.images import read_image
+from stages.data.resize_modes import RESIZE_MODES
 from stages.metrics.iou import intersection_union, iou, precision
 from stages.models.layers import QuerySegmentor, probabilities
 from tests.parity import query_models
@@ -61,7 +61,7 @@ def test_the_data_set_gives_the_official_images_and_masks(path: Path) -> None:
         row, size, step = row[case["index"]], case["input_size"], case["stride_saved"]
         found = read_image(next(root.glob(f"images/**/{row['img_name']}")))
         image = letterbox.letterbox(found, size)[None]
-        image = FRAMINGS["letterbox"].normalize(image)[0, :, ::step, ::step]
+        image = RESIZE_MODES["letterbox"].normalize(image)[0, :, ::step, ::step]
         # One unit of float32 between dividing by a deviation in place or not.
         np.testing.assert_allclose(image, golden.arrays[f"{case['key']}_img"], atol=1e-6, rtol=0)
         if case["mode"] == "train":

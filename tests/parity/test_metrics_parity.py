@@ -43,8 +43,8 @@ def test_the_summary_is_the_official_one(path: Path) -> None:
     theirs = {name: value / 100 for name, value in golden.meta["aggregate"].items()}
     assert scores.overall_iou == pytest.approx(theirs["oIoU"], abs=FLOAT32)
     assert scores.mean_iou == pytest.approx(theirs["mIoU"], abs=FLOAT32, nan_ok=True)
-    assert scores.hit == pytest.approx(theirs["hit"], abs=FLOAT32)
-    assert scores.hit_mask == pytest.approx(theirs["hitM"], abs=FLOAT32)
+    assert scores.pointing_accuracy == pytest.approx(theirs["hit"], abs=FLOAT32)
+    assert scores.pointing_accuracy_mask == pytest.approx(theirs["hitM"], abs=FLOAT32)
     assert np.mean(found["box_iou"]) == pytest.approx(theirs["box_mIoU"], abs=FLOAT32)
     assert np.mean(found["box_acc"]) == pytest.approx(theirs["box_Acc"], abs=FLOAT32)
 
@@ -65,8 +65,8 @@ def _score(golden: Golden) -> dict[str, list]:
         intersection, union = metrics.intersection_union(mask, truth)
         found["I"].append(intersection)
         found["U"].append(union)
-        found["hit"].append(metrics.hits_box(point, [box]))
-        found["hitm"].append(metrics.hits_mask(point, truth))
+        found["hit"].append(metrics.is_in_boxes(point, [box]))
+        found["hitm"].append(metrics.is_in_mask(point, truth))
         found["loc"].append(point)
         found["box_iou"].append(overlap)
         found["box_acc"].append(accurate)

@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from stages.config.segmentors import RelaOptions
 from stages.models.rela import RelaSegmentor, official_weights
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from tests.parity import recipes, rela_models
 from tests.parity.golden import Golden, assert_close, cases, load, manifest
 from tests.parity.gradients import total
@@ -78,19 +79,19 @@ def test_evaluation_gives_the_official_features_and_masks(path: Path) -> None:
     words, _ = recorder.seen["text_encoder"]
     assert_close("lang_feat_c8", words[:, :, ::8], golden, TEXT)
     _assert_features(recorder, golden, FEATURES[tag])
-    answer = recorder.seen[head + "predictor"]
+    output = recorder.seen[head + "predictor"]
     theirs = np.unpackbits(golden.arrays["argmax_packbits"], axis=-1, count=scores.shape[2]) > 0
     wrong = float(((scores > 0).numpy() != theirs).mean())
     if tag not in LOGITS:
         assert wrong <= FREE_PIXELS
-        difference = np.abs(answer.masks.numpy() - golden.arrays["pred_masks"])
+        difference = np.abs(output.masks.numpy() - golden.arrays["pred_masks"])
         assert np.median(difference) <= FREE_MEDIAN
-        assert_close("nt_label", answer.no_target, golden, FREE_NO_TARGET)
+        assert_close("nt_label", output.no_target, golden, FREE_NO_TARGET)
         return
     assert wrong <= 1e-5  # of pixels whose two logits are the same but for rounding
-    assert_close("pred_masks", answer.masks, golden, LOGITS[tag])
-    assert_close("minimap_pred_logits", answer.minimap, golden, MINIMAP[tag])
-    assert_close("nt_label", answer.no_target, golden, TAUGHT_NO_TARGET)
+    assert_close("pred_masks", output.masks, golden, LOGITS[tag])
+    assert_close("minimap_pred_logits", output.minimap, golden, MINIMAP[tag])
+    assert_close("nt_label", output.no_target, golden, TAUGHT_NO_TARGET)
     regions = torch.einsum("tqc,tchw->tqhw", recorder.seen[names[3]], recorder.seen[names[2]][0])
     assert_close("all_masks_q10_s4", regions[:, ::10, ::4, ::4], golden, LOGITS[tag])
     probability = golden.arrays["nt_prob"]
@@ -116,11 +117,11 @@ def test_with_the_official_attention_masks_the_decoder_is_the_official_one(path:
     model = rela_models.filled(golden).eval()
 
     with rela_models.Teacher(model, golden) as teacher:
-        answer = model.answer(rela_models.inputs(golden))
+        output = model.logits(rela_models.inputs(golden))
 
-    assert_close("pred_masks", answer.masks, golden, TAUGHT_LOGITS)
-    assert_close("minimap_pred_logits", answer.minimap, golden, TAUGHT_MINIMAP)
-    assert_close("nt_label", answer.no_target, golden, TAUGHT_NO_TARGET)
+    assert_close("pred_masks", output.masks, golden, TAUGHT_LOGITS)
+    assert_close("minimap_pred_logits", output.minimap, golden, TAUGHT_MINIMAP)
+    assert_close("nt_label", output.no_target, golden, TAUGHT_NO_TARGET)
     decisions = [mask.numel() for mask in teacher.masks]
     assert sum(teacher.flipped) <= 1e-3 * sum(decisions)
 
@@ -185,7 +186,7 @@ def test_an_official_checkpoint_loads_by_key_and_has_the_official_groups(
     torch.save({"model": {**state, **old}, "optimizer": {}, "iteration": 149999}, path)
     model = rela_models.build(tag)
 
-    weights = official_weights(read_weights(path))
+    weights = official_weights(read_published(path))
     load_exactly(model, weights, path)
 
     predictor = model.sem_seg_head.predictor
@@ -220,7 +221,7 @@ def test_the_published_solver_is_the_default() -> None:
     assert config.learning_rate == solver["BASE_LR"]
     assert config.weight_decay == solver["WEIGHT_DECAY"]
     assert config.batch_size == solver["IMS_PER_BATCH"]
-    assert config.clip_norm == solver["CLIP_GRADIENTS"]["CLIP_VALUE"]
+    assert config.max_grad_norm == solver["CLIP_GRADIENTS"]["CLIP_VALUE"]
     assert config.optimizer == solver["OPTIMIZER"].lower()
     assert config.gamma == solver["GAMMA"]
     shares = [step / solver["MAX_ITER"] for step in solver["STEPS"]]

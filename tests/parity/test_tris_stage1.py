@@ -11,10 +11,12 @@ from stages.config.encoders import ClipSource
 from stages.config.steps import Stage1
 from stages.data import response_maps as response
 from stages.models.tris import Stage1Trainer, TrisStage1
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load, manifest
 from tests.parity.gradients import assert_same_gradients, assert_same_step
+from tests.parity.tris_models import training_cases
 
 # One thread against two moves the official response by 7e-5 where images attend to several
 # expressions (an instance norm of nearly constant maps amplifies rounding) and by 6e-6 where each
@@ -69,7 +71,7 @@ def test_evaluation_gives_the_official_features_and_responses(path: Path) -> Non
         assert_close(f"low_long_{number}", cut[number, None, None], golden, ALONE)
 
 
-@pytest.mark.parametrize("path", cases("tris", "stage1_train_*"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", training_cases("stage1_train_*"))
 def test_a_training_step_is_the_official_one(path: Path) -> None:
     golden = load(path)
     seed, size = golden.meta["seed"], (golden.meta["H"], golden.meta["W"])
@@ -108,5 +110,5 @@ def test_an_official_checkpoint_loads_by_key(tmp_path: Path) -> None:
     model = TrisStage1(Stage1(), load_clip(ClipSource(model="RN50")))
 
     assert list(model.state_dict()) == [entry["key"] for entry in entries]
-    load_exactly(model, read_weights(path), path)
+    load_exactly(model, read_published(path), path)
     assert not model.vis_project.weight.any()

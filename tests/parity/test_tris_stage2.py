@@ -12,10 +12,12 @@ from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource
 from stages.config.segmentors import TrisOptions
 from stages.models.tris import TrisSegmentor
-from stages.storage.published_weights import load_exactly, read_weights
+from stages.storage.matching import load_exactly
+from stages.storage.weights import read_published
 from tests.parity import recipes, tris_models
 from tests.parity.golden import assert_close, cases, load, manifest
 from tests.parity.gradients import assert_same_gradients, assert_same_step
+from tests.parity.tris_models import training_cases
 
 # One thread against two moves the official logits, of scale 3 to 4.6, by 9e-5: twice that.
 LOGITS = 2e-4
@@ -50,7 +52,7 @@ def test_evaluation_gives_the_official_logits(path: Path) -> None:
     assert_close("out", logits[:, None], golden, LOGITS)
 
 
-@pytest.mark.parametrize("path", cases("tris", "stage2_train_*"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", training_cases("stage2_train_*"))
 def test_a_training_step_is_the_official_one(path: Path) -> None:
     golden = load(path)
     seed = golden.meta["seed"]
@@ -90,7 +92,7 @@ def test_an_official_checkpoint_loads_by_key_and_has_the_official_groups(tmp_pat
     model = TrisSegmentor(config, load_clip(ClipSource(model="RN50")))
 
     assert list(model.state_dict()) == [entry["key"] for entry in entries]
-    load_exactly(model, read_weights(path), path)
+    load_exactly(model, read_published(path), path)
     assert not np.any(model.attention2.Wq.weight.detach().numpy())
 
     names = {id(value): name for name, value in model.named_parameters()}

@@ -1,7 +1,10 @@
 """The official TRIS networks with the weights of the golden cases, built once each."""
 
 from functools import cache
+from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -11,8 +14,26 @@ from stages.config.segmentors import TrisOptions
 from stages.config.steps import Stage1
 from stages.models.tris import TrisSegmentor, TrisStage1
 from tests.parity import recipes
+from tests.parity.golden import cases, load
 
 BATCH = 3
+
+
+def training_cases(pattern: str) -> list[Any]:
+    """Cases of training as parameters of a test; those of square images are marked slow.
+
+    Images that are not square are mapped by the same code, and show besides what mixes up their
+    height and width. Evaluation is compared on both.
+    """
+    return [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if _is_square(path) else ())
+        for path in cases("tris", pattern)
+    ]
+
+
+def _is_square(path: Path) -> bool:
+    meta = load(path).meta
+    return bool(meta["H"] == meta["W"])
 
 
 def filled_state(module: nn.Module, seed: int, prefix: str = "") -> dict[str, Tensor]:

@@ -1,23 +1,42 @@
 # The configuration, checked when the workflow is parsed, and how rules ask for parts of it.
+#
+# A product is known by its folder, results/work/<kind>/<dataset>-<digest>/: its wildcard has the
+# name of its kind. That it is there means that it is right, so that inputs are `ancient`.
 
 import functools
-import hashlib
+import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from workflow.scheduling.orphaned_jobs import take_over
-from stages.runtime.errors import InputError
+from stages.config.catalog import Catalog, contents_of
+from stages.config.earlier import notice
 from stages.config.load import load_configs
+from stages.config.products import FILES
+from stages.config.resources import chosen_resource
+from stages.config.sizes import MANY_OBJECTS, count_shards, known_objects
+from stages.config.variants import parse_changes
+from stages.runtime.errors import InputError
 from stages.runtime.launch import JOBS_PER_GPU
-from stages.config.resources import resource as resource_of_step
+from workflow.scheduling.orphaned_jobs import take_over
 
+CONFIGS = Path(config.get("configs", "configs"))
+CHANGES = str(config.get("set", ""))
 try:
-    configs = load_configs(Path(config.get("configs", "configs")))
-except InputError as error:
+    configs = load_configs(CONFIGS)
+    changes = parse_changes(CHANGES)
+except (InputError, ValueError) as error:
     raise WorkflowError(f"the configuration is wrong:\n{error}")
+
+if workflow.is_main_process:
+    earlier_results = notice(
+        Path(config.get("results", configs.settings.results)), configs.experiments
+    )
+    if earlier_results is not None:
+        logger.warning(earlier_results)
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -33,9 +52,15 @@ onstart:
             raise WorkflowError(str(error))
 
 
-RESULTS = config.get("results", str(configs.settings.results))
-RUN = f"{RESULTS}/{{experiment}}"
-DATA = f"{RESULTS}/datasets/{{dataset}}"
+RESULTS = str(config.get("results", configs.settings.results))
+WORK = f"{RESULTS}/work"
+catalog = Catalog(
+    configs,
+    Path(RESULTS),
+    contents_of(Path(RESULTS), is_frozen=not workflow.is_main_process),
+    changes,
+)
+DIGEST = "[0-9a-f]{12}"
 
 
 def one_of(names):
@@ -44,92 +69,144 @@ def one_of(names):
 
 
 wildcard_constraints:
-    experiment=one_of(configs.experiments),
-    dataset=one_of(configs.datasets),
+    **{kind: rf"\w+-{DIGEST}" for kind in FILES},
     download=one_of(configs.downloads),
-    comparison=one_of(configs.settings.comparisons),
     split=r"\w+",
     shard=r"\d+",
     shards=r"\d+",
-    size=r"\d+",
+    digest=DIGEST,
 
 
-def experiment_of(wildcards):
-    return configs.experiments[wildcards.experiment]
+def product_of(wildcards):
+    """The product that a job makes."""
+    if "report" in wildcards.keys():
+        return page_of(wildcards).product
+    kind = next(name for name in wildcards.keys() if name in FILES)
+    try:
+        return catalog.find(kind, wildcards[kind])
+    except InputError as error:
+        raise WorkflowError(str(error))
 
 
-def options(section):
-    """The option text of a section: what a rule's job depends on."""
-    return lambda wildcards: getattr(experiment_of(wildcards), section).model_dump_json()
+def page_of(wildcards):
+    """The page that a job makes."""
+    try:
+        return catalog.find_page(wildcards.report)
+    except InputError as error:
+        raise WorkflowError(str(error))
 
 
-def resource(step, name):
-    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime.
+def path_of(product, wildcards=None):
+    """The file that stands for a product, or for the part of it that the wildcards name."""
+    names = dict(wildcards.items()) if wildcards is not None else {}
+    return ancient(f"{RESULTS}/{product.folder}/{FILES[product.kind].format(**names)}")
 
-    A job that failed asks for more memory and more time when it is tried again.
+
+def made_from(*kinds):
+    """An input: the product of one of these kinds, of the same split and shard."""
+    return lambda wildcards: path_of(product_of(wildcards).source(*kinds), wildcards)
+
+
+def files_read(wildcards):
+    """What a step reads from outside: weights, annotations, checkpoints."""
+    return [ancient(path) for path in product_of(wildcards).files]
+
+
+def recipe(section):
+    """The options of a section, as the step of a job is given them."""
+    return lambda wildcards: getattr(product_of(wildcards).owner, section).model_dump_json()
+
+
+def execution(name):
+    """An option that changes how a step computes, and nothing of what it makes."""
+
+    def value(wildcards):
+        product = product_of(wildcards)
+        return getattr(product.owner.execution_of(product.step), name)
+
+    return value
+
+
+def asks(name, usual):
+    """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime (minutes).
+
+    An experiment may say otherwise (`resources`). A job that failed asks for more memory and more
+    time when it is tried again.
     """
 
     def asked(wildcards, attempt):
-        experiment = configs.experiments.get(wildcards.get("experiment"))
-        value = resource_of_step(step, name, experiment.resources if experiment else {})
+        product = product_of(wildcards)
+        resources = product.owner.resources if product.owner else {}
+        value = chosen_resource(resources, product.step, name, usual)
         return value * attempt if name in ("mem_mb", "runtime") else value
 
     return asked
 
 
-def samples(wildcards):
-    return f"{RESULTS}/datasets/{experiment_of(wildcards).dataset}/samples.json"
+def num_objects(samples, split):
+    """About how many objects a split has; counted when the samples are there if nothing tells."""
+    known = known_objects(samples.dataset, split, configs.datasets)
+    if known is not None:
+        return known
+    counts = checkpoints.count_samples.get(samples=samples.id).output.counts
+    return json.loads(Path(counts).read_text())["splits"].get(split, {}).get("objects", 0)
 
 
 @functools.cache
-def caches_images(dataset):
-    return configs.caches_images(dataset)
+def shards_of(folder, split, wanted):
+    """Over how many jobs a pass over a split is spread: as it was, where it is finished."""
+    kind, identity = folder.split("/")[1:]
+    pattern = FILES[kind].format(split=split, shard="*", shards="*")
+    made = list(Path(RESULTS, folder).glob(pattern))
+    for count in {int(path.stem.rpartition("-")[2]) for path in made}:
+        if sum(path.stem.endswith(f"-of-{count}") for path in made) == count:
+            return count
+    if wanted is not None:
+        return wanted
+    return count_shards(num_objects(catalog.find(kind, identity).source("samples"), split))
 
 
-def images_of(section):
+def num_shards(product, split):
+    """How many shards a product has: the masks of a pass are made in as many as its maps."""
+    passes = {"labels": ("maps",), "pseudo_masks": ("maps",)}
+    passes["rows"] = ("predictions", "maps", "labels", "pseudo_masks")
+    while product.kind in passes:
+        sources = [s for s in product.sources if s.kind in passes[product.kind]]
+        if not sources:  # baselines need no file
+            return 1
+        product = sources[0]
+    return shards_of(product.folder, split, product.owner.shards)
+
+
+def shards(product, split):
+    """The files of all shards."""
+    count = num_shards(product, split)
+    return [
+        ancient(
+            f"{RESULTS}/{product.folder}/"
+            + FILES[product.kind].format(split=split, shard=shard, shards=count)
+        )
+        for shard in range(count)
+    ]
+
+
+@functools.cache
+def keeps_images(dataset):
+    """Whether the images of a data set are resized once and kept (`cache_images`)."""
+    if configs.settings.cache_images != "auto":
+        return configs.settings.cache_images == "always"
+    return num_objects(catalog.products.samples(dataset), "train") > MANY_OBJECTS
+
+
+def images_for(section):
     """The images as the model of a section sees them, if they are kept; else steps decode them."""
 
     def files(wildcards):
-        experiment = experiment_of(wildcards)
-        if not caches_images(experiment.dataset):
+        product = product_of(wildcards)
+        if not keeps_images(product.dataset):
             return []
-        seen = getattr(experiment, section)
-        folder = f"{RESULTS}/datasets/{experiment.dataset}"
-        return f"{folder}/images-{seen.framing}-{seen.image_size}.npy"
+        model = getattr(product.owner, section)
+        made = catalog.products.resized_images(product.dataset, model.resize_mode, model.image_size)
+        return path_of(made)
 
     return files
-
-
-def weights_of(*sections):
-    """The files that what these sections describe is read from."""
-    return lambda wildcards: [
-        str(path)
-        for section in sections
-        for path in getattr(experiment_of(wildcards), section).files
-    ]
-
-
-def text_name(judge):
-    """A file name for what depends on this CLIP: its own name, and a digest of all its options."""
-    digest = hashlib.sha256(judge.model_dump_json().encode()).hexdigest()[:8]
-    return f"{Path(judge.model).stem}-{digest}"
-
-
-def text_features(wildcards):
-    experiment = experiment_of(wildcards)
-    name = text_name(experiment.judge)
-    return f"{RESULTS}/datasets/{experiment.dataset}/text-{name}.safetensors"
-
-
-@functools.cache
-def shards_of(experiment):
-    return configs.shards(experiment)
-
-
-def shard_files(pattern, experiment, **names):
-    """All shards of a file name that has {shard} and {shards}."""
-    count = shards_of(experiment)
-    return [
-        pattern.format(experiment=experiment, shard=shard, shards=count, **names)
-        for shard in range(count)
-    ]

@@ -3,43 +3,41 @@
 from stages.config.steps import PretrainClip
 
 FETCHED = f"{RESULTS}/downloads/{{download}}.json"
-JUDGES = {
-    text_name(experiment.judge): experiment.judge for experiment in configs.experiments.values()
-}
-
-
-def annotations(wildcards):
-    dataset = configs.datasets[wildcards.dataset]
-    if dataset.source == "refshapes":
-        return [f"{DATA}/source/instances.json".format(dataset=wildcards.dataset)]
-    return [str(dataset.annotations)]
+SHAPES = f"{WORK}/shapes/{{shapes}}"
+SAMPLES = f"{WORK}/samples/{{samples}}"
+MIXED = one_of(name for name, dataset in configs.datasets.items() if dataset.source == "mix")
 
 
 def dataset_options(wildcards):
     """Of a generated data set: where the generator puts it."""
-    dataset = configs.datasets[wildcards.dataset]
-    if dataset.source != "refshapes":
-        return dataset.model_dump_json()
-    folder = Path(DATA.format(dataset=wildcards.dataset)) / "source"
-    return dataset.model_copy(
-        update={"annotations": folder, "images": folder / "images"}
-    ).model_dump_json()
+    product = product_of(wildcards)
+    dataset = configs.datasets[product.dataset]
+    if dataset.source == "refshapes":
+        folder = Path(RESULTS, product.source("shapes").folder)
+        dataset = dataset.model_copy(update={"annotations": folder, "images": folder / "images"})
+    return dataset.model_dump_json()
+
+
+def annotations(wildcards):
+    product = product_of(wildcards)
+    made = [path_of(source) for source in product.sources]
+    return made + [ancient(path) for path in product.files]
 
 
 rule make_refshapes:
     output:
-        instances=f"{DATA}/source/instances.json",
+        instances=f"{SHAPES}/instances.json",
     log:
-        f"{DATA}/source/make_refshapes.log",
+        f"{SHAPES}/make_refshapes.log",
     benchmark:
-        f"{DATA}/source/make_refshapes.tsv"
-    threads: resource("make_refshapes", "threads")
+        f"{SHAPES}/make_refshapes.tsv"
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("make_refshapes", "gpu"),
-        mem_mb=resource("make_refshapes", "mem_mb"),
-        runtime=resource("make_refshapes", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 2000),
+        runtime=asks("runtime", 60),
     params:
-        config=lambda w: configs.datasets[w.dataset].refshapes.model_dump_json(),
+        config=lambda w: configs.datasets[product_of(w).dataset].refshapes.model_dump_json(),
         folder=lambda w, output: Path(output.instances).parent,
     shell:
         "python -m stages.make_refshapes --output {params.folder:q}"
@@ -50,21 +48,22 @@ rule prepare:
     input:
         annotations=annotations,
     output:
-        images=f"{DATA}/images.parquet",
-        objects=f"{DATA}/objects.parquet",
-        expressions=f"{DATA}/expressions.parquet",
-        samples=f"{DATA}/samples.json",
+        images=f"{SAMPLES}/images.parquet",
+        objects=f"{SAMPLES}/objects.parquet",
+        expressions=f"{SAMPLES}/expressions.parquet",
+        listing=f"{SAMPLES}/listing.json",
+        samples=f"{SAMPLES}/samples.json",
     log:
-        f"{DATA}/prepare.log",
+        f"{SAMPLES}/prepare.log",
     benchmark:
-        f"{DATA}/prepare.tsv"
+        f"{SAMPLES}/prepare.tsv"
     wildcard_constraints:
-        dataset=one_of(name for name, d in configs.datasets.items() if d.source != "mix"),
-    threads: resource("prepare", "threads")
+        samples=rf"(?!({MIXED})-{DIGEST})\w+-{DIGEST}",
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("prepare", "gpu"),
-        mem_mb=resource("prepare", "mem_mb"),
-        runtime=resource("prepare", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 4000),
+        runtime=asks("runtime", 60),
     params:
         config=dataset_options,
     shell:
@@ -74,75 +73,84 @@ rule prepare:
 
 rule mix:
     input:
-        members=lambda w: [
-            f"{RESULTS}/datasets/{name}/samples.json"
-            for name in configs.datasets[w.dataset].members
-        ],
+        members=lambda w: [path_of(member) for member in product_of(w).sources],
     output:
-        images=f"{DATA}/images.parquet",
-        objects=f"{DATA}/objects.parquet",
-        expressions=f"{DATA}/expressions.parquet",
-        samples=f"{DATA}/samples.json",
+        images=f"{SAMPLES}/images.parquet",
+        objects=f"{SAMPLES}/objects.parquet",
+        expressions=f"{SAMPLES}/expressions.parquet",
+        samples=f"{SAMPLES}/samples.json",
     log:
-        f"{DATA}/mix.log",
+        f"{SAMPLES}/mix.log",
     benchmark:
-        f"{DATA}/mix.tsv"
+        f"{SAMPLES}/mix.tsv"
     wildcard_constraints:
-        dataset=one_of(name for name, d in configs.datasets.items() if d.source == "mix"),
-    threads: resource("mix", "threads")
+        samples=rf"({MIXED})-{DIGEST}",
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("mix", "gpu"),
-        mem_mb=resource("mix", "mem_mb"),
-        runtime=resource("mix", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 4000),
+        runtime=asks("runtime", 60),
     params:
-        config=lambda w: configs.datasets[w.dataset].model_dump_json(),
+        config=lambda w: configs.datasets[product_of(w).dataset].model_dump_json(),
     shell:
         "python -m stages.mix --samples {output.samples:q} --members {input.members:q}"
         " --config {params.config:q} > {log:q} 2>&1"
 
 
+# Of data sets whose size the configuration does not tell: after it, the jobs of passes are planned.
+checkpoint count_samples:
+    input:
+        samples=ancient(f"{SAMPLES}/samples.json"),
+    output:
+        counts=f"{SAMPLES}/counts.json",
+    log:
+        f"{SAMPLES}/count_samples.log",
+    localrule: True
+    shell:
+        "cp {input.samples:q} {output.counts:q} 2> {log:q}"
+
+
 rule resize_images:
     input:
-        samples=f"{DATA}/samples.json",
-        table=f"{DATA}/images.parquet",
+        samples=made_from("samples"),
     output:
-        images=f"{DATA}/images-{{framing}}-{{size}}.npy",
+        images=f"{WORK}/images/{{images}}/images.npy",
     log:
-        f"{DATA}/images-{{framing}}-{{size}}.log",
+        f"{WORK}/images/{{images}}/resize_images.log",
     benchmark:
-        f"{DATA}/images-{{framing}}-{{size}}.tsv"
-    wildcard_constraints:
-        framing="squeezed|letterbox",
+        f"{WORK}/images/{{images}}/resize_images.tsv"
     priority: 1
-    threads: resource("resize_images", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("resize_images", "gpu"),
-        mem_mb=resource("resize_images", "mem_mb"),
-        runtime=resource("resize_images", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 8000),
+        runtime=asks("runtime", 240),
+    params:
+        mode=lambda w: product_of(w).options["resize_mode"],
+        size=lambda w: product_of(w).options["size"],
     shell:
         "python -m stages.resize_images --samples {input.samples:q} --images {output.images:q}"
-        " --framing {wildcards.framing} --size {wildcards.size} --workers {threads} > {log:q} 2>&1"
+        " --resize-mode {params.mode} --size {params.size} --workers {threads} > {log:q} 2>&1"
 
 
 rule encode_text:
     input:
-        samples=f"{DATA}/samples.json",
-        expressions=f"{DATA}/expressions.parquet",
-        weights=lambda w: [str(path) for path in JUDGES[w.clip].files],
+        samples=made_from("samples"),
+        weights=files_read,
     output:
-        features=f"{DATA}/text-{{clip}}.safetensors",
+        features=f"{WORK}/text_features/{{text_features}}/text.safetensors",
     log:
-        f"{DATA}/text-{{clip}}.log",
+        f"{WORK}/text_features/{{text_features}}/encode_text.log",
     benchmark:
-        f"{DATA}/text-{{clip}}.tsv"
+        f"{WORK}/text_features/{{text_features}}/encode_text.tsv"
     priority: 1
-    threads: resource("encode_text", "threads")
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("encode_text", "gpu"),
-        mem_mb=resource("encode_text", "mem_mb"),
-        runtime=resource("encode_text", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 8000),
+        runtime=asks("runtime", 60),
     params:
-        clip=lambda w: JUDGES[w.clip].model_dump_json(),
+        clip=recipe("judge"),
     shell:
         "python -m stages.encode_text --samples {input.samples:q} --features {output.features:q}"
         " --clip {params.clip:q} > {log:q} 2>&1"
@@ -169,15 +177,15 @@ rule pretrain_clip:
         f"{RESULTS}/small_clip/pretrain_clip.log",
     benchmark:
         f"{RESULTS}/small_clip/pretrain_clip.tsv"
-    threads: resource("pretrain_clip", "threads")
+    threads: 2
     resources:
-        gpu=resource("pretrain_clip", "gpu"),
-        mem_mb=resource("pretrain_clip", "mem_mb"),
-        runtime=resource("pretrain_clip", "runtime"),
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
     params:
         config=PretrainClip().model_dump_json(),
         work=f"{RESULTS}/small_clip/work",
     shell:
-        "python -m stages.runtime.launch {resources.gpu} stages.pretrain_clip --weights {output.weights:q} --model {output.model:q}"
-        " --record {output.record:q} --work {params.work:q} --config {params.config:q}"
-        " > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} stages.pretrain_clip"
+        " --weights {output.weights:q} --model {output.model:q} --record {output.record:q}"
+        " --work {params.work:q} --config {params.config:q} > {log:q} 2>&1"

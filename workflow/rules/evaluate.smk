@@ -1,77 +1,58 @@
 # Scores of everything that has masks.
 
-METRICS = f"{RUN}/metrics/{{what}}-{{split}}.json"
-SCORED_SAMPLES = f"{RUN}/metrics/{{what}}-{{split}}.samples.parquet"
-STORED = {"prms": MAPS, "labels": LABELS, "pseudo": PSEUDO_MASKS}  # the others are predictions
-BASELINES = ("whole_image", "center_box")  # need no file
-SCORABLE = one_of((*BASELINES, "zero_shot", "stage1", "segmentor", *STORED))
-
-
-ROWS = f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.parquet"
+ROWS = f"{WORK}/rows/{{rows}}"
+SCORES = f"{WORK}/scores/{{scores}}"
 
 
 def masks_to_evaluate(wildcards):
-    if wildcards.what in BASELINES:
-        return []
-    pattern = STORED.get(wildcards.what, PREDICTIONS)
-    return pattern.format(**wildcards)
-
-
-def rows_to_score(wildcards):
-    """All shards of what is scored; the baselines have one."""
-    names = {"what": wildcards.what, "split": wildcards.split}
-    if wildcards.what in BASELINES:
-        return [ROWS.format(experiment=wildcards.experiment, shard=0, shards=1, **names)]
-    return shard_files(ROWS, wildcards.experiment, **names)
+    """The masks that are scored; none for baselines, which need no file."""
+    sources = [source for source in product_of(wildcards).sources if source.kind != "samples"]
+    return [path_of(source, wildcards) for source in sources]
 
 
 rule evaluate:
     input:
-        samples=samples,
+        samples=made_from("samples"),
         masks=masks_to_evaluate,
     output:
-        rows=ROWS,
+        rows=f"{ROWS}/rows-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
-        f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.log",
+        f"{ROWS}/evaluate-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{RUN}/metrics/rows/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    wildcard_constraints:
-        what=SCORABLE,
-    threads: resource("evaluate", "threads")
+        f"{ROWS}/evaluate-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("evaluate", "gpu"),
-        mem_mb=resource("evaluate", "mem_mb"),
-        runtime=resource("evaluate", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 2000),
+        runtime=asks("runtime", 60),
+    params:
+        scored=lambda w: product_of(w).options["scored"],
     shell:
-        "python -m stages.evaluate --samples {input.samples:q} --what {wildcards.what}"
+        "python -m stages.evaluate --samples {input.samples:q} --scored {params.scored}"
         " --split {wildcards.split} --masks {input.masks:q} --results {output.rows:q}"
         " > {log:q} 2>&1"
 
 
 rule score:
     input:
-        samples=samples,
-        rows=rows_to_score,
+        samples=made_from("samples"),
+        rows=lambda w: shards(product_of(w).source("rows"), w.split),
     output:
-        metrics=report(
-            METRICS,
-            caption="../report/metrics.rst",
-            category="Scores",
-            labels={"experiment": "{experiment}", "what": "{what}", "split": "{split}"},
-        ),
-        results=SCORED_SAMPLES,
+        metrics=f"{SCORES}/{{split}}.json",
+        results=f"{SCORES}/{{split}}.samples.parquet",
     log:
-        f"{RUN}/metrics/{{what}}-{{split}}.log",
+        f"{SCORES}/score-{{split}}.log",
     benchmark:
-        f"{RUN}/metrics/{{what}}-{{split}}.tsv"
-    wildcard_constraints:
-        what=SCORABLE,
-    threads: resource("score", "threads")
+        f"{SCORES}/score-{{split}}.tsv"
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("score", "gpu"),
-        mem_mb=resource("score", "mem_mb"),
-        runtime=resource("score", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 2000),
+        runtime=asks("runtime", 60),
+    params:
+        scored=lambda w: product_of(w).options["scored"],
+        dataset=lambda w: product_of(w).dataset,
     shell:
-        "python -m stages.score --name {wildcards.experiment} --samples {input.samples:q}"
-        " --what {wildcards.what} --split {wildcards.split} --rows {input.rows:q}"
+        "python -m stages.score --dataset {params.dataset} --samples {input.samples:q}"
+        " --scored {params.scored} --split {wildcards.split} --rows {input.rows:q}"
         " --metrics {output.metrics:q} --results {output.results:q} > {log:q} 2>&1"

@@ -1,29 +1,28 @@
 # From response maps to pseudo masks.
 
-
-MAPS = f"{RUN}/prms/maps-{{split}}-{{shard}}-of-{{shards}}.parquet"
-LABELS = f"{RUN}/irnet/labels-{{split}}-{{shard}}-of-{{shards}}.parquet"
-PSEUDO_MASKS = f"{RUN}/pseudo/masks-{{split}}-{{shard}}-of-{{shards}}.parquet"
+LABELS = f"{WORK}/labels/{{labels}}"
+AFFINITY = f"{WORK}/affinity/{{affinity}}"
+PSEUDO_MASKS = f"{WORK}/pseudo_masks/{{pseudo_masks}}"
 
 
 rule make_labels:
     input:
-        samples=samples,
-        maps=MAPS,
+        samples=made_from("samples"),
+        maps=made_from("maps"),
     output:
-        labels=LABELS,
+        labels=f"{LABELS}/labels-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
-        f"{RUN}/irnet/make_labels-{{split}}-{{shard}}-of-{{shards}}.log",
+        f"{LABELS}/make_labels-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{RUN}/irnet/make_labels-{{split}}-{{shard}}-of-{{shards}}.tsv"
+        f"{LABELS}/make_labels-{{split}}-{{shard}}-of-{{shards}}.tsv"
     priority: 1
-    threads: resource("make_labels", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("make_labels", "gpu"),
-        mem_mb=resource("make_labels", "mem_mb"),
-        runtime=resource("make_labels", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("labels"),
+        config=recipe("labels"),
     shell:
         "python -m irnet.make_labels --samples {input.samples:q} --maps {input.maps:q}"
         " --labels {output.labels:q} --config {params.config:q} --workers {threads}"
@@ -32,49 +31,53 @@ rule make_labels:
 
 rule train_affinity:
     input:
-        samples=samples,
-        labels=lambda w: shard_files(LABELS, w.experiment, split="train"),
-        weights=weights_of("affinity"),
+        samples=made_from("samples"),
+        labels=lambda w: shards(product_of(w).source("labels"), "train"),
+        weights=files_read,
     output:
-        model=f"{RUN}/irnet/model.safetensors",
-        losses=f"{RUN}/irnet/losses.json",
+        model=f"{AFFINITY}/model.safetensors",
+        losses=f"{AFFINITY}/losses.json",
     log:
-        f"{RUN}/irnet/train_affinity.log",
+        f"{AFFINITY}/train_affinity.log",
     benchmark:
-        f"{RUN}/irnet/train_affinity.tsv"
+        f"{AFFINITY}/train_affinity.tsv"
     priority: 1
-    threads: resource("train_affinity", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("train_affinity", "gpu"),
-        mem_mb=resource("train_affinity", "mem_mb"),
-        runtime=resource("train_affinity", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("affinity"),
+        config=recipe("affinity"),
+        workers=execution("workers"),
+        save_every=execution("save_every"),
     shell:
-        "python -m stages.runtime.launch {resources.gpu} irnet.train_affinity --samples {input.samples:q} --labels {input.labels:q}"
-        " --model {output.model:q} --config {params.config:q} > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} irnet.train_affinity"
+        " --samples {input.samples:q} --labels {input.labels:q} --model {output.model:q}"
+        " --config {params.config:q} --workers {params.workers}"
+        " --save-every {params.save_every} > {log:q} 2>&1"
 
 
 rule propagate:
     input:
-        samples=samples,
-        maps=MAPS,
-        model=f"{RUN}/irnet/model.safetensors",
+        samples=made_from("samples"),
+        maps=made_from("maps"),
+        model=made_from("affinity"),
     output:
-        masks=PSEUDO_MASKS,
+        masks=f"{PSEUDO_MASKS}/masks-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
-        f"{RUN}/pseudo/propagate-{{split}}-{{shard}}-of-{{shards}}.log",
+        f"{PSEUDO_MASKS}/propagate-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{RUN}/pseudo/propagate-{{split}}-{{shard}}-of-{{shards}}.tsv"
+        f"{PSEUDO_MASKS}/propagate-{{split}}-{{shard}}-of-{{shards}}.tsv"
     priority: 1
-    threads: resource("propagate", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("propagate", "gpu"),
-        mem_mb=resource("propagate", "mem_mb"),
-        runtime=resource("propagate", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("propagation"),
+        config=recipe("propagation"),
     shell:
-        "python -m stages.runtime.launch {resources.gpu} irnet.propagate --samples {input.samples:q} --maps {input.maps:q}"
-        " --model {input.model:q} --masks {output.masks:q} --config {params.config:q}"
-        " > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} irnet.propagate"
+        " --samples {input.samples:q} --maps {input.maps:q} --model {input.model:q}"
+        " --masks {output.masks:q} --config {params.config:q} > {log:q} 2>&1"

@@ -1,131 +1,128 @@
 # Training a segmentor on true or pseudo masks, and the predictions of every model.
 
-import shlex
-
-PREDICTIONS = f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.parquet"
+SEGMENTOR = f"{WORK}/segmentor/{{segmentor}}"
+IMPORTED = f"{WORK}/imported/{{imported}}"
+PREDICTIONS = f"{WORK}/predictions/{{predictions}}"
 
 
 def masks_to_learn(wildcards):
-    """The pseudo masks of the experiment that they are taken from; none: the true masks."""
-    if not experiment_of(wildcards).from_text:
-        return []
-    source = configs.source(wildcards.experiment)
-    return shard_files(PSEUDO_MASKS, source, split="train")
+    """The pseudo masks; none: the true masks."""
+    sources = product_of(wildcards).sources
+    return [
+        path
+        for source in sources
+        if source.kind == "pseudo_masks"
+        for path in shards(source, "train")
+    ]
+
+
+def import_options(wildcards):
+    product = product_of(wildcards)
+    if product.options["imported"] == "stage1":
+        return shlex.join(["--stage1", product.owner.stage1.model_dump_json()])
+    return shlex.join(["--config", product.owner.segmentor.model_dump_json()])
+
+
+def model_of(product):
+    """The model that predicts; None for CLIP without any training."""
+    kinds = ("stage1", "segmentor", "imported")
+    return next((source for source in product.sources if source.kind in kinds), None)
 
 
 def model_to_predict_with(wildcards):
-    if wildcards.what == "zero_shot":
-        return experiment_of(wildcards).clip.files
-    return f"{RUN}/{wildcards.what}/model.safetensors".format(experiment=wildcards.experiment)
+    model = model_of(product_of(wildcards))
+    return files_read(wildcards) if model is None else path_of(model)
 
 
-def images_to_predict(wildcards):
-    section = "segmentor" if wildcards.what == "segmentor" else "stage1"
-    return images_of(section)(wildcards)
+def section_of(product):
+    """The options of the model that predicts."""
+    model = model_of(product)
+    if model is None or "stage1" in (model.kind, model.options.get("imported")):
+        return "stage1"
+    return "segmentor"
 
 
 def model_arguments(wildcards, input):
-    if wildcards.what != "zero_shot":
+    product = product_of(wildcards)
+    if model_of(product) is not None:
         return shlex.join(["--model", str(input.model)])
-    experiment = experiment_of(wildcards)
-    size = str(experiment.stage1.image_size)
-    return shlex.join(["--clip", experiment.clip.model_dump_json(), "--image-size", size])
+    stage1 = product.owner.stage1
+    return shlex.join(
+        ["--clip", stage1.clip.model_dump_json(), "--image-size", str(stage1.image_size)]
+    )
 
 
 rule train_segmentor:
     input:
-        samples=samples,
+        samples=made_from("samples"),
         masks=masks_to_learn,
-        images=images_of("segmentor"),
-        weights=lambda w: list(map(str, experiment_of(w).segmentor_files)),
+        images=images_for("segmentor"),
+        weights=files_read,
     output:
-        model=f"{RUN}/segmentor/model.safetensors",
-        losses=f"{RUN}/segmentor/losses.json",
+        model=f"{SEGMENTOR}/model.safetensors",
+        losses=f"{SEGMENTOR}/losses.json",
     log:
-        f"{RUN}/segmentor/train_segmentor.log",
+        f"{SEGMENTOR}/train_segmentor.log",
     benchmark:
-        f"{RUN}/segmentor/train_segmentor.tsv"
-    wildcard_constraints:
-        experiment=one_of(n for n, e in configs.experiments.items() if e.checkpoint is None),
-    threads: resource("train_segmentor", "threads")
+        f"{SEGMENTOR}/train_segmentor.tsv"
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("train_segmentor", "gpu"),
-        mem_mb=resource("train_segmentor", "mem_mb"),
-        runtime=resource("train_segmentor", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("segmentor"),
-        clip=options("clip"),
+        config=recipe("segmentor"),
+        workers=execution("workers"),
+        save_every=execution("save_every"),
     shell:
-        "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor --samples {input.samples:q} --masks {input.masks:q}"
-        " --images {input.images:q} --model {output.model:q} --config {params.config:q}"
-        " --clip {params.clip:q} > {log:q} 2>&1"
-
-
-# What is not trained but imported, by the folder of its model: the checkpoint and the options.
-IMPORTED = {
-    f"{name}/{stage}": (name, checkpoint, option, section)
-    for name, experiment in configs.experiments.items()
-    for stage, checkpoint, option, section in [
-        ("segmentor", experiment.checkpoint, "--config", experiment.segmentor),
-        ("stage1", experiment.stage1_checkpoint, "--stage1", experiment.stage1),
-    ]
-    if checkpoint is not None
-}
-
-
-def import_options(wildcards):
-    name, _, option, section = IMPORTED[wildcards.imported]
-    clip = configs.experiments[name].clip
-    return shlex.join([option, section.model_dump_json(), "--clip", clip.model_dump_json()])
+        "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor"
+        " --samples {input.samples:q} --masks {input.masks:q} --images {input.images:q}"
+        " --model {output.model:q} --config {params.config:q} --workers {params.workers}"
+        " --save-every {params.save_every} > {log:q} 2>&1"
 
 
 rule import_checkpoint:
     input:
-        checkpoint=lambda w: str(IMPORTED[w.imported][1]),
+        checkpoint=files_read,
     output:
-        model=f"{RESULTS}/{{imported}}/model.safetensors",
+        model=f"{IMPORTED}/model.safetensors",
     log:
-        f"{RESULTS}/{{imported}}/import_checkpoint.log",
+        f"{IMPORTED}/import_checkpoint.log",
     benchmark:
-        f"{RESULTS}/{{imported}}/import_checkpoint.tsv"
-    wildcard_constraints:
-        imported=one_of(IMPORTED),
-    threads: resource("import_checkpoint", "threads")
+        f"{IMPORTED}/import_checkpoint.tsv"
+    threads: asks("threads", 1)
     resources:
-        gpu=resource("import_checkpoint", "gpu"),
-        mem_mb=resource("import_checkpoint", "mem_mb"),
-        runtime=resource("import_checkpoint", "runtime"),
+        gpu=asks("gpu", 0),
+        mem_mb=asks("mem_mb", 8000),
+        runtime=asks("runtime", 30),
     params:
         options=import_options,
     shell:
-        "python -m stages.import_checkpoint --checkpoint {input.checkpoint:q} --model {output.model:q}"
-        " {params.options} > {log:q} 2>&1"
+        "python -m stages.import_checkpoint --checkpoint {input.checkpoint:q}"
+        " --model {output.model:q} {params.options} > {log:q} 2>&1"
 
 
 rule predict:
     input:
-        samples=samples,
+        samples=made_from("samples"),
         model=model_to_predict_with,
-        images=images_to_predict,
+        images=lambda w: images_for(section_of(product_of(w)))(w),
     output:
-        predictions=PREDICTIONS,
+        predictions=f"{PREDICTIONS}/predictions-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
-        f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.log",
+        f"{PREDICTIONS}/predict-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{RUN}/predictions/{{what}}-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    wildcard_constraints:
-        what="zero_shot|stage1|segmentor",
-    threads: resource("predict", "threads")
+        f"{PREDICTIONS}/predict-{{split}}-{{shard}}-of-{{shards}}.tsv"
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("predict", "gpu"),
-        mem_mb=resource("predict", "mem_mb"),
-        runtime=resource("predict", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 240),
     params:
-        config=options("evaluation"),
+        config=recipe("evaluation"),
         model=model_arguments,
     shell:
-        "python -m stages.runtime.launch {resources.gpu} stages.predict --samples {input.samples:q} --split {wildcards.split}"
-        " --shard {wildcards.shard} --shards {wildcards.shards}"
-        " --predictions {output.predictions:q} {params.model} --config {params.config:q}"
-        " --images {input.images:q}"
-        " > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} stages.predict"
+        " --samples {input.samples:q} --split {wildcards.split} --shard {wildcards.shard}"
+        " --shards {wildcards.shards} --predictions {output.predictions:q} {params.model}"
+        " --config {params.config:q} --images {input.images:q} > {log:q} 2>&1"

@@ -1,38 +1,56 @@
-# Target rules: `snakemake demo`, and one by name for every experiment, data set and comparison.
+# Target rules: one by name for every experiment, comparison, sweep, data set and download.
 
-from stages.config.requirements import (files_of_dataset, files_of_experiment, missing)
-
-
-def result_of(target, result, files_of):
-    """An input that says, before it is made, which of the files that a user brings are missing."""
-
-    def checked(wildcards):
-        if not Path(result).exists():
-            found = missing(target, files_of(target, configs), configs)
-            if found is not None:
-                raise WorkflowError(found)
-        return result
-
-    return checked
+from stages.config.requirements import files_of_dataset, files_of_experiment, missing
 
 
-localrules:
-    demo,
+def check_files(target, files):
+    """Stops the run with one line if files that a user brings are missing."""
+    found = missing(target, files, configs)
+    if found is not None:
+        raise WorkflowError(found)
 
 
-rule demo:
-    default_target: True
-    input:
-        f"{RESULTS}/{configs.settings.demo}/report.html",
+def page_files(target):
+    """The page of a target and the links to what is behind it; of a data set those of its rows too."""
+
+    def files(wildcards):
+        try:
+            page = catalog.page(target)
+        except InputError as error:
+            raise WorkflowError(str(error))
+        product = page.product
+        made = f"{RESULTS}/{product.folder}/report.html"
+        if not Path(made).exists():
+            for name in configs.members(target):
+                check_files(name, files_of_experiment(name, configs))
+        return [made, f"{RESULTS}/{page.name}/.{product.digest}"]
+
+    return files
 
 
-for name in configs.experiments:
+def pages_of(target):
+    """The page of a data set, and those of all its experiments."""
+    names = [target, *configs.of_dataset(target)]
+    return lambda wildcards: [path for name in names for path in page_files(name)(wildcards)]
+
+
+def samples_of(name):
+    def files(wildcards):
+        path = path_of(catalog.products.samples(name))
+        if not Path(path).exists():
+            check_files(name, files_of_dataset(name, configs))
+        return path
+
+    return files
+
+
+for name in [*configs.experiments, *configs.sweeps, *configs.settings.comparisons]:
 
     rule:
         name:
             name
         input:
-            result_of(name, f"{RESULTS}/{name}/report.html", files_of_experiment),
+            page_files(name),
         localrule: True
 
 
@@ -40,19 +58,16 @@ for name in configs.datasets:
 
     rule:
         name:
-            name
+            f"prepare_{name}"
         input:
-            result_of(name, f"{RESULTS}/datasets/{name}/samples.json", files_of_dataset),
+            samples_of(name),
         localrule: True
-
-
-for name in configs.settings.comparisons:
 
     rule:
         name:
             name
         input:
-            COMPARISON.format(comparison=name),
+            pages_of(name) if configs.of_dataset(name) else samples_of(name),
         localrule: True
 
 

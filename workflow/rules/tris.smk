@@ -1,62 +1,65 @@
 # TRIS stage 1, and the choice of each object's response map.
 
+STAGE1 = f"{WORK}/stage1/{{stage1}}"
+MAPS = f"{WORK}/maps/{{maps}}"
+
 
 rule train_stage1:
     input:
-        samples=samples,
-        features=text_features,
-        images=images_of("stage1"),
-        weights=weights_of("clip", "judge"),
+        samples=made_from("samples"),
+        features=made_from("text_features"),
+        images=images_for("stage1"),
+        weights=files_read,
     output:
-        model=f"{RUN}/stage1/model.safetensors",
-        losses=f"{RUN}/stage1/losses.json",
+        model=f"{STAGE1}/model.safetensors",
+        losses=f"{STAGE1}/losses.json",
     log:
-        f"{RUN}/stage1/train_stage1.log",
+        f"{STAGE1}/train_stage1.log",
     benchmark:
-        f"{RUN}/stage1/train_stage1.tsv"
-    wildcard_constraints:
-        experiment=one_of(n for n, e in configs.experiments.items() if e.stage1_checkpoint is None),
+        f"{STAGE1}/train_stage1.tsv"
     priority: 1
-    threads: resource("train_stage1", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("train_stage1", "gpu"),
-        mem_mb=resource("train_stage1", "mem_mb"),
-        runtime=resource("train_stage1", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("stage1"),
-        clip=options("clip"),
-        judge=options("judge"),
+        config=recipe("stage1"),
+        judge=recipe("judge"),
+        workers=execution("workers"),
+        save_every=execution("save_every"),
     shell:
-        "python -m stages.runtime.launch {resources.gpu} stages.train_stage1 --samples {input.samples:q} --features {input.features:q}"
-        " --model {output.model:q} --config {params.config:q} --clip {params.clip:q}"
-        " --judge {params.judge:q} --images {input.images:q} > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} stages.train_stage1"
+        " --samples {input.samples:q} --features {input.features:q} --model {output.model:q}"
+        " --config {params.config:q} --judge {params.judge:q} --images {input.images:q}"
+        " --workers {params.workers} --save-every {params.save_every} > {log:q} 2>&1"
 
 
 rule select_maps:
     input:
-        samples=samples,
-        features=text_features,
-        images=images_of("stage1"),
-        model=f"{RUN}/stage1/model.safetensors",
-        weights=weights_of("judge"),
+        samples=made_from("samples"),
+        features=made_from("text_features"),
+        images=images_for("stage1"),
+        model=made_from("stage1", "imported"),
+        weights=files_read,
     output:
-        maps=f"{RUN}/prms/maps-{{split}}-{{shard}}-of-{{shards}}.parquet",
+        maps=f"{MAPS}/maps-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
-        f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.log",
+        f"{MAPS}/select_maps-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{RUN}/prms/select_maps-{{split}}-{{shard}}-of-{{shards}}.tsv"
+        f"{MAPS}/select_maps-{{split}}-{{shard}}-of-{{shards}}.tsv"
     priority: 1
-    threads: resource("select_maps", "threads")
+    threads: asks("threads", 8)
     resources:
-        gpu=resource("select_maps", "gpu"),
-        mem_mb=resource("select_maps", "mem_mb"),
-        runtime=resource("select_maps", "runtime"),
+        gpu=asks("gpu", 1),
+        mem_mb=asks("mem_mb", 16000),
+        runtime=asks("runtime", 1440),
     params:
-        config=options("prms"),
-        judge=options("judge"),
+        config=recipe("prms"),
+        judge=recipe("judge"),
     shell:
-        "python -m stages.runtime.launch {resources.gpu} stages.select_maps --samples {input.samples:q} --features {input.features:q}"
-        " --model {input.model:q} --maps {output.maps:q} --split {wildcards.split}"
-        " --shard {wildcards.shard} --shards {wildcards.shards}"
-        " --judge {params.judge:q} --config {params.config:q} --images {input.images:q}"
-        " > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} stages.select_maps"
+        " --samples {input.samples:q} --features {input.features:q} --model {input.model:q}"
+        " --maps {output.maps:q} --split {wildcards.split} --shard {wildcards.shard}"
+        " --shards {wildcards.shards} --judge {params.judge:q} --config {params.config:q}"
+        " --images {input.images:q} > {log:q} 2>&1"

@@ -1,1 +1,1 @@
-"""Generated pictures of shapes on photographs, with expressions that refer to them."""
+"""Generated images of shapes on photographs, with expressions that refer to them."""

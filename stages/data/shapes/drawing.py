@@ -1,4 +1,4 @@
-"""Scenes as pictures: shaded, textured shapes on pale crops of scikit-image's photographs.
+"""Scenes as images: shaded, textured shapes on pale crops of scikit-image's photographs.
 
 Only photographs that are part of scikit-image's own package are used: nothing is downloaded.
 """
@@ -30,19 +30,19 @@ PHOTOGRAPHS = (
 )
 OVERSAMPLING = 4  # of edges
 RING_HOLE = 0.52  # of the radius
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Outline = NDArray[np.float64]
 
 
 @cache
 def _photographs() -> tuple[Image.Image, ...]:
-    pictures = []
+    images = []
     for name in PHOTOGRAPHS:
         photograph = getattr(bundled, name)()
-        if isinstance(photograph, tuple):  # the stereo pair: its left picture
+        if isinstance(photograph, tuple):  # the stereo pair: its left image
             photograph = photograph[0]
-        pictures.append(Image.fromarray(photograph).convert("RGB"))
-    return tuple(pictures)
+        images.append(Image.fromarray(photograph).convert("RGB"))
+    return tuple(images)
 
 
 def _star(points: int, inner: float) -> list[tuple[float, float]]:
@@ -97,7 +97,7 @@ def outline(item: Item, scale: float = 1.0) -> Outline:
 
 
 def _coverage(item: Item, left: int, top: int, side: int) -> NDArray[np.float32]:
-    """How much of each pixel of the window the item covers, 0..1 (side, side)."""
+    """The share of each pixel of the window that the item covers, 0..1 (side, side)."""
     window = Image.new("L", (side * OVERSAMPLING, side * OVERSAMPLING))
     pen = ImageDraw.Draw(window)
     holes = [(1.0, 255)] + ([(RING_HOLE, 0)] if item.shape == "ring" else [])
@@ -108,7 +108,7 @@ def _coverage(item: Item, left: int, top: int, side: int) -> NDArray[np.float32]
 
 
 def _window(item: Item, side: int) -> tuple[int, int, int]:
-    """Left, top and side of a square window within the picture that holds the item."""
+    """Left, top and side of a square window within the image that holds the item."""
     size = min(2 * ceil(item.radius) + 4, side)
     left = min(max(int(item.x) - size // 2, 0), side - size)
     top = min(max(int(item.y) - size // 2, 0), side - size)
@@ -165,12 +165,12 @@ def draw_item(rng: np.random.Generator, item: Item, canvas: NDArray[np.float32])
     shade = 1 + 0.13 * (x * cos(toward) + y * sin(toward)) / item.radius
     bright = (shade * _texture(rng, item, x, y)).astype(np.float32)
     color = np.array(COLORS[item.color], dtype=np.float32) + rng.uniform(-12, 12, 3).astype("f4")
-    part = canvas[top : top + size, left : left + size]
-    part += covered * (color * bright[:, :, None] - part)
+    window = canvas[top : top + size, left : left + size]
+    window += covered * (color * bright[:, :, None] - window)
 
 
-def draw_picture(rng: np.random.Generator, items: tuple[Item, ...], side: int) -> Picture:
-    """The picture (side, side, 3) of the items."""
+def draw_image(rng: np.random.Generator, items: tuple[Item, ...], side: int) -> Pixels:
+    """The image (side, side, 3) of the items."""
     canvas = draw_background(rng, side)
     for item in items:
         draw_item(rng, item, canvas)

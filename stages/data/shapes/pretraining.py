@@ -4,12 +4,12 @@ crop     a piece of a scene around one item, with some of its attributes
 scene    a whole scene, with an expression of one item or a caption of up to three
 masked   a scene seen through a soft mask around one item, with an expression of it or a caption
 
-A caption of one item may say in which part of the picture it is.
+A caption of one item may name the part of the image that it is in.
 
-Masked pairs come in twos, of two items of one scene, so that telling the items of a scene apart is
-what has to be learned. The masks imitate response maps: a soft disc around a jittered center, of a
-random floor, now and then with a leak of another item, at a random overall scale. They are made
-from the known centers of the items: the judge is pre-trained with a kind of point supervision.
+Masked pairs come in twos, of two items of one scene, so that the model must learn to tell the items
+of a scene apart. The masks imitate response maps: a soft disc around a jittered center, with a
+random floor and scale, sometimes with a weaker disc at another item. They are made from the known
+centers of the items: the judge is pre-trained with a kind of point supervision.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from stages.config.steps import PretrainClip
 from stages.data.images import normalize
-from stages.data.shapes.drawing import Picture, draw_picture
+from stages.data.shapes.drawing import Pixels, draw_image
 from stages.data.shapes.expressions import (
     SUBSETS,
     VALUES,
@@ -38,9 +38,9 @@ from stages.data.text import Tokenizer
 
 CROP = 56  # pixels of a scene of 96
 STREAM = 1000  # random streams of these scenes, away from those of the data set's splits
-UNSAID, NOTHING = -1, -2  # in place of the number of an attribute's value
+UNNAMED, NOTHING = -1, -2  # instead of the number of an attribute's value
 MOST_KEPT = 3  # items that a caption names
-OUTER = 0.15  # of the picture's side from its center: from there on a place is said
+OUTER = 0.15  # of the image's side: items this far from the center can be described by place
 NUM_ATTRIBUTES = len(ATTRIBUTES)
 DIRECTIONS = tuple(PLACES)
 MAX_SCALE = 10.0  # of a response map: its values are not bounded by 1
@@ -49,20 +49,20 @@ MAX_SCALE = 10.0  # of a response map: its values are not bounded by 1
 @dataclass(frozen=True)
 class Scene:
     items: tuple[Item, ...]
-    picture: Picture
+    image: Pixels
     expressions: tuple[tuple[Expression, ...], ...]  # of each item
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One image-text pair, and what tells whether its text fits another image as well."""
+    """One image-text pair, with the data that tell whether its text fits another image."""
 
     scene: int
-    pixels: Picture
+    pixels: Pixels
     mask: NDArray[np.float32] | None  # (S, S)
     text: str
-    said: tuple[int, ...]  # numbers of the said values and direction, UNSAID for others
-    shown: list[tuple[int, ...]]  # of the items in view, and whether each lies in each direction
+    named: tuple[int, ...]  # numbers of the values and direction that the text names
+    visible: list[tuple[int, ...]]  # values of the items in view, and in which directions they lie
 
 
 class ContrastivePairs:
@@ -80,8 +80,8 @@ class ContrastivePairs:
     def __len__(self) -> int:
         return len(self.scenes)
 
-    def __getitem__(self, draw: tuple[int, int]) -> list[Pair]:
-        epoch, number = draw
+    def __getitem__(self, key: tuple[int, int]) -> list[Pair]:
+        epoch, number = key
         rng = np.random.default_rng([self.config.seed, STREAM, epoch, number])
         scene = self.scenes[number]
         if epoch < self.config.crop_epochs:
@@ -110,10 +110,10 @@ def draw_scene(key: tuple[int, ...], size: int) -> Scene:
     items: tuple[Item, ...] = ()
     while len(items) < 2:
         items = draw_items(rng, size, 2, 5)
-    picture = draw_picture(rng, items, size)
+    image = draw_image(rng, items, size)
     speaker = Speaker(items, size)
     expressions = [tuple(speaker.refer(rng, target, 5)) for target in range(len(items))]
-    return Scene(items, picture, tuple(expressions))
+    return Scene(items, image, tuple(expressions))
 
 
 def _rivals(pairs: list[Pair]) -> Tensor:
@@ -123,95 +123,96 @@ def _rivals(pairs: list[Pair]) -> Tensor:
     """
     fits = np.zeros((len(pairs), len(pairs)), dtype=bool)
     scenes = np.array([pair.scene for pair in pairs])
-    said = np.array([pair.said for pair in pairs])
-    words, direction = said[:, None, :NUM_ATTRIBUTES], said[:, NUM_ATTRIBUTES]  # (B, 1, 4), (B,)
+    named = np.array([pair.named for pair in pairs])
+    words, direction = named[:, None, :NUM_ATTRIBUTES], named[:, NUM_ATTRIBUTES]  # (B, 1, 4), (B,)
     for row, pair in enumerate(pairs):
-        shown = np.array(pair.shown)
-        lies = shown[:, NUM_ATTRIBUTES:].astype(bool)  # (items, 4)
-        same = (words == shown[None, :, :NUM_ATTRIBUTES]) | (words == UNSAID)  # (B, items, 4)
-        there = lies.T[direction] | (direction == UNSAID)[:, None]  # (B, items)
+        visible = np.array(pair.visible)
+        lies = visible[:, NUM_ATTRIBUTES:].astype(bool)  # (items, 4)
+        same = (words == visible[None, :, :NUM_ATTRIBUTES]) | (words == UNNAMED)  # (B, items, 4)
+        there = lies.T[direction] | (direction == UNNAMED)[:, None]  # (B, items)
         fits[row] = (same.all(axis=2) & there).any(axis=1) & (scenes != pair.scene)
         fits[row] |= np.array([other.text == pair.text for other in pairs])
         fits[row, row] = False
     return torch.from_numpy(~fits)
 
 
-def _said(item: Item, said: Attributes, direction: str = "") -> tuple[int, ...]:
+def _named(item: Item, attributes: Attributes, direction: str = "") -> tuple[int, ...]:
     numbers = [
-        VALUES[name].index(getattr(item, name)) if name in said else UNSAID for name in ATTRIBUTES
+        VALUES[name].index(getattr(item, name)) if name in attributes else UNNAMED
+        for name in ATTRIBUTES
     ]
-    return (*numbers, DIRECTIONS.index(direction) if direction else UNSAID)
+    return (*numbers, DIRECTIONS.index(direction) if direction else UNNAMED)
 
 
-def _shown(item: Item, side: int) -> tuple[int, ...]:
+def _visible(item: Item, side: int) -> tuple[int, ...]:
     lies = [int(_depth(item, direction, side) > 0) for direction in DIRECTIONS]
-    return (*_said(item, ATTRIBUTES)[:NUM_ATTRIBUTES], *lies)
+    return (*_named(item, ATTRIBUTES)[:NUM_ATTRIBUTES], *lies)
 
 
 def _depth(item: Item, direction: str, side: int) -> float:
-    """How far the item lies from the center toward that edge of the picture, -0.5 to 0.5."""
+    """How far the item lies from the center toward that edge of the image, -0.5 to 0.5."""
     from_center = replace(item, x=item.x - side / 2, y=item.y - side / 2)
     return reach(from_center, direction) / side
 
 
 def _crop(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
     item = pick(rng, scene.items)
-    side = len(scene.picture)
+    side = len(scene.image)
     shift = rng.uniform(-0.12, 0.12, 2) * CROP
     left, top = (
         int(np.clip(center + move - CROP / 2, 0, side - CROP))
         for center, move in zip((item.x, item.y), shift, strict=True)
     )
-    said = pick(rng, SUBSETS)
-    pixels = scene.picture[top : top + CROP, left : left + CROP]
-    text = describe(item, said, rng)
-    return Pair(number, pixels, None, text, _said(item, said), [_shown(item, side)])
+    named = pick(rng, SUBSETS)
+    pixels = scene.image[top : top + CROP, left : left + CROP]
+    text = describe(item, named, rng)
+    return Pair(number, pixels, None, text, _named(item, named), [_visible(item, side)])
 
 
 def _whole(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
-    side = len(scene.picture)
-    shown = [_shown(item, side) for item in scene.items]
+    side = len(scene.image)
+    visible = [_visible(item, side) for item in scene.items]
     target = int(rng.integers(len(scene.items)))
     if scene.expressions[target] and rng.random() < 0.5:
-        text, said = _expression(rng, scene, target)
+        text, named = _expression(rng, scene, target)
     else:
         order = rng.permutation(len(scene.items))[: int(rng.integers(1, MOST_KEPT + 1))]
-        text, said = _caption(rng, [scene.items[n] for n in order], side)
-    return Pair(number, scene.picture, None, text, said, shown)
+        text, named = _caption(rng, [scene.items[n] for n in order], side)
+    return Pair(number, scene.image, None, text, named, visible)
 
 
 def _masked(rng: np.random.Generator, number: int, scene: Scene, target: int) -> Pair:
-    item, side = scene.items[target], len(scene.picture)
+    item, side = scene.items[target], len(scene.image)
     if scene.expressions[target] and rng.random() < 0.6:
-        text, said = _expression(rng, scene, target)
+        text, named = _expression(rng, scene, target)
     else:
-        text, said = _caption(rng, [item], side)
+        text, named = _caption(rng, [item], side)
     mask = draw_mask(rng, scene, target)
-    return Pair(number, scene.picture, mask, text, said, [_shown(item, side)])
+    return Pair(number, scene.image, mask, text, named, [_visible(item, side)])
 
 
 def _expression(rng: np.random.Generator, scene: Scene, target: int) -> tuple[str, tuple[int, ...]]:
     expression = pick(rng, scene.expressions[target])
     direction = expression.direction if expression.kind == "place" else ""
-    return expression.text, _said(scene.items[target], expression.said, direction)
+    return expression.text, _named(scene.items[target], expression.attributes, direction)
 
 
 def _caption(rng: np.random.Generator, items: list[Item], side: int) -> tuple[str, tuple[int, ...]]:
-    """Some attributes of each item, joined by "and"; of a single item perhaps its place."""
-    said = [pick(rng, SUBSETS) for _ in items]
-    text = " and ".join(describe(item, s, rng) for item, s in zip(items, said, strict=True))
+    """Some attributes of each item, joined by "and"; for a single item perhaps its place."""
+    named = [pick(rng, SUBSETS) for _ in items]
+    text = " and ".join(describe(item, s, rng) for item, s in zip(items, named, strict=True))
     if len(items) > 1:
         return text, (NOTHING,) * (NUM_ATTRIBUTES + 1)
     places = [d for d in DIRECTIONS if _depth(items[0], d, side) > OUTER]
     if not places or rng.random() >= 0.6:
-        return text, _said(items[0], said[0])
+        return text, _named(items[0], named[0])
     direction = pick(rng, places)
-    return choose(rng, PLACES[direction]).format(text), _said(items[0], said[0], direction)
+    return choose(rng, PLACES[direction]).format(text), _named(items[0], named[0], direction)
 
 
 def draw_mask(rng: np.random.Generator, scene: Scene, target: int) -> NDArray[np.float32]:
-    """A soft mask (S, S) that mainly keeps one item."""
-    side = len(scene.picture)
+    """A soft mask (S, S) that keeps mainly one item."""
+    side = len(scene.image)
     mask = _disc(rng, scene.items[target], side)
     if rng.random() < 0.35:
         other = int(rng.integers(len(scene.items)))

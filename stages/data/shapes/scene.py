@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.data.shapes.words import COLORS, SHAPES, SIZES, TEXTURES
 
-# Radii in parts of the picture's side: 9.5 to 12 pixels and 16 to 20 pixels of 96.
+# Radii as fractions of the image's side: 9.5 to 12 pixels and 16 to 20 pixels of 96.
 RADII = {"small": (0.099, 0.125), "large": (0.167, 0.208)}
 SHAPE_AGAIN = 0.55  # chance that a further object takes the shape of an earlier one
 ATTRIBUTE_AGAIN = 0.35  # and then each other attribute of it
@@ -35,7 +35,7 @@ def choose(rng: np.random.Generator, values: tuple[str, ...]) -> str:
 
 
 def draw_items(rng: np.random.Generator, side: int, least: int, most: int) -> tuple[Item, ...]:
-    """`least` to `most` items in a square picture; fewer where there is no room left."""
+    """`least` to `most` items in a square image; fewer if there is no room left."""
     items: list[Item] = []
     for _ in range(int(rng.integers(least, most + 1))):
         item = _draw_attributes(rng, items)
@@ -67,7 +67,7 @@ def _draw_attributes(rng: np.random.Generator, earlier: list[Item]) -> Item:
 def _place(
     rng: np.random.Generator, item: Item, earlier: list[Item], side: int, tries: int = 40
 ) -> Item | None:
-    """The item somewhere in the picture, apart from the others; None if no try finds room."""
+    """The item at a free place in the image; None if no try finds one."""
     radius = side * float(rng.uniform(*RADII[item.size]))
     for _ in range(tries):
         x, y = (float(value) for value in rng.uniform(radius + 1, side - radius - 1, 2))

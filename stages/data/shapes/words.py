@@ -1,6 +1,6 @@
-"""What the generated pictures show and every word that is said about them.
+"""Attributes of the generated shapes, and all words of their expressions.
 
-The vocabulary of the small CLIP is made here, so that no expression holds a word unknown to it.
+The vocabulary of the small CLIP is made here, so that it knows every word of every expression.
 """
 
 COLORS: dict[str, tuple[int, int, int]] = {
@@ -19,13 +19,13 @@ SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross", "ring", "h
 TEXTURES = ("plain", "striped", "dotted")
 SIZES = ("small", "large")
 
-# The order in which English puts them.
+# In the order of English adjectives.
 ATTRIBUTES = ("size", "texture", "color", "shape")
 
-ANY_SHAPE = ("thing", "object")  # said where the shape is left out
+ANY_SHAPE = ("thing", "object")  # used if the shape is not named
 PLURALS = {shape: "crosses" if shape == "cross" else f"{shape}s" for shape in SHAPES}
 
-# How a place is said, for the direction in which the object is the outermost; {} is the rest.
+# Phrases for the direction in which the object is the outermost; {} is its description.
 PLACES: dict[str, tuple[str, ...]] = {
     "left": ("{} on the left", "leftmost {}", "left {}"),
     "right": ("{} on the right", "rightmost {}", "right {}"),
@@ -43,9 +43,9 @@ GROUPS = ("all {}", "all the {}", "the {}")  # {} in the plural
 
 def vocabulary() -> list[str]:
     """Every word that an expression or a caption can hold, sorted."""
-    said = {"the", "a", "and", "both", *COLORS, *SHAPES, *TEXTURES, *SIZES, *ANY_SHAPE}
-    said.update(PLURALS.values())
-    said.update(f"{word}s" for word in ANY_SHAPE)
+    words = {"the", "a", "and", "both", *COLORS, *SHAPES, *TEXTURES, *SIZES, *ANY_SHAPE}
+    words.update(PLURALS.values())
+    words.update(f"{word}s" for word in ANY_SHAPE)
     for table in (*PLACES.values(), *RELATIONS.values(), GROUPS):
-        said.update(word for phrase in table for word in phrase.split() if word != "{}")
-    return sorted(said)
+        words.update(word for phrase in table for word in phrase.split() if word != "{}")
+    return sorted(words)

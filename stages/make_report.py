@@ -1,12 +1,14 @@
-"""One self-contained page for an experiment: scores of all stages, plots, pictures, times."""
+"""One self-contained page for an experiment: scores of all stages, plots, examples, times."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
+from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
 from stages.metrics.failures import GROUPS
-from stages.reporting import pipeline as steps
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
 from stages.reporting.breakdown import GROUP_COLORS
@@ -14,6 +16,7 @@ from stages.reporting.curves import loss_curve
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
 from stages.reporting.page import write_page
+from stages.reporting.pipeline import draw, provenance_rows, read_pipeline, step_rows
 from stages.reporting.scored import Scored, by_split, read_scored
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
@@ -21,13 +24,14 @@ from stages.storage.files import read_json, replacing
 from stages.storage.tables import read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
-BROKEN_DOWN = ("stage1", "prms", "pseudo", "segmentor")
+BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
+VERSION = 1
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    name: str,
+    steps: Path,
     experiment: Experiment,
     samples: Path,
     metrics: list[Path],
@@ -36,24 +40,26 @@ def run(
     predictions: list[Path],
     report: Path,
     scores: Path,
-    pipeline: steps.Pipeline | None = None,
-    prms: Sequence[Path] = (),
+    maps: Sequence[Path] = (),
     labels: Sequence[Path] = (),
-    pseudo: Sequence[Path] = (),
+    pseudo_masks: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
-    note: str | None = None,
 ) -> None:
-    """`results` belong to `metrics`, one by one; the shards of `predictions` to `upper_bound` are
-    the columns of the pictures; `note` is a line that belongs to all scores.
+    """`steps` is the steps.yaml of the page; `metrics`, `results` and `losses` are in its order.
+
+    The shards of `predictions` to `upper_bound` are the columns of the examples.
     """
-    scored = read_scored(metrics, results)
-    entries, label = [one.about for one in scored], table.label_in_report(name)
+    page = yaml.safe_load(steps.read_text())
+    name, note, rows = page["name"], page["options"]["note"], page["options"]["rows"]
+    scored = read_scored(metrics, results, [row[0] for row in rows])
+    entries, label = [row.about for row in scored], table.label_in_report(name)
     figures = {name: experiment.figures}
     text = table.text_table(entries, label, figures) + (f"{note}\n" if note else "")
-    own = _own(scored, name, experiment.evaluation.splits[0])
-    shards = Shards(predictions, prms, labels, pseudo, upper_bound)
+    own = _own(scored, name, page["split"])
+    shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
     examples = Examples(read_samples(samples), shards, own.expressions)
-    pipeline = pipeline or steps.Pipeline()
+    pipeline = read_pipeline(steps)
+    curves = zip(page["trainings"], losses, strict=True)
     write_page(
         report,
         "report.html",
@@ -64,14 +70,14 @@ def run(
         columns=table.columns(entries),
         table=table.rows(entries, label, figures),
         analyses=_analyses(scored, name, experiment.evaluation.splits),
-        curves=[loss_curve(_title(path), read_json(path)) for path in losses],
-        parts_of_examples=examples.parts(experiment.report.examples),
+        curves=[loss_curve(title, read_json(path)) for title, path in curves],
+        example_groups=examples.ranked(experiment.report.examples),
         failures=examples.failures(),
         groups=GROUPS,
         group_colors=GROUP_COLORS,
-        graph=steps.draw(pipeline, name) if pipeline.steps else None,
-        times=steps.step_rows(pipeline),
-        facts=steps.fact_rows(pipeline),
+        graph=draw(pipeline) if pipeline else None,
+        times=step_rows(pipeline),
+        provenance=provenance_rows(pipeline),
         departures=departures(experiment),
     )
     with replacing(scores) as temporary:
@@ -81,24 +87,19 @@ def run(
 
 def _own(scored: Sequence[Scored], name: str, split: str) -> Scored:
     """What the experiment is about: its segmentor on the first split."""
-    wanted = {"experiment": name, "what": "segmentor", "split": split}
-    found = [one for one in scored if wanted.items() <= one.about.items()]
-    if not found:
+    wanted = {"experiment": name, "scored": "segmentor", "split": split}
+    own = [row for row in scored if wanted.items() <= row.about.items()]
+    if not own:
         raise InputError(f"metrics: none of them is the segmentor of {name} on {split}; needed it")
-    return found[0]
+    return own[0]
 
 
 def _analyses(scored: Sequence[Scored], name: str, splits: Sequence[str]) -> list[Analysis]:
     label = table.label_in_report(name)
-    everything = by_split(scored, label, left_out=table.BASELINES)
-    chosen = by_split([one for one in scored if one.what in BROKEN_DOWN], label)
+    everything = by_split(scored, label, left_out=BASELINES)
+    chosen = by_split([row for row in scored if row.kind in BROKEN_DOWN], label)
     shown = [split for split in splits if split in everything]
     return [analyze(split, everything[split], chosen[split]) for split in shown]
-
-
-def _title(losses: Path) -> str:
-    stage = losses.parent
-    return f"{stage.parent.name}: {stage.name}"
 
 
 if __name__ == "__main__":

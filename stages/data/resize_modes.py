@@ -1,8 +1,9 @@
 """How an image of any shape becomes the square that a model sees, and how maps go back.
 
-TRIS and ReLA see images that are squeezed into the square, the CRIS family whole ones in its
-middle. A model names its framing (`framing`), and which value of a map says that a pixel is
-certainly not of the target (`certain`), for what lies outside of the square.
+`stretch` resizes both sides to the square and ignores the aspect ratio (TRIS, ReLA). `letterbox`
+keeps the aspect ratio and pads the square (CRIS, ETRIS, DETRIS). A model names its mode
+(`resize_mode`) and the value of its maps that means background (`background_value`), which fills
+what lies outside of the square.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
-from stages.config.section import FramingName
+from stages.config.section import ResizeModeName
 from stages.data import letterbox
 from stages.data import response_maps as response
 from stages.data.images import DEVIATION, MEAN, normalize, square, square_mask
@@ -22,12 +23,12 @@ CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True)
-class Framing:
+class ResizeMode:
     """Images (H, W) to squares (S, S), and maps (T, S, S) to masks' sizes (T, H, W)."""
 
     image: Callable[[Image.Image, int], Tensor]  # to uint8 (3, S, S)
     mask: Callable[[Mask, int], Tensor]  # to (S, S), 0 to 1
-    restore: Callable[[Tensor, tuple[int, int], float], Tensor]  # maps, (H, W), certain
+    restore: Callable[[Tensor, tuple[int, int], float], Tensor]  # maps, (H, W), background value
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
 
@@ -36,13 +37,13 @@ class Framing:
         return normalize(images, self.mean, self.deviation)
 
 
-def _stretch(maps: Tensor, shape: tuple[int, int], certain: float) -> Tensor:
+def _stretch(maps: Tensor, shape: tuple[int, int], background_value: float) -> Tensor:
     return response.resize(maps, shape)
 
 
-FRAMINGS: dict[FramingName, Framing] = {
-    "squeezed": Framing(square, square_mask, _stretch, MEAN, DEVIATION),
-    "letterbox": Framing(
+RESIZE_MODES: dict[ResizeModeName, ResizeMode] = {
+    "stretch": ResizeMode(square, square_mask, _stretch, MEAN, DEVIATION),
+    "letterbox": ResizeMode(
         letterbox.letterbox,
         letterbox.letterbox_mask,
         letterbox.restore,

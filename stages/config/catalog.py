@@ -1,0 +1,88 @@
+"""What the workflow can make, by target and by file; also with options of the command line.
+
+Options of the command line hold for the experiments of the targets alone. A job of a run knows its
+file and not the target, so that it looks for the product with and without them: the digest tells.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.config.contents import Contents
+from stages.config.load import Configs
+from stages.config.pages import Page, find_page
+from stages.config.products import Product, Products
+from stages.runtime.errors import InputError
+
+
+class Catalog:
+    """All products and pages of configs/."""
+
+    def __init__(
+        self,
+        configs: Configs,
+        results: Path,
+        contents: Contents,
+        changes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.configs, self.results, self.contents = configs, results, contents
+        self.changes = changes or {}
+        self.products = Products(configs, results, contents)
+        self._changed: dict[tuple[str, ...], Products] = {}
+        self._pages: dict[str, Page] = {}
+
+    def page(self, name: str) -> Page:
+        """The page of a target, with the options of the command line.
+
+        Raises InputError where an experiment of the target refuses these.
+        """
+        if name not in self._pages:
+            members = tuple(self.configs.members(name)) if self.changes else ()
+            self._pages[name] = find_page(self._with_changes(members), name)
+        return self._pages[name]
+
+    def find_page(self, identity: str) -> Page:
+        """The page of a folder in work/report/. Raises InputError if no target has it."""
+        name = identity.rpartition("-")[0]
+        if self.configs.members(name):
+            for page in (find_page(self.products, name), self.page(name)):
+                if page.product.id == identity:
+                    return page
+        raise self._unknown(f"work/report/{identity}")
+
+    def find(self, kind: str, identity: str) -> Product:
+        """The product of a folder in work/. Raises InputError if no experiment has it."""
+        for products in self._all_products(identity.rpartition("-")[0]):
+            if (product := products.find(kind, identity)) is not None:
+                return product
+        raise self._unknown(f"work/{kind}/{identity}")
+
+    def _all_products(self, dataset: str) -> Iterator[Products]:
+        """Those of the targets first, so that their resources count."""
+        yield from self._changed.values()
+        yield self.products
+        for name, experiment in self.configs.experiments.items():
+            if self.changes and experiment.dataset == dataset:
+                try:
+                    yield self._with_changes((name,))
+                except InputError:  # an experiment that has no such option is no target
+                    continue
+
+    def _with_changes(self, experiments: tuple[str, ...]) -> Products:
+        if not experiments:
+            return self.products
+        if experiments not in self._changed:
+            configs = self.configs.with_changes(experiments, self.changes)
+            self._changed[experiments] = Products(configs, self.results, self.contents)
+        return self._changed[experiments]
+
+    def _unknown(self, folder: str) -> InputError:
+        return InputError(
+            f"{self.results / folder}: made by no experiment of {self.configs.folder}; options or"
+            " files have changed since the run began: start it again"
+        )
+
+
+def contents_of(results: Path, is_frozen: bool = False) -> Contents:
+    """The digests of files that the results of a folder depend on."""
+    return Contents(results / "work" / "contents.json", is_frozen)

@@ -1,0 +1,131 @@
+"""Pages: what a person opens of an experiment or of several, and everything behind it.
+
+A page lives as `work/report/<name>-<digest>/`; `results/<name>/` has links to it and to all that it
+shows, and steps.yaml, which says what made it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.config.baselines import BASELINES
+from stages.config.contamination import coco_warning
+from stages.config.products import MODELS, STORED, Product, Products, everything_behind
+from stages.config.recipes import recipe, step_version
+
+Row = tuple[str, str, str]  # experiment, what is scored, split
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page, and what it shows."""
+
+    name: str
+    product: Product  # of kind report
+    rows: dict[Row, Product]  # the scores that it shows, in their order
+    links: dict[str, Product]  # places in the folder of the page: what lies there
+    columns: dict[str, Product] = field(default_factory=dict)  # of its examples, by their heads
+    trainings: dict[str, Product] = field(default_factory=dict)  # by their titles
+    split: str = ""  # that examples are of
+
+    def steps(self) -> list[Product]:
+        """All products behind the page, each after those that it is made from."""
+        return everything_behind(self.product.sources)
+
+
+def find_page(products: Products, name: str) -> Page:
+    """The page of an experiment, a comparison, a sweep or a data set."""
+    configs = products.configs
+    if name in configs.experiments:
+        return _report(products, name)
+    return _comparison(products, name, configs.members(name))
+
+
+def _report(products: Products, name: str) -> Page:
+    configs = products.configs
+    experiment = configs.experiments[name]
+    source, bound = configs.source(name), experiment.upper_bound
+    own = products.of_experiment(name)
+    bound_products = products.of_experiment(bound) if bound else {}
+    rows: dict[Row, Product] = {}
+    for split in experiment.evaluation.splits:
+        rows |= {(name, scored, split): own[f"scores/{scored}"] for scored in BASELINES}
+        if experiment.from_text:
+            for scored in ("zero_shot", "stage1", *STORED):
+                rows[source, scored, split] = own[f"scores/{scored}"]
+        rows[name, "segmentor", split] = own["scores/segmentor"]
+        if bound:
+            rows[bound, "segmentor", split] = bound_products["scores/segmentor"]
+    if experiment.from_text:
+        rows |= {(source, scored, "train"): own[f"scores/{scored}"] for scored in STORED}
+    columns = {kind: own[kind] for kind in STORED if experiment.from_text}
+    columns["predictions"] = own["predictions/segmentor"]
+    trainings = {kind: own[kind] for kind in MODELS if kind in own}
+    if bound:
+        columns["upper_bound"] = bound_products["predictions/segmentor"]
+        trainings["segmentor, upper bound"] = bound_products["segmentor"]
+    trainings = {title: made for title, made in trainings.items() if made.kind != "imported"}
+    note = coco_warning(configs, name) or ""
+    options = {
+        "name": name,
+        "note": note,
+        "rows": [list(row) for row in rows],
+        "report": recipe(experiment.report),
+        "figures": experiment.figures.model_dump(mode="json"),
+        "reasons": experiment.reasons,
+    }
+    sources = tuple(_unique([*rows.values(), *columns.values(), *trainings.values()]))
+    product = Product(
+        "report", name, "make_report", step_version("make_report"), options, {}, sources, experiment
+    )
+    split = experiment.evaluation.splits[0]
+    return Page(name, product, rows, _links(own), columns, trainings, split)
+
+
+def _comparison(products: Products, name: str, experiments: list[str]) -> Page:
+    """Segmentors side by side, data set by data set, on the splits of the first of each."""
+    configs = products.configs
+    of_dataset: dict[str, list[str]] = {}
+    for experiment in experiments:
+        of_dataset.setdefault(configs.experiments[experiment].dataset, []).append(experiment)
+    rows: dict[Row, Product] = {}
+    links: dict[str, Product] = {}
+    for members in of_dataset.values():
+        made = {member: products.of_experiment(member) for member in members}
+        for split in configs.experiments[members[0]].evaluation.splits:
+            for scored in BASELINES:
+                rows[members[0], scored, split] = made[members[0]][f"scores/{scored}"]
+            for member in members:
+                rows[member, "segmentor", split] = made[member]["scores/segmentor"]
+        for member in members:
+            links[f"scores/{member}"] = made[member]["scores/segmentor"]
+            links[f"segmentor/{member}"] = made[member]["segmentor"]
+    values = {variant.name: dict(variant.values) for variant in configs.sweeps.get(name, [])}
+    options = {
+        "name": name,
+        "rows": [list(row) for row in rows],
+        "values": values,
+        "figures": {
+            experiment: configs.experiments[experiment].figures.model_dump(mode="json")
+            for experiment in experiments
+        },
+    }
+    product = Product(
+        "report",
+        name,
+        "compare",
+        step_version("compare"),
+        options,
+        {},
+        tuple(_unique(rows.values())),
+    )
+    return Page(name, product, rows, links)
+
+
+def _unique(products: Any) -> list[Product]:
+    return list({product.folder: product for product in products}.values())
+
+
+def _links(made: Mapping[str, Product]) -> dict[str, Product]:
+    """What lies in the folder of an experiment; the rows behind scores lie beside these."""
+    return {name: product for name, product in made.items() if not name.startswith("rows/")}

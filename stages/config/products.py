@@ -1,0 +1,340 @@
+"""Every intermediate of every experiment: its step, what it depends on, and its place.
+
+A product lives once, in `work/<kind>/<dataset>-<digest>/`. The digest covers the version of its
+step, its recipe, the content of the files that it reads, and the digests of the products it is made
+from. Experiments that agree up to a step have one product there, whatever their names.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stages.config.baselines import BASELINES
+from stages.config.contents import LISTING, Contents
+from stages.config.encoders import ClipSource
+from stages.config.experiment import Experiment
+from stages.config.load import Configs
+from stages.config.recipes import digest, recipe, step_version
+from stages.config.section import Section
+
+# The file that stands for a product; names in braces are wildcards of the workflow.
+FILES = {
+    "shapes": "instances.json",
+    "samples": "samples.json",
+    "images": "images.npy",
+    "text_features": "text.safetensors",
+    "stage1": "model.safetensors",
+    "maps": "maps-{split}-{shard}-of-{shards}.parquet",
+    "labels": "labels-{split}-{shard}-of-{shards}.parquet",
+    "affinity": "model.safetensors",
+    "pseudo_masks": "masks-{split}-{shard}-of-{shards}.parquet",
+    "segmentor": "model.safetensors",
+    "imported": "model.safetensors",
+    "predictions": "predictions-{split}-{shard}-of-{shards}.parquet",
+    "rows": "rows-{split}-{shard}-of-{shards}.parquet",
+    "scores": "{split}.json",
+}
+MODELS = ("stage1", "affinity", "segmentor")  # products of a training
+STORED = ("maps", "labels", "pseudo_masks")  # are scored as they are, without a prediction
+
+
+@dataclass(frozen=True)
+class Product:
+    """One intermediate. Two are the same if their kind, data set and digest are."""
+
+    kind: str  # a key of FILES
+    dataset: str
+    step: str  # the module and the rule that make it
+    version: int
+    options: Mapping[str, Any] = field(default_factory=dict)  # the recipe
+    files: Mapping[str, str] = field(default_factory=dict)  # what it reads from outside: digests
+    sources: tuple["Product", ...] = ()
+    owner: Experiment | None = None  # whose options its step is given; None: those of the data set
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(
+            {
+                "step": self.step,
+                "version": self.version,
+                "options": dict(self.options),
+                "files": list(self.files.values()),
+                "sources": [source.digest for source in self.sources],
+            }
+        )
+
+    @property
+    def id(self) -> str:
+        return f"{self.dataset}-{self.digest}"
+
+    @property
+    def folder(self) -> str:
+        """Below the folder of results."""
+        return f"work/{self.kind}/{self.id}"
+
+    def source(self, *kinds: str) -> "Product":
+        """The product of one of these kinds that this one is made from."""
+        return next(source for source in self.sources if source.kind in kinds)
+
+
+def everything_behind(products: Iterable[Product]) -> list[Product]:
+    """The products and all that they are made from, each once, before what needs it."""
+    found: dict[str, Product] = {}
+
+    def visit(product: Product) -> None:
+        if product.folder in found:
+            return
+        for source in product.sources:
+            visit(source)
+        found[product.folder] = product
+
+    for product in products:
+        visit(product)
+    return list(found.values())
+
+
+class Products:
+    """The products of experiments and data sets, made from their options and files when asked."""
+
+    def __init__(self, configs: Configs, results: Path, contents: Contents) -> None:
+        self.configs, self.results, self.contents = configs, results, contents
+        self._samples: dict[str, Product] = {}  # by data set
+        self._experiments: dict[str, dict[str, Product]] = {}
+        self._by_folder: dict[str, Product] = {}
+        self._registered: set[str] = set()
+
+    def everything(self) -> list[Product]:
+        """The products of all experiments and data sets of configs/."""
+        for dataset in self.configs.datasets:
+            self._register(dataset)
+        return list(self._by_folder.values())
+
+    def find(self, kind: str, identity: str) -> Product | None:
+        """The product of a folder; None if no experiment or data set of configs/ has it."""
+        folder = f"work/{kind}/{identity}"
+        if folder not in self._by_folder:
+            self._register(identity.rpartition("-")[0])
+        return self._by_folder.get(folder)
+
+    def _register(self, dataset: str) -> None:
+        if dataset in self._registered or dataset not in self.configs.datasets:
+            return
+        self._registered.add(dataset)
+        self.samples(dataset)
+        for name, experiment in self.configs.experiments.items():
+            if experiment.dataset == dataset:
+                self.of_experiment(name)
+                for model in (experiment.stage1, experiment.segmentor):
+                    self.resized_images(dataset, model.resize_mode, model.image_size)
+
+    def _add(self, product: Product) -> Product:
+        """The first product of a folder, of which others with the same digest are copies."""
+        return self._by_folder.setdefault(product.folder, product)
+
+    def _product(
+        self,
+        kind: str,
+        step: str,
+        dataset: str,
+        options: Mapping[str, Any],
+        sources: tuple[Product, ...] = (),
+        files: Iterable[Path] = (),
+        owner: Experiment | None = None,
+    ) -> Product:
+        contents = {str(path): self.contents.of_file(path) for path in files}
+        version = step_version(step)
+        return self._add(Product(kind, dataset, step, version, options, contents, sources, owner))
+
+    # ------------------------------------------------------------------------------ data sets
+
+    def samples(self, name: str) -> Product:
+        """The samples of a data set, with its images as they are now."""
+        if name not in self._samples:
+            self._samples[name] = self._make_samples(name)
+        return self._samples[name]
+
+    def _make_samples(self, name: str) -> Product:
+        dataset = self.configs.datasets[name]
+        options = recipe(dataset)
+        for key in ("members", "published", "refshapes"):
+            options.pop(key, None)
+        if dataset.source == "mix":
+            members = tuple(self.samples(member) for member in dataset.members)
+            options["names"] = list(dataset.members)
+            return self._product("samples", "mix", name, options, members)
+        if dataset.source == "refshapes":
+            shapes = self._product("shapes", "make_refshapes", name, recipe(dataset.refshapes))
+            return self._product("samples", "prepare", name, options, (shapes,))
+        options["images"] = str(dataset.images) if dataset.images is not None else None
+        plain = self._product("samples", "prepare", name, options, files=dataset.annotation_files)
+        images = self.contents.of_images(self.results / plain.folder / LISTING)
+        if images is None or images[0] == images[1]:
+            return plain
+        changed = {**options, "listing": images[1]}
+        return self._product("samples", "prepare", name, changed, files=dataset.annotation_files)
+
+    def resized_images(self, dataset: str, resize_mode: str, size: int) -> Product:
+        """All images of a data set at the size that a model sees."""
+        options = {"resize_mode": resize_mode, "size": size}
+        return self._product("images", "resize_images", dataset, options, (self.samples(dataset),))
+
+    def text_features(self, dataset: str, judge: ClipSource) -> Product:
+        """All expressions of a data set as a CLIP encodes them."""
+        options = {"clip": recipe(judge)}
+        sources = (self.samples(dataset),)
+        # Its step is given the CLIP of an experiment that has it as its judge.
+        owner = next(e for e in self.configs.experiments.values() if e.judge == judge)
+        return self._product(
+            "text_features", "encode_text", dataset, options, sources, judge.files, owner
+        )
+
+    # --------------------------------------------------------------------- from text to masks
+
+    def of_experiment(self, name: str) -> dict[str, Product]:
+        """All products of an experiment, by what they are for it.
+
+        `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` where it learns from
+        text; `samples` and `segmentor`; `predictions/<scored>`, `rows/<scored>` and
+        `scores/<scored>` of each thing that is scored.
+        """
+        if name not in self._experiments:
+            self._experiments[name] = self._experiment(name)
+        return self._experiments[name]
+
+    def _experiment(self, name: str) -> dict[str, Product]:
+        experiment = self.configs.experiments[name]
+        made = {"samples": self.samples(experiment.dataset)}
+        predicted = {}
+        if experiment.from_text:
+            made |= self._chain(self.configs.source(name))
+            source = self.configs.experiments[self.configs.source(name)]
+            predicted["zero_shot"] = self._zero_shot(source)
+            predicted["stage1"] = self._predictions(source, made["stage1"])
+        made["segmentor"] = self._segmentor(name, made)
+        predicted["segmentor"] = self._predictions(experiment, made["segmentor"])
+        scored: dict[str, tuple[Product, ...]] = {baseline: () for baseline in BASELINES}
+        scored |= {kind: (made[kind],) for kind in STORED if kind in made}
+        scored |= {model: (product,) for model, product in predicted.items()}
+        made |= {f"predictions/{model}": product for model, product in predicted.items()}
+        for thing, masks in scored.items():
+            made |= self._scores(experiment, thing, (made["samples"], *masks))
+        return made
+
+    def _scores(
+        self, experiment: Experiment, scored: str, sources: tuple[Product, ...]
+    ) -> dict[str, Product]:
+        """The scored rows of some masks, and the scores that are made of them."""
+        dataset, options = experiment.dataset, {"scored": scored}
+        rows = self._product("rows", "evaluate", dataset, options, sources, (), experiment)
+        behind = (sources[0], rows)
+        scores = self._product("scores", "score", dataset, options, behind, (), experiment)
+        return {f"rows/{scored}": rows, f"scores/{scored}": scores}
+
+    def _chain(self, name: str) -> dict[str, Product]:
+        """From text to the pseudo masks of an experiment that makes its own."""
+        experiment = self.configs.experiments[name]
+        dataset, judge = experiment.dataset, {"judge": recipe(experiment.judge)}
+        samples, text = self.samples(dataset), self.text_features(dataset, experiment.judge)
+
+        def made(
+            kind: str,
+            step: str,
+            options: Mapping[str, Any],
+            *sources: Product,
+            files: Iterable[Path] = (),
+        ) -> Product:
+            return self._product(
+                kind, step, dataset, options, (samples, *sources), files, experiment
+            )
+
+        if experiment.stage1_checkpoint is not None:
+            stage1 = self._imported(experiment, experiment.stage1_checkpoint, experiment.stage1)
+        else:
+            stage1 = made(
+                "stage1",
+                "train_stage1",
+                recipe(experiment.stage1) | judge,
+                text,
+                files=[*experiment.stage1.files, *experiment.judge.files],
+            )
+        maps = made(
+            "maps",
+            "select_maps",
+            recipe(experiment.prms) | judge,
+            text,
+            stage1,
+            files=experiment.judge.files,
+        )
+        labels = made("labels", "make_labels", recipe(experiment.labels), maps)
+        affinity = made(
+            "affinity",
+            "train_affinity",
+            recipe(experiment.affinity),
+            labels,
+            files=experiment.affinity.files,
+        )
+        masks = made("pseudo_masks", "propagate", recipe(experiment.propagation), maps, affinity)
+        return {
+            "text_features": text,
+            "stage1": stage1,
+            "maps": maps,
+            "labels": labels,
+            "affinity": affinity,
+            "pseudo_masks": masks,
+        }
+
+    def _segmentor(self, name: str, made: Mapping[str, Product]) -> Product:
+        experiment = self.configs.experiments[name]
+        if experiment.checkpoint is not None:
+            return self._imported(experiment, experiment.checkpoint, experiment.segmentor)
+        masks = (made["pseudo_masks"],) if experiment.from_text else ()
+        return self._product(
+            "segmentor",
+            "train_segmentor",
+            experiment.dataset,
+            recipe(experiment.segmentor),
+            (made["samples"], *masks),
+            experiment.segmentor.files,
+            experiment,
+        )
+
+    def _imported(self, experiment: Experiment, checkpoint: Path, section: Section) -> Product:
+        """An official checkpoint as a model of ours; it is learned from nothing here."""
+        kind = "stage1" if section is experiment.stage1 else "segmentor"
+        options = {"imported": kind} | recipe(section)
+        return self._product(
+            "imported",
+            "import_checkpoint",
+            experiment.dataset,
+            options,
+            files=[checkpoint],
+            owner=experiment,
+        )
+
+    # ---------------------------------------------------------------------------- predictions
+
+    def _predictions(self, experiment: Experiment, model: Product) -> Product:
+        options = recipe(experiment.evaluation)
+        options.pop("splits", None)
+        sources = (self.samples(experiment.dataset), model)
+        return self._product(
+            "predictions", "predict", experiment.dataset, options, sources, (), experiment
+        )
+
+    def _zero_shot(self, experiment: Experiment) -> Product:
+        """Predictions of the CLIP that stage 1 starts from, without any training."""
+        options = recipe(experiment.evaluation)
+        options.pop("splits", None)
+        clip = experiment.stage1.clip
+        options |= {"clip": recipe(clip), "image_size": experiment.stage1.image_size}
+        return self._product(
+            "predictions",
+            "predict",
+            experiment.dataset,
+            options,
+            (self.samples(experiment.dataset),),
+            clip.files,
+            experiment,
+        )

@@ -1,0 +1,110 @@
+"""Experiments made from others: `base`, `sweep`, and options of the command line.
+
+All work on the options as they are written, before they are checked, so that what is inherited or
+set is checked like what a file says.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import yaml
+
+Options = dict[str, Any]
+NOT_INHERITED = ("base", "sweep", "expected")  # `expected` is of the base's own results
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of a sweep: the value of each option that is varied, by its path."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def merge(base: Options, changes: Options) -> Options:
+    """The options of `base` with changes, section by section.
+
+    A section that names another `model` starts anew: the options of the two are not the same.
+    """
+    merged = dict(base)
+    for name, value in changes.items():
+        old = merged.get(name)
+        if isinstance(old, dict) and isinstance(value, dict) and _is_same_kind(old, value):
+            merged[name] = merge(old, value)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _is_same_kind(old: Options, new: Options) -> bool:
+    return "model" not in new or new["model"] == old.get("model")
+
+
+def inherit(written: Mapping[str, Options], name: str) -> Options:
+    """The options of an experiment with those of its bases.
+
+    Raises ValueError with the finding if a base is unknown or the bases never end.
+    """
+    chain = [name]
+    while (base := written[chain[-1]].get("base")) is not None:
+        if base not in written:
+            raise ValueError(f"base: {base!r} is not known")
+        if base in chain:
+            raise ValueError(f"base: {' -> '.join([*chain, base])} never ends")
+        chain.append(base)
+    options: Options = {}
+    for ancestor in reversed(chain[1:]):
+        kept = {key: value for key, value in written[ancestor].items() if key not in NOT_INHERITED}
+        options = merge(options, kept)
+    return merge(options, written[name])
+
+
+def set_option(options: Options, path: str, value: Any) -> Options:
+    """The options with one of them set, given by its path (`segmentor.epochs`)."""
+    first, _, rest = path.partition(".")
+    if not rest:
+        return merge(options, {first: value})
+    inner = options.get(first)
+    return options | {first: set_option(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def parse_changes(text: str) -> dict[str, Any]:
+    """Options by their paths, from `segmentor.epochs=5 stage1.batch_size=24`.
+
+    A value is YAML: a number, a word, a list. Raises ValueError for anything else.
+    """
+    changes = {}
+    for part in text.split():
+        path, equals, value = part.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", path):
+            raise ValueError(f"{part!r}; needed option=value, as in segmentor.epochs=5")
+        changes[path] = yaml.safe_load(value)
+    return changes
+
+
+def combinations(name: str, sweep: Any) -> Iterator[Variant]:
+    """The variants of a sweep, in the order of their values; the first option varies slowest.
+
+    Raises ValueError for what is no mapping of options to lists of values.
+    """
+    if not isinstance(sweep, dict) or not sweep:
+        raise ValueError(f"sweep: needed options with lists of values, found {sweep!r}")
+    for path, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"sweep.{path}: needed a list of values, found {values!r}")
+    last = [path.rpartition(".")[2] for path in sweep]
+    labels = [
+        short if last.count(short) == 1 else path.replace(".", "_")
+        for path, short in zip(sweep, last, strict=True)
+    ]
+    for values in product(*sweep.values()):
+        parts = [f"{label}_{_plain(value)}" for label, value in zip(labels, values, strict=True)]
+        yield Variant("_".join([name, *parts]), dict(zip(sweep, values, strict=True)))
+
+
+def _plain(value: Any) -> str:
+    """A value as a part of a name."""
+    return re.sub(r"\W+", "_", str(value)).strip("_")

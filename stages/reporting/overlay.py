@@ -1,0 +1,118 @@
+"""Masks and response maps drawn over their image, and images as data URLs.
+
+Reports show small gray images (at most `SIDE` pixels a side) under masks in color; `risflow
+predict` and `risflow serve` draw over the image itself. Nothing here imports torch.
+
+Shapes: masks and response maps are (H, W), of the size of their image.
+"""
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stages.storage.masks import Mask
+
+SIDE = 144  # pixels of the longer side of an image in a report
+Color = tuple[int, int, int]
+PREDICTION: Color = (0, 114, 178)  # blue
+GROUND_TRUTH: Color = (0, 158, 115)  # green
+OUTLINE: Color = (230, 159, 0)  # orange, of the ground truth over a prediction
+IGNORED: Color = (150, 150, 150)
+
+
+def thumbnail(image: Image.Image) -> Image.Image:
+    """The image at the size that it has in a report."""
+    return image.convert("RGB").resize(_size(image), Image.Resampling.BICUBIC)
+
+
+def mask_thumbnail(
+    image: Image.Image, mask: Mask, color: Color, ignore: Mask | None = None
+) -> Image.Image:
+    """The image in gray, the mask in color, and pixels that are ignored in light gray."""
+    pixels = _blend(_gray(image), mask, color)
+    if ignore is not None:
+        pixels = _blend(pixels, ignore, IGNORED)
+    return thumbnail(Image.fromarray(pixels.astype(np.uint8)))
+
+
+def comparison_thumbnail(image: Image.Image, prediction: Mask, ground_truth: Mask) -> Image.Image:
+    """The image in gray, the prediction in color, and the outline of the ground truth."""
+    size = _size(image)
+    predicted, true = _resized(prediction, size), _resized(ground_truth, size)
+    pixels = _blend(_gray(image.resize(size, Image.Resampling.BICUBIC)), predicted, PREDICTION)
+    pixels[outline(true, width=2)] = OUTLINE
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def mask_overlay(image: Image.Image, mask: Mask) -> Image.Image:
+    """The image with its mask in color and a white outline around it."""
+    pixels = np.array(image.convert("RGB"))  # 8 bits: images of users can be large
+    pixels[mask] = pixels[mask] // 2 + np.array(PREDICTION, np.uint8) // 2
+    pixels[outline(mask)] = 255
+    return Image.fromarray(pixels)
+
+
+def response_overlay(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
+    """The image in gray, from dark to bright yellow where a response is stronger.
+
+    The weakest color stands for 0, or for the lowest response if that is negative.
+    """
+    import matplotlib  # takes a while to import
+
+    low, high = min(0.0, float(response.min())), float(response.max())
+    strength = (response - low) / max(high - low, 1e-9)
+    pixels = matplotlib.colormaps["inferno"](0.2 + 0.75 * strength, bytes=True)[..., :3].copy()
+    opacity = 0.85 * np.sqrt(strength)
+    dimmed = np.asarray(image.convert("L"), np.float32) * (1 - opacity)
+    for channel in range(3):  # one at a time: images of users can be large
+        pixels[..., channel] = dimmed + opacity * pixels[..., channel]
+    return Image.fromarray(pixels)
+
+
+def mask_image(mask: Mask) -> Image.Image:
+    """The mask alone, white on black."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def outline(mask: Mask, width: int = 1) -> Mask:
+    """Pixels of a mask that are at most `width` steps from its outside or from the border."""
+    inner = mask
+    for _ in range(width):
+        padded = np.pad(inner, 1)
+        neighbors = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        inner = inner & neighbors
+    return mask & ~inner
+
+
+def data_url(image: Image.Image, side: int | None = None) -> str:
+    """The image as a data URL, at most `side` pixels wide and high: JPEG, or PNG of a mask."""
+    small = image.copy()
+    if side is not None:
+        small.thumbnail((side, side))
+    kind = "png" if small.mode == "L" else "jpeg"
+    content = io.BytesIO()
+    small.save(content, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _gray(image: Image.Image) -> NDArray[np.float64]:
+    values = np.asarray(image.convert("L"), dtype=np.float64)
+    return np.repeat(values[..., None], 3, axis=2)
+
+
+def _blend(pixels: NDArray[np.float64], mask: Mask, color: Color) -> NDArray[np.float64]:
+    result = pixels.copy()
+    result[mask] = 0.35 * pixels[mask] + 0.65 * np.array(color)
+    return result
+
+
+def _size(image: Image.Image) -> tuple[int, int]:
+    factor = SIDE / max(image.size)
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
+
+
+def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
