@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(folder: Path) -> Iterator[str]:
     """The address of a page with two models; the server must still be there at the end."""
     (folder / "data").symlink_to(ROOT / "data")  # the small CLIP
-    examples = folder / "results/datasets/refshapes"
+    examples = folder / "results/refshapes_tris/samples"
     few_shapes(examples, train_images=1, val_images=2, test_images=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)
