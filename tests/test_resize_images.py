@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from skimage import data as photographs
 from stages import make_refshapes, prepare, resize_images
 from stages.config.datasets import DatasetConfig, RefShapes
 from stages.config.section import ResizeModeName
+from stages.config.sizes import keeps_images, known_objects
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.images import read_image
 from stages.data.resize_modes import RESIZE_MODES
@@ -115,3 +117,21 @@ def test_a_file_of_another_size_or_kind_is_refused(tmp_path: Path) -> None:
         ResizedImages(tmp_path / "float.npy", 9)
     with pytest.raises(InputError, match="needed a file of resize_images"):
         ResizedImages(tmp_path / "text.npy", 9)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [("auto", [False, True]), ("always", [True] * 2), ("never", [False] * 2)],
+)
+def test_images_of_large_data_sets_are_kept_unless_told_otherwise(
+    option: str, expected: list[bool]
+) -> None:
+    datasets = {
+        "few": DatasetConfig(source="refer", published={"train": 10_000}),
+        "many": DatasetConfig(source="refer", published={"train": 10_001}),
+    }
+
+    def count(name: str) -> int:
+        return known_objects(name, "train", datasets) or 0
+
+    assert [keeps_images(option, partial(count, name)) for name in datasets] == expected

@@ -11,6 +11,7 @@ from risflow.status.plan import Job, read_plan
 from stages.config.load import Configs
 from stages.config.pages import Page
 from stages.config.products import FILES, Product
+from stages.config.recipes import flatten
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError
 
@@ -29,25 +30,22 @@ def find_reasons(target: str, configs: Configs, changes: str = "") -> list[tuple
     name = configs.settings.demo if target == "demo" else target
     page = catalog.page(name) if configs.members(name) else None
     before = _steps_before(configs.settings.results / name / STEPS)
-    reasons: dict[str, str] = {}
+    products = {step.folder: step for step in page.steps()} if page is not None else {}
+    reasons = []
     for job in read_plan(target, changes):
-        if not job.to_do:
-            continue
-        product = _product(job, page)
-        reason = "its result is not there"
-        if product is not None:
-            reason = explain(product, before, page)
-        reasons.setdefault(f"{job.rule}: {reason}", reason)
-    return [(key.partition(": ")[0], reason) for key, reason in reasons.items()]
+        if job.to_do:
+            product = products.get(_folder(job))
+            reason = "its result is not there"
+            if product is not None:
+                reason = explain(product, before, page)
+            reasons.append((job.rule, reason))
+    return list(dict.fromkeys(reasons))
 
 
-def _product(job: Job, page: Page | None) -> Product | None:
-    """The product of a job, by the wildcard that its kind is the name of."""
-    if page is None:
-        return None
-    kinds = [kind for kind in job.wildcards if kind in FILES]
-    folders = {f"work/{kind}/{job.wildcards[kind]}" for kind in kinds}
-    return next((step for step in page.steps() if step.folder in folders), None)
+def _folder(job: Job) -> str:
+    """The folder of the product of a job: the wildcard of its digest has the name of its kind."""
+    kind = next((name for name in job.wildcards if name in FILES), "")
+    return f"work/{kind}/{job.wildcards.get(kind)}"
 
 
 def _steps_before(steps: Path) -> dict[str, Step]:
@@ -57,8 +55,13 @@ def _steps_before(steps: Path) -> dict[str, Step]:
     page = yaml.safe_load(steps.read_text())
     by_place = {step["place"]: step for step in page["steps"]}
     named = {name: by_place[place] for name, place in page["links"].items() if place in by_place}
-    rest = {f"{step['step']} of another": step for step in page["steps"]}
-    return {**rest, **{step["place"]: step for step in page["steps"]}, **named}
+    rest = {_role(step["step"], step["options"]): step for step in page["steps"]}
+    return {**rest, **by_place, **named}
+
+
+def _role(step: str, options: Mapping[str, Any]) -> str:
+    """What a product without a link of its own is for its page."""
+    return f"{step} of {options.get('scored', 'another')}"
 
 
 def explain(product: Product, before: Mapping[str, Step], page: Page | None) -> str:
@@ -68,7 +71,7 @@ def explain(product: Product, before: Mapping[str, Step], page: Page | None) -> 
     if product.folder in before:
         return "its result is not there, or a part of it"
     names = {made.folder: name for name, made in page.links.items()} if page else {}
-    old = before.get(names.get(product.folder, f"{product.step} of another"))
+    old = before.get(names.get(product.folder, _role(product.step, product.options)))
     if old is None:
         return "it was not needed before"
     own = [*_changed_version(product, old), *_changed_options(product, old)]
@@ -86,7 +89,7 @@ def _changed_version(product: Product, old: Step) -> Iterator[str]:
 
 
 def _changed_options(product: Product, old: Step) -> Iterator[str]:
-    now, then = _flat(product.options), _flat(old["options"])
+    now, then = flatten(product.options), flatten(old["options"])
     for name in dict.fromkeys([*now, *then]):
         if now.get(name) != then.get(name):
             yield f"{name}: {then.get(name, 'default')} -> {now.get(name, 'default')}"
@@ -107,13 +110,3 @@ def _new_sources(product: Product, old: Step) -> list[str]:
         for source in product.sources
         if source.folder not in old["sources"]
     ]
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

@@ -29,24 +29,28 @@ class Catalog:
         self.changes = changes or {}
         self.products = Products(configs, results, contents)
         self._changed: dict[tuple[str, ...], Products] = {}
-        self._pages: dict[str, Page] = {}
+        self._pages: dict[tuple[str, tuple[str, ...]], Page] = {}
 
     def page(self, name: str) -> Page:
         """The page of a target, with the options of the command line.
 
         Raises InputError where an experiment of the target refuses these.
         """
-        if name not in self._pages:
-            members = tuple(self.configs.members(name)) if self.changes else ()
-            self._pages[name] = find_page(self._with_changes(members), name)
-        return self._pages[name]
+        return self._page(name, tuple(self.configs.members(name)) if self.changes else ())
+
+    def _page(self, name: str, changed: tuple[str, ...] = ()) -> Page:
+        """The page of a target with the options of the command line for some experiments."""
+        key = name, changed
+        if key not in self._pages:
+            self._pages[key] = find_page(self._with_changes(changed), name)
+        return self._pages[key]
 
     def find_page(self, identity: str) -> Page:
         """The page of a folder in work/report/. Raises InputError if no target has it."""
         name = identity.rpartition("-")[0]
         if self.configs.members(name):
-            for page in (find_page(self.products, name), self.page(name)):
-                if page.product.id == identity:
+            for find in (self._page, self.page):
+                if (page := find(name)).product.id == identity:
                     return page
         raise self._unknown(f"work/report/{identity}")
 

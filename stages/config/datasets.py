@@ -5,11 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.section import (
-    Count,
-    Positive,
-    Section,
-)
+from stages.config.section import Count, Positive, Section
 
 
 class RefShapes(Section):

@@ -4,9 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.section import (
-    Section,
-)
+from stages.config.section import Section
 
 Metric = Literal[  # those that the tables show
     "mean_iou",

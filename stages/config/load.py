@@ -7,13 +7,11 @@ from typing import Any
 
 from stages.config.datasets import DatasetConfig
 from stages.config.experiment import Experiment
-from stages.config.names import name_fault, workflow_names
+from stages.config.names import name_fault, named_things, workflow_names
 from stages.config.settings import Download, Downloads, Settings
 from stages.config.variants import Options, Variant, combinations, inherit, merge, set_option
 from stages.config.yaml_files import read_options, validate
 from stages.runtime.errors import InputError, suggest
-
-KINDS = ("datasets", "experiments")
 
 
 @dataclass(frozen=True)
@@ -208,26 +206,26 @@ def _settings_findings(configs: Configs) -> list[str]:
 
 def _name_findings(configs: Configs) -> list[str]:
     """Names that cannot be targets, or that two things have."""
-    folder, findings = configs.folder, []
-    listed = f"{folder}/config.yaml: comparisons"
-    places = {
-        "a data set": {name: f"{folder}/datasets/{name}.yaml" for name in configs.datasets},
-        "an experiment": {
-            name: _place(folder, name, configs.sweeps) for name in configs.experiments
-        },
-        "a sweep": {name: f"{folder}/experiments/{name}.yaml" for name in configs.sweeps},
-        "a comparison": {name: f"{listed}.{name}" for name in configs.settings.comparisons},
-    }
+    findings = []
     taken = workflow_names()
-    for kind, named in places.items():
-        for name, place in named.items():
-            fault = name_fault(name)
+    for kind, names in named_things(configs).items():
+        for name in names:
+            place, fault = _named_in(configs, kind, name), name_fault(name)
             if fault is not None:
                 findings.append(f"{place}: the name {name!r}: {fault}")
             elif name in taken:
                 findings.append(f"{place}: {taken[name]} is called {name} too; rename one of them")
             taken.setdefault(name, kind)
     return findings
+
+
+def _named_in(configs: Configs, kind: str, name: str) -> str:
+    """The place where something has its name from."""
+    if kind == "a data set":
+        return f"{configs.folder}/datasets/{name}.yaml"
+    if kind == "a comparison":
+        return f"{configs.folder}/config.yaml: comparisons.{name}"
+    return _place(configs.folder, name, configs.sweeps)
 
 
 def _supervision_findings(

@@ -36,7 +36,16 @@ def workflow_names() -> dict[str, str]:
 def taken_names(configs: "Configs") -> dict[str, str]:
     """All names that are taken, and by what."""
     taken = workflow_names()
-    taken |= dict.fromkeys(configs.datasets, "a data set")
-    taken |= dict.fromkeys(configs.experiments, "an experiment")
-    taken |= dict.fromkeys(configs.sweeps, "a sweep")
-    return taken | dict.fromkeys(configs.settings.comparisons, "a comparison")
+    for kind, names in named_things(configs).items():
+        taken |= dict.fromkeys(names, kind)
+    return taken
+
+
+def named_things(configs: "Configs") -> dict[str, list[str]]:
+    """Everything in configs/ that gives a target its name, by its kind."""
+    return {
+        "a data set": list(configs.datasets),
+        "an experiment": list(configs.experiments),
+        "a sweep": list(configs.sweeps),
+        "a comparison": list(configs.settings.comparisons),
+    }

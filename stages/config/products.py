@@ -157,9 +157,7 @@ class Products:
 
     def _make_samples(self, name: str) -> Product:
         dataset = self.configs.datasets[name]
-        options = recipe(dataset)
-        for key in ("members", "published", "refshapes"):
-            options.pop(key, None)
+        options = recipe(dataset, "members", "published", "refshapes")
         if dataset.source == "mix":
             members = tuple(self.samples(member) for member in dataset.members)
             options["names"] = list(dataset.members)
@@ -316,8 +314,7 @@ class Products:
     # ---------------------------------------------------------------------------- predictions
 
     def _predictions(self, experiment: Experiment, model: Product) -> Product:
-        options = recipe(experiment.evaluation)
-        options.pop("splits", None)
+        options = recipe(experiment.evaluation, "splits")
         sources = (self.samples(experiment.dataset), model)
         return self._product(
             "predictions", "predict", experiment.dataset, options, sources, (), experiment
@@ -325,9 +322,8 @@ class Products:
 
     def _zero_shot(self, experiment: Experiment) -> Product:
         """Predictions of the CLIP that stage 1 starts from, without any training."""
-        options = recipe(experiment.evaluation)
-        options.pop("splits", None)
         clip = experiment.stage1.clip
+        options = recipe(experiment.evaluation, "splits")
         options |= {"clip": recipe(clip), "image_size": experiment.stage1.image_size}
         return self._product(
             "predictions",

@@ -21,16 +21,16 @@ PROJECT = Path(__file__).parents[2]
 VERSION = re.compile(r"^VERSION = (\d+)", re.MULTILINE)
 
 
-def recipe(section: Section) -> dict[str, Any]:
+def recipe(section: Section, *left_out: str) -> dict[str, Any]:
     """The options of a section that differ from their defaults, as JSON values, without paths.
 
-    Sections within it are recipes too. An option that tells kinds of sections apart (`model` of a
-    segmentor) is always there.
+    `left_out` names options that are no part of it. Sections within it are recipes too. An option
+    that tells kinds of sections apart (`model` of a segmentor) is always there.
     """
     values: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if isinstance(value, Path):
+        if isinstance(value, Path) or name in left_out:
             continue
         if isinstance(value, Section):
             values[name] = recipe(value)
@@ -41,6 +41,17 @@ def recipe(section: Section) -> dict[str, Any]:
 
 def _tells_kinds_apart(annotation: Any) -> bool:
     return typing.get_origin(annotation) is Literal and len(typing.get_args(annotation)) == 1
+
+
+def flatten(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Options by their paths, as in `segmentor.epochs`."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def digest(content: Mapping[str, Any]) -> str:

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.section import (
-    Positive,
-    Section,
-)
+from stages.config.section import Positive, Section
 
 
 class RemoteFile(Section):

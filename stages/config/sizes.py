@@ -5,7 +5,7 @@ configuration does not tell is counted when the samples are prepared.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from stages.config.datasets import DatasetConfig
@@ -51,6 +51,11 @@ def _mixed(
         return None
     owner = max(owners, key=len)  # refcoco_val may be of refcoco, or of a member called refcoco_v
     return known_objects(owner, split.removeprefix(f"{owner}_"), datasets)
+
+
+def keeps_images(option: str, count: Callable[[], int]) -> bool:
+    """Whether images are resized once and kept (`cache_images`); `count` gives train objects."""
+    return option == "always" or (option == "auto" and count() > MANY_OBJECTS)
 
 
 def count_shards(objects: int) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from stages.config.experiment import Experiment
+from stages.config.recipes import flatten
 
 MODELED = (
     "judge",
@@ -21,8 +22,8 @@ def departures(experiment: Experiment) -> list[tuple[str, str, str, str]]:
     published = Experiment(dataset=experiment.dataset, segmentor=segmentor)
     rows = []
     for section in MODELED:
-        here = _flat(getattr(ours, section).model_dump(mode="json"))
-        there = _flat(getattr(published, section).model_dump(mode="json"))
+        here = flatten(getattr(ours, section).model_dump(mode="json"))
+        there = flatten(getattr(published, section).model_dump(mode="json"))
         for option, value in here.items():
             if value != there.get(option):
                 name = f"{section}.{option}"
@@ -36,14 +37,6 @@ def _reason(name: str, reasons: dict[str, str]) -> str:
     while name not in reasons and "." in name:
         name = name.rpartition(".")[0]
     return reasons.get(name, "")
-
-
-def _flat(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in options.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else None
-        flat |= inner if inner is not None else {f"{prefix}{name}": value}
-    return flat
 
 
 def _text(value: Any) -> str:

@@ -47,6 +47,7 @@ def read_pipeline(steps: Path) -> list[PipelineStep]:
     own = set(page["links"].values())
     labels = {place: label for label, place in page["links"].items()}
     names = {step["place"]: _name(step) for step in page["steps"]}
+    needs = _direct_needs(page["steps"])
     grouped: dict[str, list[dict[str, Any]]] = {}
     for step in page["steps"]:
         grouped.setdefault(names[step["place"]], []).append(step)
@@ -55,7 +56,7 @@ def read_pipeline(steps: Path) -> list[PipelineStep]:
             name,
             _title(members[0], labels),
             _owner(members[0]["place"], own),
-            tuple(dict.fromkeys(names[need] for step in members for need in _needs(step, page))),
+            tuple(dict.fromkeys(names[need] for step in members for need in needs[step["place"]])),
             tuple(results / step["place"] for step in members),
         )
         for name, members in grouped.items()
@@ -101,16 +102,20 @@ def _owner(place: str, own: set[str]) -> Owner:
     return "own" if kind in TOGETHER or place in own else "other"
 
 
-def _needs(step: Mapping[str, Any], page: Mapping[str, Any]) -> list[str]:
-    """What a step is made from, without what comes to it through another of its sources."""
-    sources = {entry["place"]: entry["sources"] for entry in page["steps"]}
-
-    def behind(place: str) -> set[str]:
-        return {place}.union(*(behind(source) for source in sources[place]))
-
-    needs = list(step["sources"])
-    indirect = set().union(*(behind(source) - {source} for source in needs))
-    return [need for need in needs if need not in indirect]
+def _direct_needs(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What each product is made from, without what comes to it through another of its sources."""
+    behind: dict[str, set[str]] = {}  # all that it is made from; steps are after their sources
+    for step in steps:
+        sources = step["sources"]
+        behind[step["place"]] = {*sources}.union(*(behind[source] for source in sources))
+    return {
+        step["place"]: [
+            need
+            for need in step["sources"]
+            if not any(need in behind[source] for source in step["sources"])
+        ]
+        for step in steps
+    }
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from stages.config.earlier import notice
 from stages.config.load import load_configs
 from stages.config.products import FILES
 from stages.config.resources import chosen_resource
-from stages.config.sizes import MANY_OBJECTS, count_shards, known_objects
+from stages.config.sizes import count_shards, keeps_images, known_objects
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError
 from stages.runtime.launch import JOBS_PER_GPU
@@ -191,11 +191,11 @@ def shards(product, split):
 
 
 @functools.cache
-def keeps_images(dataset):
-    """Whether the images of a data set are resized once and kept (`cache_images`)."""
-    if configs.settings.cache_images != "auto":
-        return configs.settings.cache_images == "always"
-    return num_objects(catalog.products.samples(dataset), "train") > MANY_OBJECTS
+def has_kept_images(dataset):
+    return keeps_images(
+        configs.settings.cache_images,
+        lambda: num_objects(catalog.products.samples(dataset), "train"),
+    )
 
 
 def images_for(section):
@@ -203,7 +203,7 @@ def images_for(section):
 
     def files(wildcards):
         product = product_of(wildcards)
-        if not keeps_images(product.dataset):
+        if not has_kept_images(product.dataset):
             return []
         model = getattr(product.owner, section)
         made = catalog.products.resized_images(product.dataset, model.resize_mode, model.image_size)
