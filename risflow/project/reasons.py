@@ -35,7 +35,7 @@ def find_reasons(target: str, configs: Configs, changes: str = "") -> list[tuple
     for job in read_plan(target, changes):
         if job.to_do:
             product = products.get(_folder(job))
-            reason = "its result is not there"
+            reason = "it shows new results"  # a page: the steps above say what is new
             if product is not None:
                 reason = explain(product, before, page)
             reasons.append((job.rule, reason))
