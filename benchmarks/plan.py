@@ -67,7 +67,7 @@ def show_listings(configs: Configs) -> None:
     """Seconds to see whether an image of a data set has changed, as each run does first."""
     folder = configs.datasets["refcoco"].images
     assert folder is not None
-    files = [str(folder / name) for name in os.listdir(folder)]
+    files = [str(path) for path in folder.iterdir()]
     listing = Path("listing.json")
     listing.write_text(json.dumps(listing_of(files)))
     started = time.perf_counter()
@@ -101,10 +101,8 @@ def show_dry_run(experiments: list[str]) -> None:
     jobs = {rule: int(count) for rule, count in (line.split() for line in _table(lines))}
     total, trainings = jobs["total"], jobs["train_stage1"]
     mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(
-        f"{len(experiments)} experiments: {total} jobs, {trainings} trainings of stage 1, ", end=""
-    )
-    print(f"{seconds:.0f} s, {mib:.0f} MiB")
+    planned = f"{total} jobs, {trainings} trainings of stage 1"
+    print(f"{len(experiments)} experiments: {planned}, {seconds:.0f} s, {mib:.0f} MiB")
 
 
 def _table(lines: list[str]) -> list[str]:

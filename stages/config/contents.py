@@ -83,7 +83,7 @@ def digest_of_images(files: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in files:
         try:
-            status = os.stat(name)
+            status = os.stat(name)  # noqa: PTH116 - twice as fast, and they are many
             digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
         except OSError:
             digest.update(f"{name}\0missing\n".encode(errors="surrogateescape"))
