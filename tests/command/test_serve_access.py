@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from starlette.types import Receive, Scope, Send
 
 pytest.importorskip("starlette", reason="gradio is not installed ([serve])")
+
+from starlette.types import Receive, Scope, Send
 
 from risflow.serve.access import Access, read_login
 from risflow.serve.drawings import Drawings
@@ -174,9 +178,6 @@ def test_a_slow_body_is_given_up(uploads: Uploads) -> None:
 
 
 def test_uploads_have_limits_and_the_oldest_give_way(ask: Ask, uploads: Uploads) -> None:
-    import os
-    import time
-
     def write(name: str, size: int, age: float) -> Path:
         path = uploads.folder / name
         path.write_bytes(b"x" * size)
@@ -205,9 +206,6 @@ def test_drawings_have_a_limit() -> None:
 
 
 def test_one_prediction_runs_at_a_time_though_its_visitor_gave_up() -> None:
-    import threading
-    import time
-
     running, most = 0, 0
     threads = set()
 
