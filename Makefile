@@ -8,7 +8,7 @@ KILLS ?= 20
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-cluster lint bench seeds interruptions docs docs-site clean
+.PHONY: demo test test-all test-cluster attack lint bench seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -23,6 +23,9 @@ test-all: $(READY)  ## those too that show more cases of the same
 
 test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
 	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster
+
+attack: $(READY)  ## a thousand hostile requests to the page of `risflow serve`, and what came of them
+	$(BIN)/pytest -s --slow --durations=0 tests/command/test_serve_load.py -k hostile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ PAGES = {
     "data/README.md": "folder_data.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
+    "SECURITY.md": "security.md",
     "THIRD_PARTY_NOTICES.md": "notices.md",
 }
 LINK = re.compile(r"\]\((?!\w+:|#)([^)#]+)")

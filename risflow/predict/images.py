@@ -1,13 +1,12 @@
 """Images of users: checked and read."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from stages.data.formats import open_image, require_size
 from stages.runtime.errors import InputError
 
 MOST_PIXELS = 50_000_000  # of an image: each expression's map needs 4 bytes a pixel
@@ -23,40 +22,19 @@ def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
             raise InputError(f"image: {found}; needed RGB values (H, W, 3) of 8 bits")
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
-        _require_size("image", image.size, most_pixels)
+        require_size("image", image.size, most_pixels)
         return image.convert("RGB")
     from stages.data.images import read_image  # imports torch, which checks do not need
 
-    require_image(image, most_pixels)
-    with _own_limit():
-        return read_image(image)
+    return read_image(image, most_pixels)
 
 
 def require_image(path: str | Path, most_pixels: int) -> None:
     """Raises InputError if there is no image, or one of too many pixels; decodes nothing."""
     try:
-        with _own_limit(), Image.open(path) as opened:
-            _require_size(str(path), opened.size, most_pixels)
+        with open_image(path, most_pixels):
+            pass
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
-
-
-@contextmanager
-def _own_limit() -> Iterator[None]:
-    """Turn Pillow's fixed limit of pixels off; `most_pixels` replaces it."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _require_size(place: str, size: tuple[int, int], most_pixels: int) -> None:
-    width, height = size
-    if width * height > most_pixels:
-        raise InputError(
-            f"{place}: {width} x {height} is {width * height / 1e6:.0f} megapixels;"
-            f" at most {most_pixels / 1e6:g} are taken"
-        )

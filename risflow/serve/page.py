@@ -6,29 +6,34 @@ It loads nothing from other machines: no analytics, no fonts, no scripts.
 import html
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import gradio as gr
+import numpy as np
 from fastapi import FastAPI
+from fastapi.responses import Response
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from risflow.predict.images import load_image
 from risflow.predict.model import Model
 from risflow.predict.requests import require_expressions
-from risflow.serve.guard import Guard
+from risflow.serve.access import Access
+from risflow.serve.drawings import Drawings
+from risflow.serve.guard import MOST_UPLOAD_BYTES, Guard
 from risflow.serve.uploads import REFUSED, Uploads
+from risflow.serve.worker import Worker
 from stages.inference.inference import ExpressionPrediction
-from stages.reporting.overlay import data_url, mask_image, mask_overlay, response_overlay
+from stages.reporting.overlay import encode_image, mask_image, mask_overlay, response_overlay
 from stages.runtime.errors import InputError
 from stages.storage.tables import read_samples
 
 MOST_PIXELS = 20_000_000  # of an image
-MOST_BYTES = "20mb"  # of an upload
 MOST_EXPRESSIONS = 10
 WAITING = 20  # requests in the queue
 KEPT = 3600  # seconds that an uploaded image is kept
@@ -51,39 +56,57 @@ td { white-space: pre-line; }
 log = logging.getLogger(__name__)
 
 
-def build_app(models: Mapping[str, Model], samples: Path | None, uploads: Uploads) -> ASGIApp:
+def build_app(
+    models: Mapping[str, Model],
+    samples: Path | None,
+    uploads: Uploads,
+    access: Access,
+) -> ASGIApp:
     """The page of some models by name; examples are taken from `samples`.
 
     `uploads` is the folder that GRADIO_TEMP_DIR names.
     """
     app = FastAPI(openapi_url=None)
+    drawings, worker = Drawings(), Worker()
 
     @app.get("/health")
     def health() -> dict[str, object]:
         return {"status": "ok", "models": list(models)}
 
-    blocks = _blocks(models, _examples(samples), uploads)
+    @app.get("/drawn/{name}")
+    def drawn(name: str) -> Response:
+        content = drawings.get(name)
+        if content is None:
+            raise HTTPException(404, "not kept any more; ask for it again")
+        kind = "png" if content.startswith(b"\x89PNG") else "jpeg"
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(content, media_type=f"image/{kind}", headers=headers)
+
+    async def find(image: object, text: object, names: object) -> str:
+        return await worker.run(predictions, models, uploads, drawings, image, text, names)
+
+    examples = _examples(samples)
+    blocks = _blocks(list(models), examples, find)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     mounted = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        max_file_size=MOST_BYTES,
+        max_file_size=MOST_UPLOAD_BYTES,
         show_error=False,
         theme=theme,
         css=STYLE,
         ssr_mode=False,
         footer_links=[],
     )
-    return Guard(mounted, uploads)
+    uploads.examples.update(path for _, _, path in uploads.files())  # gradio's copies
+    functions = [function["id"] for function in blocks.get_config_file()["dependencies"]]
+    return Guard(mounted, uploads, access, functions=functions, num_examples=len(examples))
 
 
 def _blocks(
-    models: Mapping[str, Model], examples: Sequence[list[str]], uploads: Uploads
+    models: Sequence[str], examples: Sequence[list[str]], find: Callable[..., Awaitable[str]]
 ) -> gr.Blocks:
-    def find(image: object, text: object, names: object) -> str:
-        return predictions(models, uploads, image, text, names)
-
     blocks = gr.Blocks(title="risflow", analytics_enabled=False, delete_cache=(KEPT, KEPT))
     with blocks:
         gr.Markdown("# risflow\nAn image, and expressions of objects in it, one a line.")
@@ -119,11 +142,16 @@ def _blocks(
             )
         # preprocess=False: `find` checks the request as it was sent, before an image is decoded.
         button.click(find, [image, text, names], output, api_name="find", preprocess=False)
-    return blocks.queue(max_size=WAITING, default_concurrency_limit=1)
+    return blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
 def predictions(
-    models: Mapping[str, Model], uploads: Uploads, upload: object, text: object, names: object
+    models: Mapping[str, Model],
+    uploads: Uploads,
+    drawings: Drawings,
+    upload: object,
+    text: object,
+    names: object,
 ) -> str:
     """The predictions as HTML, or a message about what is wrong with the request."""
     try:
@@ -132,13 +160,18 @@ def predictions(
         if not chosen:
             raise InputError("no model is chosen")
         image = _image(upload, uploads)
+        shown = image.copy()
+        shown.thumbnail((SHOWN, SHOWN))
+        rows: dict[str, list[str]] = {expression: [] for expression in expressions}
+        for name in chosen:
+            results = models[name].predict_each(image, list(rows))
+            for expression, result in zip(rows, results, strict=True):
+                rows[expression].append(_row(shown, name, result, drawings))
     except InputError as error:
         return f'<p class="wrong">{html.escape(str(error))}</p>'
-    rows: dict[str, list[str]] = {expression: [] for expression in expressions}
-    for name in chosen:
-        results = models[name].predict_each(image, list(rows))
-        for expression, result in zip(rows, results, strict=True):
-            rows[expression].append(_row(image, name, result))
+    except MemoryError:
+        log.warning("too little memory for a request")
+        return '<p class="wrong">too little memory; try a smaller image</p>'
     return "".join(
         f'<div class="prediction"><h3>{html.escape(expression)}</h3>{"".join(of_models)}</div>'
         for expression, of_models in rows.items()
@@ -165,18 +198,27 @@ def _image(upload: object, uploads: Uploads) -> Image.Image:
         return load_image(path, MOST_PIXELS)
     except InputError as error:
         raise InputError(str(error).replace(path, "image")) from None
+    except Exception as error:  # of a decoder, for a file that was made to break it
+        log.warning("an upload does not decode: %r", error)
+        raise InputError("image: not a readable image") from None
 
 
-def _row(image: Image.Image, name: str, result: ExpressionPrediction) -> str:
-    """One prediction: a line of text, and the response map, the mask and the overlay."""
+def _row(shown: Image.Image, name: str, result: ExpressionPrediction, drawings: Drawings) -> str:
+    """One prediction: a line of text, and the response map, the mask and the overlay.
+
+    They are drawn at the size of `shown`: drawing a large image would need much memory.
+    """
     area = "no target" if result.no_target else f"{100 * result.mask.mean():.1f} % of the image"
+    bilinear, nearest = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+    response = np.asarray(Image.fromarray(result.map.numpy()).resize(shown.size, bilinear))
+    mask = np.asarray(Image.fromarray(result.mask).resize(shown.size, nearest))
     images = {
-        "response": response_overlay(image, result.map.numpy()),
-        "mask": mask_image(result.mask),
-        "overlay": mask_overlay(image, result.mask),
+        "response": response_overlay(shown, response),
+        "mask": mask_image(mask),
+        "overlay": mask_overlay(shown, mask),
     }
     figures = "".join(
-        f'<figure><img src="{data_url(drawn, SHOWN)}" alt="{title}">'
+        f'<figure><img src="drawn/{drawings.add(encode_image(drawn))}" alt="{title}">'
         f"<figcaption>{title}</figcaption></figure>"
         for title, drawn in images.items()
     )

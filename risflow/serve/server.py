@@ -12,8 +12,12 @@ from risflow.console import notes
 from risflow.serve.uploads import Uploads
 from stages.runtime.errors import InputError
 
+MOST_CONNECTIONS = 100  # a page opens about six; 503 beyond
+GRACE = 1  # seconds that open connections have at the end
+
 if TYPE_CHECKING:
     from risflow.predict.model import Model
+    from risflow.serve.access import Access
 
 
 def load_models(paths: Sequence[Path]) -> "dict[str, Model]":
@@ -35,9 +39,12 @@ def _name(path: Path) -> str:
 
 
 def run_server(
-    models: "Mapping[str, Model]", samples: Path | None, listening: socket.socket
+    models: "Mapping[str, Model]", samples: Path | None, listening: socket.socket, access: "Access"
 ) -> None:
-    """Serve until Ctrl-C. Uploads are in a temporary folder, which is removed at the end."""
+    """Serve until Ctrl-C or SIGTERM, with pages open or not.
+
+    Uploads are in a temporary folder, which is removed at the end.
+    """
     import uvicorn
 
     parent = os.environ.get("GRADIO_TEMP_DIR")
@@ -49,10 +56,17 @@ def run_server(
 
         from risflow.serve.page import build_app
 
-        app = build_app(models, samples, uploads)
+        app = build_app(models, samples, uploads, access)
         host, port = listening.getsockname()[:2]
         notes.print(f"page: http://{host}:{port}   (Ctrl-C ends it)", markup=False)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=GRACE,
+        )
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.config.datasets import DatasetConfig
 from stages.data.entries import LONGEST, Entry, Finding
+from stages.data.formats import FORMATS, open_image
 from stages.data.segmentation import object_run_lengths
 from stages.data.spool import Spool
 from stages.storage import masks
@@ -93,7 +94,7 @@ class _Sizes:
 def _decode(file: Path) -> Decoded:
     """Width and height of an image, or why it does not decode."""
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             size = upright_size(image)
             # A JPEG is read to its end, but decoded at an eighth of its size.
             image.draft(None, (1, 1))
@@ -102,7 +103,7 @@ def _decode(file: Path) -> Decoded:
     except FileNotFoundError:
         return "no such image; names are relative to the folder given as images"
     except UnidentifiedImageError:
-        return "not an image; needed a file that Pillow can read"
+        return f"not an image; needed one of {', '.join(FORMATS)}"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return f"does not decode ({error}); needed the whole image"
 
@@ -183,7 +184,7 @@ def _wrong_box(boxes: list[list[float]], width: int, height: int) -> str | None:
 def _draw_mask(entry: Entry, width: int, height: int, config: DatasetConfig) -> str | None:
     """Run lengths of the entry's mask, None if the source has none; fills in its boxes."""
     if entry.mask_file is not None:
-        with Image.open(entry.mask_file) as opened:
+        with open_image(entry.mask_file) as opened:
             has_colors = opened.mode in ("RGB", "RGBA", "LA")
             mask = np.asarray(opened.convert("RGB").convert("L") if has_colors else opened) > 0
         if mask.shape != (height, width):

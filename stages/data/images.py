@@ -7,6 +7,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from stages.data.formats import open_image
 from stages.runtime.errors import InputError
 from stages.storage.masks import Mask
 
@@ -14,13 +15,14 @@ MEAN = (0.485, 0.456, 0.406)  # ImageNet's, which TRIS also gives to CLIP
 DEVIATION = (0.229, 0.224, 0.225)
 
 
-def read_image(path: Path | str) -> Image.Image:
+def read_image(path: Path | str, most_pixels: int | None = None) -> Image.Image:
     """The image as RGB, upright. Raises InputError that names a missing or damaged file.
 
+    With `most_pixels`, raises it for an image of more, before it is decoded.
     Gray, palette, CMYK and 16-bit images become RGB of 8 bits; transparency is dropped.
     """
     try:
-        with Image.open(path) as opened:
+        with open_image(path, most_pixels) as opened:
             upright = ImageOps.exif_transpose(opened)
             return _to_eight_bits(upright).convert("RGB")
     except FileNotFoundError:

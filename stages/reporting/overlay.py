@@ -87,15 +87,17 @@ def outline(mask: Mask, width: int = 1) -> Mask:
     return mask & ~inner
 
 
-def data_url(image: Image.Image, side: int | None = None) -> str:
-    """The image as a data URL, at most `side` pixels wide and high: JPEG, or PNG of a mask."""
-    small = image.copy()
-    if side is not None:
-        small.thumbnail((side, side))
-    kind = "png" if small.mode == "L" else "jpeg"
+def data_url(image: Image.Image) -> str:
+    """The image as a data URL."""
+    kind = "png" if image.mode == "L" else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(encode_image(image)).decode()}"
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """The image as the content of a file: JPEG, or PNG of a mask."""
     content = io.BytesIO()
-    small.save(content, kind, quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+    image.save(content, "png" if image.mode == "L" else "jpeg", quality=85)
+    return content.getvalue()
 
 
 def _gray(image: Image.Image) -> NDArray[np.float64]:

@@ -2,13 +2,9 @@
 
 import json
 import os
-import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +13,11 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.command.conftest import Command, write_model
-from tests.conftest import ROOT, few_shapes
+from tests.command.conftest import Command
+from tests.command.serving import Server, call, serving, upload
 
 gradio_client = pytest.importorskip("gradio_client", reason="gradio is not installed ([serve])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
-START = 120  # seconds
 
 
 @pytest.fixture(scope="module")
@@ -32,57 +27,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path) -> Iterator[str]:
-    """The address of a page with two models; the server must still be there at the end."""
-    (folder / "data").symlink_to(ROOT / "data")  # the small CLIP
-    examples = folder / "results/refshapes_tris/samples"
-    few_shapes(examples, train_images=1, val_images=2, test_images=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        models = [
-            write_model(folder / f"{name}.safetensors", f"refshapes_{name}")
-            for name in ("tris", "cris")
-        ]
-    arguments = [part for model in models for part in ("--model", str(model))]
-    environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads")}
-    with (folder / "log.txt").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "risflow.cli", "serve", "--port", "0", *arguments],
-            stderr=log,
-            cwd=folder,
-            env=environment,
-        )
-    try:
-        yield _address(folder / "log.txt", server)
-        assert server.poll() is None, (folder / "log.txt").read_text()
-    finally:
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=60) == 130
-    assert not list((folder / "uploads").iterdir())
+def server(folder: Path) -> Iterator[Server]:
+    """A page with two models; the server must still be there at the end."""
+    with serving(folder, ("tris", "cris")) as started:
+        yield started
+        assert started.process.poll() is None, started.log.read_text()
 
 
-@pytest.fixture
-def uploads(page: str, folder: Path) -> Path:
+@pytest.fixture(scope="module")
+def page(server: Server) -> str:
+    return server.address
+
+
+@pytest.fixture(scope="module")
+def uploads(server: Server) -> Path:
     """The folder into which the running server puts uploads."""
-    (uploads,) = (folder / "uploads").iterdir()
-    return uploads
-
-
-def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
-    for _ in range(START * 10):
-        assert server.poll() is None, log.read_text()
-        found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
-        if found and _is_up(found[0]):
-            return found[0]
-        time.sleep(0.1)
-    raise TimeoutError(log.read_text())
-
-
-def _is_up(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/health").status_code == 200
-    except httpx.TransportError:
-        return False
+    return server.uploads
 
 
 @pytest.fixture
@@ -106,9 +66,9 @@ def test_its_health_is_told(page: str) -> None:
 def test_every_model_predicts_every_expression(find: Any, image_file: Path) -> None:
     reply = find(image_file, "the red square\n\n <b>bold</b> \n")
     assert reply.count('<div class="prediction">') == 2
-    assert reply.count("data:image/") == 2 * 2 * 3
+    assert reply.count('<img src="drawn/') == 2 * 2 * 3
     assert "&lt;b&gt;bold" in reply and "<b>" not in reply
-    assert find(image_file, "x", ("cris",)).count("data:image/") == 3
+    assert find(image_file, "x", ("cris",)).count("<img ") == 3
 
 
 def test_bad_input_is_a_message_and_the_page_goes_on(
@@ -133,10 +93,10 @@ def test_bad_input_is_a_message_and_the_page_goes_on(
     text = tmp_path / "text.png"
     text.write_text("no picture")
     assert "not a readable image" in find(text, "x")
-    assert "data:image/" in find(image_file, "x")
+    assert "drawn/" in find(image_file, "x")
 
 
-EVENTS = ("run/find", "call/find", "queue/join")
+EVENTS = ("call/find", "queue/join")
 
 
 @pytest.fixture(scope="module")
@@ -155,13 +115,6 @@ def post(page: str) -> Callable[..., httpx.Response]:
     return ask
 
 
-def upload(page: str, image_file: Path) -> str:
-    """Where an uploaded image is on the server."""
-    files = {"files": (image_file.name, image_file.read_bytes())}
-    paths = httpx.post(f"{page}/gradio_api/upload", files=files).json()
-    return str(paths[0])
-
-
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("meta", [True, False])
 def test_files_that_were_not_uploaded_are_refused_alike(
@@ -172,15 +125,17 @@ def test_files_that_were_not_uploaded_are_refused_alike(
     link.symlink_to(image_file)
     inside = uploads / link.name.replace("link", "pipe")
     os.mkfifo(inside)
-    uploaded = upload(page, image_file)
+    uploaded = upload(page, image_file.read_bytes(), image_file.name)
     files = set(uploads.rglob("*"))
     paths: list[Any] = [str(image_file), str(pipe), str(inside), str(link), str(uploads)]
     paths += ["/etc/shadow", "/etc/passwd", "/etc/none", "/proc/self/environ", "/dev/stdin", ""]
-    paths += [f"{uploads}/../../{image_file.name}", f"{uploads}/./{Path(uploaded).name}", "a.png"]
+    paths += [str(uploads) + uploaded.removeprefix("/uploads")]  # its real path
+    paths += [f"/uploads/{inside.name}", f"/uploads/{link.name}", "/uploads", "/uploads/"]
+    paths += [f"/uploads/../../{image_file.name}", f"/uploads/./{Path(uploaded).name}", "a.png"]
     paths += [
         uploaded.replace("/", "//"),
         f"{uploaded}\0",
-        f"{uploads}/{'x' * 5000}",
+        f"/uploads/{'x' * 5000}",
         f"{page}/health",
     ]
     paths += [f"file://{image_file}", "\ud800", 7, [uploaded], {"path": str(image_file)}, True]
@@ -216,20 +171,18 @@ def test_what_is_no_request_is_told_and_the_page_goes_on(
         (b"{", 400),
         (b"\xff\xfe", 400),
         (b"[" * 100_000, 400),
-        (b" " * 1_000_001, 413),
+        (b" " * 100_001, 413),
         (b"{}", 422),
     ):
-        response = httpx.post(f"{page}/gradio_api/run/find", content=body)
+        response = httpx.post(f"{page}/gradio_api/call/find", content=body)
         assert response.status_code == status, response.text
     for data in ([7, "x", ["tris"]], ["/etc/passwd", "x", ["tris"]], [{}, "x", ["tris"]]):
-        response = httpx.post(f"{page}/gradio_api/run/find", json={"data": data}, timeout=60)
-        assert "data:image" not in response.text and "/etc/passwd" not in response.text
-    path = upload(page, image_file)
+        reply = call(page, data)
+        assert "drawn/" not in reply and "/etc/passwd" not in reply
+    path = upload(page, image_file.read_bytes())
     for text, names in ((7, ["tris"]), (None, ["tris"]), ("x", "tris"), ("x", [["tris"]])):
-        request = {"data": [{"path": path}, text, names]}
-        reply = httpx.post(f"{page}/gradio_api/run/find", json=request, timeout=60)
-        assert '<p class=\\"wrong\\">' in reply.text
-    assert "data:image/" in find(image_file, "x")
+        assert '<p class=\\"wrong\\">' in call(page, [{"path": path}, text, names])
+    assert "drawn/" in find(image_file, "x")
 
 
 def test_routes_that_the_page_does_not_use_are_not_there(page: str, image_file: Path) -> None:
@@ -245,12 +198,38 @@ def test_routes_that_the_page_does_not_use_are_not_there(page: str, image_file: 
         "gradio_api/custom_component/1/client/component/a.js",
     ):
         assert httpx.get(f"{page}/{path}").status_code == 404, path
-    for path in ("gradio_api/component_server", "gradio_api/call/v2/find", "gradio_api/api/find"):
+    for path in (
+        "component_server",
+        "call/v2/find",
+        "api/find",
+        "run/find",
+        "cancel",
+    ):
+        path = f"gradio_api/{path}"
         assert httpx.post(f"{page}/{path}", json={"data": []}).status_code == 404, path
     for path in (str(image_file), "/etc/passwd", f"{page}/health", "data/small_clip.json"):
         assert httpx.get(f"{page}/gradio_api/file={path}").status_code == 403
-    path = upload(page, image_file)
+    path = upload(page, image_file.read_bytes(), image_file.name)
     assert httpx.get(f"{page}/gradio_api/file={path}").content == image_file.read_bytes()
+
+
+def test_only_an_example_passes_the_queue_by(page: str, post: Any) -> None:
+    address = f"{page}/gradio_api/run/predict"
+    functions = httpx.get(f"{page}/config").json()["dependencies"]
+    for function in functions:
+        event = {"data": [0], "fn_index": function["id"], "session_hash": "abc"}
+        status = httpx.post(address, json=event).status_code
+        assert status == (404 if function["api_name"] == "find" else 200)
+        for wrong in ({"data": [99]}, {"data": []}, {"data": ["x"]}, {"fn_index": 99}):
+            assert httpx.post(address, json=event | wrong).status_code == 422
+
+
+def test_no_answer_tells_where_files_are(page: str, image_file: Path, uploads: Path) -> None:
+    path = upload(page, image_file.read_bytes())
+    replies = [httpx.get(f"{page}/{place}").text for place in ("", "config", "gradio_api/info")]
+    replies.append(call(page, [{"path": path}, "x", ["tris"]]))
+    assert path.startswith("/uploads/") and "/uploads/" in replies[1]  # of the examples
+    assert not any(str(uploads.parent) in reply for reply in replies)
 
 
 def test_an_upload_has_a_limit(page: str) -> None:
@@ -301,6 +280,8 @@ def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
         tab.click("#find")
         tab.wait_for_selector(".prediction img")
         assert tab.locator(".prediction img").count() == 2 * 2 * 3
+        loaded = "[...document.querySelectorAll('.prediction img')].every(i => i.naturalWidth > 0)"
+        tab.wait_for_function(loaded)
         boxes = [tab.locator(".prediction img").nth(n).bounding_box() for n in range(3)]
         assert len({box["y"] for box in boxes}) == 1  # side by side
         assert all(box["x"] > 0 and box["x"] + box["width"] <= width for box in boxes)
