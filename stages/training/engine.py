@@ -24,14 +24,28 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Execution, Training
 from stages.runtime.device import autocast, choose_device
-from stages.runtime.distributed import is_first_process, joined, process_count, process_rank, total
+from stages.runtime.distributed import (
+    among_first,
+    is_first_process,
+    joined,
+    process_count,
+    process_rank,
+    total,
+)
 from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.weights import save_weights
-from stages.training.batches import Batch, TrainingData, count_steps, load_steps
+from stages.training.batches import (
+    Batch,
+    MicroBatch,
+    TrainingData,
+    count_rows,
+    count_steps,
+    load_steps,
+)
 from stages.training.checkpoint import load_state, save_state
 from stages.training.interruption import Interruption
-from stages.training.norms import synchronize_norms
+from stages.training.norms import copy_norms, synchronize_norms
 from stages.training.reports import DrawPanel, Reports
 
 log = logging.getLogger(__name__)
@@ -146,7 +160,7 @@ class _Run:
         self.trainable = trainable
         if process_count() > 1:
             synchronize_norms(trainable, device)
-            self.trainable = _distributed(trainable, device)
+            self.trainable = _distributed(trainable, device, is_accumulated=self.accumulate > 1)
         self.optimizer = _optimizer(trainable, config)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
@@ -162,19 +176,23 @@ class _Run:
         self.settled: list[list[float]] = []  # losses of the steps before, of all processes
         self.history: list[dict[str, float]] = []
 
-    def advance(self, batches: Sequence[tuple[Batch, float]]) -> None:
-        """One optimizer step over this process's micro-batches, each with its share of the step."""
+    def advance(self, batches: Sequence[tuple[Batch, MicroBatch]]) -> None:
+        """One optimizer step over this process's micro-batches."""
         torch.manual_seed(_draw(self.config.seed, self.step, process_rank()))
         rates = learning_rates(self.config, self.base_rates, self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         losses_of_parts = []
-        for number, (batch, share) in enumerate(batches, start=1):
-            with self._gradient_exchange(is_last=number == len(batches)):
+        for number, (batch, part) in enumerate(batches, start=1):
+            is_last = number == len(batches)
+            with self._gradient_exchange(is_last), among_first(part.processes):
                 losses = self._losses(batch)
+                share = self._share(batch, part)
                 # The gradients are averaged over the processes; their sum is needed.
                 (losses["loss"] * (share * process_count())).backward()
+            if part.processes < process_count():
+                copy_norms(self.trainable)  # those without items of their own saw none of the batch
             losses_of_parts.append(
                 torch.stack([x.detach().float() for x in losses.values()]) * share
             )
@@ -192,6 +210,15 @@ class _Run:
         with autocast(self.device, self.config.precision):
             losses: dict[str, Tensor] = self.trainable(on_device)
         return losses
+
+    def _share(self, batch: Batch, part: MicroBatch) -> float | Tensor:
+        """What this process's micro-batch is of the step."""
+        if process_count() == 1:
+            return part.share
+        if process_rank() >= part.processes:
+            return 0.0
+        rows = torch.tensor(count_rows(batch), dtype=torch.float64, device=self.device)
+        return part.share * rows / total(rows)
 
     def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients once a step, after its last micro-batch."""
@@ -281,7 +308,7 @@ class _Run:
         return self.average.module if self.average is not None else self.kept
 
 
-def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
+def _distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool) -> nn.Module:
     """The module in every process; its gradients are averaged over them."""
     with warnings.catch_warnings():
         # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
@@ -290,7 +317,10 @@ def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
             trainable,
             device_ids=[device] if device.type == "cuda" else None,
             broadcast_buffers=False,  # the norms keep them equal
-            static_graph=True,  # parameters without a loss are the same in every step
+            # Parameters without a loss are the same in every step, so that a static graph would do;
+            # but it fails where the first backward pass is one without an exchange.
+            static_graph=not is_accumulated,
+            find_unused_parameters=is_accumulated,
         )
 
 
