@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stages.config.segmentors import Training
 from stages.runtime.distributed import process_count, process_rank
+from stages.runtime.loading import load_batches
 
 Batch = dict[str, Tensor]
 SampleKey = tuple[int, int]  # epoch, item
@@ -60,15 +59,7 @@ def load_steps(
     `workers` processes read the items beside this one; with 0 it reads them itself.
     """
     steps = _OwnSteps(data, config, accumulate, first_step)
-    loader = iter(
-        DataLoader(
-            data,  # type: ignore[arg-type]  # indexed by (epoch, index)
-            batch_sampler=_Items(steps),  # type: ignore[arg-type]
-            collate_fn=data.collate,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-    )
+    loader = load_batches(data, _Items(steps), workers)
     for step in steps:
         yield [(next(loader), part) for part in step]
 

@@ -9,7 +9,7 @@ step, and the result is that of one process up to rounding.
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -76,10 +76,12 @@ def fit(
     fingerprint: str,
     about: dict[str, str],
     panel: DrawPanel | None = None,
+    finish: Callable[[nn.Module], None] | None = None,
 ) -> None:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
-    `panel` draws predictions of the kept part for tensorboard, a few times.
+    `panel` draws predictions of the kept part for tensorboard, a few times. `finish` completes the
+    kept part after the last step, by what is measured on it: in the first process alone.
 
     A resume state is kept beside the output until that is written: an interrupted run continues
     from it if `fingerprint` (options and data) is the same, also with another number of processes.
@@ -99,10 +101,14 @@ def fit(
                 except torch.OutOfMemoryError as error:
                     message = str(error).partition(". ")[0]
                 run.use_less_memory(message)
-        if is_first_process():
-            save_weights(output, run.result().state_dict(), about)
-            write_json(output.parent / "losses.json", run.history)
-            run.state_path.unlink(missing_ok=True)
+        if finish is not None:
+            run.save()
+    if is_first_process():
+        if finish is not None:
+            finish(run.result())
+        save_weights(output, run.result().state_dict(), about)
+        write_json(output.parent / "losses.json", run.history)
+        run.state_path.unlink(missing_ok=True)
 
 
 def _reports(
@@ -287,6 +293,7 @@ class _Run:
             "names": self.names,
             "settled": self.settled,
             "history": self.history,
+            "accumulate": self.accumulate,
         }
         save_state(self.state_path, state)
 
@@ -301,6 +308,8 @@ class _Run:
             self.average.load_state_dict(state["average"])
         self.names, self.settled = state["names"], state["settled"]
         self.history, self.step = state["history"], state["step"]
+        if process_count() == 1:  # only one process may have changed it
+            self.accumulate = state.get("accumulate", self.accumulate)
         log.info("continues at step %d of %d", self.step, self.total)
 
     def result(self) -> nn.Module:
