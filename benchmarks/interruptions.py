@@ -3,8 +3,9 @@
     python -m benchmarks.interruptions --kills 20 --seed 0 --signal KILL --workers 2
 
 Kills Snakemake and everything that it started, the workers of a training too, without a warning
-(KILL) or with one (TERM: trainings save their step), types what docs/workflow.md says, and compares every file with those of a run that nobody disturbed. A demo
-that finishes before all kills is compared, removed and begun again. Works in a folder of its own.
+(KILL) or with one (TERM: trainings save their step), types what docs/workflow.md says, and compares
+every file with those of a run that nobody disturbed. A demo that finishes before all kills is
+compared, removed and begun again. Works in a folder of its own.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """The one training loop: every model is trained by `fit`.
 
 Each random draw is a function of (seed, epoch, item) or of (seed, step, process), so that a run
-that resumes from its saved state equals an uninterrupted one bit for bit, on the same device with
-the same number of threads. torchrun can start one process for each GPU: they share the items of a
-step, and the result is that of one process up to rounding.
+that resumes from its saved state equals an uninterrupted one: bit for bit on a CPU with the same
+number of threads, on a GPU up to the sums that CUDA adds in any order. torchrun can start one
+process for each GPU: they share the items of a step, and the result is that of one process up to
+rounding.
 """
 
 import logging
