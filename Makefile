@@ -5,6 +5,8 @@ BIN := .venv/bin
 READY := .venv/ready
 PYTEST_OPTIONS ?=
 KILLS ?= 20
+SIGNAL ?= KILL
+WORKERS ?= 2
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -50,8 +52,8 @@ docs: $(READY)  ## the pages that are written from configs/ and stages/config/
 docs-site: $(READY)  ## docs/ as a site, in site/
 	$(BIN)/mkdocs build --strict
 
-interruptions: $(READY)  ## the small demo, killed at KILLS random moments: the same results
-	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS)
+interruptions: $(READY)  ## the small demo, ended by SIGNAL at KILLS random moments: the same results
+	$(BIN)/python -m benchmarks.interruptions --kills $(KILLS) --signal $(SIGNAL) --workers $(WORKERS)
 
 clean:  ## removes results, not data
 	rm -rf results .snakemake

@@ -1,10 +1,11 @@
 """The small demo, killed at random moments and started again: the same results come out.
 
-    python -m benchmarks.interruptions --kills 20 --seed 0
+    python -m benchmarks.interruptions --kills 20 --seed 0 --signal KILL --workers 2
 
-Kills Snakemake and everything that it started, without a warning (SIGKILL), types what
-docs/workflow.md says, and compares every file with those of a run that nobody disturbed. A demo
-that finishes before all kills is compared, removed and begun again. Works in a folder of its own.
+Kills Snakemake and everything that it started, the workers of a training too, without a warning
+(KILL) or with one (TERM: trainings save their step), types what docs/workflow.md says, and compares
+every file with those of a run that nobody disturbed. A demo that finishes before all kills is
+compared, removed and begun again. Works in a folder of its own.
 """
 
 import argparse
@@ -30,6 +31,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signal", choices=["KILL", "TERM"], default="KILL")
+    parser.add_argument("--workers", type=int, default=0, help="that read images, a training")
     parser.add_argument("--folder", type=Path, default=Path("results/interruptions"))
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
@@ -37,18 +40,23 @@ def main() -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     link_workflow(folder)
-    small_demo(folder)
+    demo = small_demo(folder)
+    execution = {"default": {"save_every": 1000 if arguments.signal == "TERM" else 1}}
+    execution["default"]["workers"] = arguments.workers
+    for name in ("refshapes_tris", "refshapes_tris_masks"):
+        demo.edit(f"experiments/{name}.yaml", execution=execution)
     longest = unbroken(folder) / 4  # enough for any step, at the speed of this machine
     draw = random.Random(arguments.seed)
     moments = [draw.uniform(0, longest) for _ in range(arguments.kills)]
-    sys.exit(1 if interrupted(folder, moments) else 0)
+    number = signal.Signals[f"SIG{arguments.signal}"]
+    sys.exit(1 if interrupted(folder, moments, number) else 0)
 
 
-def interrupted(folder: Path, moments: list[float]) -> int:
+def interrupted(folder: Path, moments: list[float], number: signal.Signals) -> int:
     """Run the demo, killed after these seconds in turn; how many finished ones were different."""
     different = 0
     for seconds in moments:
-        while not killed_after(folder, seconds):
+        while not killed_after(folder, seconds, number):
             different += finished(folder)
             shutil.rmtree(folder / "results")
     if not run_to_the_end(folder):
@@ -71,7 +79,7 @@ def run_to_the_end(folder: Path) -> bool:
         return process.wait() == 0
 
 
-def killed_after(folder: Path, seconds: float) -> bool:
+def killed_after(folder: Path, seconds: float, number: signal.Signals) -> bool:
     """Whether the demo still ran after so many seconds, and was killed; prints its steps."""
     unlock(folder)
     with start(folder) as process:
@@ -79,7 +87,10 @@ def killed_after(folder: Path, seconds: float) -> bool:
             code = process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             steps = sorted(running_steps(process.pid))
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, number)
+            process.wait()
+            while running_steps(process.pid):  # that save their step
+                time.sleep(0.1)
             print(f"killed after {seconds:.1f} s in {', '.join(steps) or 'no step'}", flush=True)
             return True
     if code != 0:

@@ -5,33 +5,28 @@ not once for each of its objects, and the last, smaller batch of an epoch counts
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 import torch
 
-from irnet.affinity.dataset import LabeledObjects, place
-from irnet.affinity.images import network_input, read_rgb
-from irnet.affinity.network import (
-    AffinityNetwork,
-    RelationTraining,
-    about_affinity,
-    load_affinity,
-)
+from irnet.affinity.dataset import Crops, LabeledObjects
+from irnet.affinity.network import AffinityNetwork, RelationTraining, about_affinity
 from stages.config.section import Execution
 from stages.config.steps import Affinity
 from stages.runtime.command_line import main
-from stages.runtime.device import choose_device
 from stages.runtime.distributed import is_first_process
 from stages.runtime.errors import InputError
+from stages.runtime.loading import load_batches
 from stages.storage.tables import read_samples, read_table, sample_files
-from stages.storage.weights import save_weights
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -47,25 +42,18 @@ def run(
     """`workers` and `save_every` are those of `Execution`."""
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
-    # Another name: the result also needs the mean displacement.
-    trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")
-    about = about_affinity(config)
     fit(
         RelationTraining(config),
         LabeledObjects(table, config),
         config,
         execution=Execution(workers=workers, save_every=save_every),
-        output=trained,
+        output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
-        about=about,
+        about=about_affinity(config),
+        finish=lambda network: set_mean(cast(AffinityNetwork, network), table, config, workers),
     )
-    if not is_first_process():
-        return
-    network, _ = load_affinity(trained)
-    network.displacement.mean.copy_(mean_displacement(network, table, config))
-    save_weights(model, network.state_dict(), about)
-    trained.unlink()
-    write_provenance(model)
+    if is_first_process():
+        write_provenance(model)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
@@ -87,25 +75,23 @@ def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def mean_displacement(
-    network: AffinityNetwork, table: pd.DataFrame, config: Affinity
-) -> torch.Tensor:
-    """The mean (2,) of the displacement over all images, cropped or filled up as in training.
+def set_mean(network: AffinityNetwork, table: pd.DataFrame, config: Affinity, workers: int) -> None:
+    """Measure the mean displacement over all images, cropped or filled up as in training.
 
     The losses only depend on differences between cells, so the mean of all cells is arbitrary.
     """
-    device = choose_device()
-    network.to(device).eval()
+    network.eval()
+    mean = network.displacement.mean
+    mean.zero_()
+    images = Crops(table, config)
+    size = math.ceil(config.batch_size / config.accumulate)
+    batches = [range(len(images))[start : start + size] for start in range(0, len(images), size)]
     total = torch.zeros(2, dtype=torch.float64)
-    images = table.drop_duplicates("image")
-    for row in images.to_dict("records"):
-        image = read_rgb(row["file"], row["width"], row["height"])
-        colors = network_input(image, config.input_scale)
-        crop = torch.from_numpy(place(colors.numpy(), config.crop_size, [0, 0], 0))
-        _, displacement = network(crop[None].to(device))
-        total += displacement.mean(dim=(0, 2, 3)).double().cpu()
+    for batch in load_batches(images, batches, workers):
+        _, displacement = network(batch["images"].to(mean.device))
+        total += displacement.mean(dim=(2, 3)).double().sum(dim=0).cpu()
+    mean.copy_(total / len(images))
     log.info("mean displacement measured on %d images", len(images))
-    return (total / len(images)).float()
 
 
 if __name__ == "__main__":

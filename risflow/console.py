@@ -1,12 +1,13 @@
 """How the command speaks: results on stdout, everything else on stderr, mistakes in one line."""
 
+import errno
 import logging
 import os
 import signal
 import types
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -19,8 +20,17 @@ USER_ERROR = 1
 PIPED_WIDTH = 200  # characters a line where no terminal says how many there are
 
 
+class _Console(Console):
+    """rich's, which ends without a word where nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        with suppress(SystemExit):
+            super().on_broken_pipe()  # what Python writes at its end goes nowhere
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = _Console(stderr=stderr, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     return console

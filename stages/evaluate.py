@@ -23,7 +23,6 @@ from stages.metrics.failures import group, rival_pixels
 from stages.metrics.generalized import Outcome, outcome
 from stages.metrics.iou import foreground, intersection_union, iou, is_in_boxes, is_in_mask, peak
 from stages.runtime.command_line import main
-from stages.runtime.errors import InputError
 from stages.storage.files import replacing
 from stages.storage.masks import Mask, decode
 from stages.storage.tables import Samples, read_maps, read_samples, read_table
@@ -69,8 +68,11 @@ def run(
     part = everything.split(split)
     without = part.objects["mask"].isna()
     if without.any() and not without.all():
-        missing = f"{without.sum()} of {len(without)} objects of {split} have no mask"
-        raise InputError(f"{samples}: {missing}; needed masks of all of them, or of none")
+        log.warning(
+            "%s: %d of %d objects have a mask; the others are not scored",
+            *(split, (~without).sum(), len(without)),
+        )
+        part = part.of(part.objects[~without])
     if masks:
         covered = read_table(KINDS.get(scored, "predictions"), masks, ["object"])["object"]
         part = part.of(part.objects[part.objects["object"].isin(covered)])

@@ -37,11 +37,13 @@ def run(
     results: Path,
 ) -> None:
     """`rows` are the shards, in their order; `results` is all of them in one table."""
-    parts = [part for part in map(pd.read_parquet, rows) if len(part)]
-    if not parts:
+    shards = [shard for shard in map(pd.read_parquet, rows) if len(shard)]
+    if not shards:
         raise InputError(f"{rows[0]}: no rows, nor in the other shards; needed: those of {split}")
-    table = pd.concat(parts).sort_values("expression", ignore_index=True)
-    expected = len(read_samples(samples).split(split).expressions)
+    table = pd.concat(shards).sort_values("expression", ignore_index=True)
+    part = read_samples(samples).split(split)
+    masked = part.objects[part.objects["mask"].notna()]
+    expected = len((part.of(masked) if len(masked) else part).expressions)
     if len(table) != expected or table.expression.duplicated().any():
         found = f"{table.expression.nunique()} different of {len(table)} rows"
         raise InputError(f"{rows[0]} and the other shards: {found}; needed all {expected}, once")

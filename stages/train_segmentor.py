@@ -18,7 +18,7 @@ from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
 
-VERSION = 1
+VERSION = 2
 
 
 def run(

@@ -11,6 +11,7 @@ from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.findings import parse_section
 from stages.config.load import load_configs
+from stages.config.names import name_fault
 from stages.config.section import Execution
 from stages.config.segmentors import (
     CrisOptions,
@@ -440,3 +441,8 @@ def test_execution_is_that_of_a_step_then_of_all_then_the_default() -> None:
     assert experiment.execution_of("train_stage1") == Execution(workers=2, save_every=50)
     assert experiment.execution_of("train_segmentor") == Execution(workers=8, save_every=50)
     assert Experiment(dataset="refshapes").execution_of("train_affinity") == Execution()
+
+
+def test_a_name_that_is_too_long_for_files_is_refused() -> None:
+    assert name_fault("a" * 150) is None
+    assert name_fault("a" * 151) == "151 characters; needed at most 150"

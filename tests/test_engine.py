@@ -1,9 +1,13 @@
 """The training loop: its order of items, its losses, and being killed."""
 
 import json
+import logging
+import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ from torch import Tensor, nn
 from stages.config.section import Execution, Training
 from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
-from tests.conftest import file_hash
+from tests.conftest import ROOT, file_hash
 
 CONFIG = Training(
     epochs=3,
@@ -178,6 +182,38 @@ def test_a_signal_ends_a_training_after_its_step_with_the_state_saved(
     assert file_hash(train(broken)) == file_hash(unbroken)
 
 
+class GroupEnded(Points):
+    """A worker ends the whole group of processes while the trainer waits for its item."""
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[float, float]:
+        if draw == (1, 3):
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(1)
+        return super().__getitem__(draw)
+
+
+def test_sigterm_to_the_trainer_and_its_workers_saves_the_step(tmp_path: Path) -> None:
+    unbroken = train(tmp_path / "unbroken")
+    broken = tmp_path / "broken"
+    command = (
+        "import sys; from pathlib import Path; from tests import test_engine as t;"
+        "t.train(Path(sys.argv[1]), data=t.GroupEnded(),"
+        " execution=t.Execution(save_every=1000, workers=2))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", command, str(broken)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=300,
+    )
+    assert ended.returncode != 0
+    assert "Interrupted: ended by SIGTERM; saved at step" in ended.stderr, ended.stderr
+    assert "killed by signal" not in ended.stderr
+    assert file_hash(train(broken)) == file_hash(unbroken)
+
+
 class OnSmallGpu(Line):
     """Has no memory for more than `most` items at a time; no dropout."""
 
@@ -204,6 +240,50 @@ def test_what_does_not_fit_is_done_in_parts_with_the_same_result(
     assert torch.allclose(results[0]["line.weight"], results[1]["line.weight"], atol=1e-6)
     told = [record.message for record in caplog.records if "out of memory" in record.message]
     assert ["in 2 parts" in told[0], "in 4 parts" in told[1], len(told)] == [True, True, 2]
+
+
+def test_a_training_goes_on_in_the_parts_that_fitted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    rarely = Execution(save_every=1000)
+    for data in (Points(20, signal.SIGTERM), Points()):
+        caplog.clear()
+        with suppress(Interrupted):
+            engine.fit(
+                OnSmallGpu(1),
+                data,
+                CONFIG,
+                execution=rarely,
+                output=tmp_path / "model.safetensors",
+                fingerprint="",
+                about={},
+            )
+    assert "continues at step" in caplog.text
+    assert "out of memory" not in caplog.text
+
+
+def test_a_training_that_is_ended_when_it_finishes_repeats_no_step(tmp_path: Path) -> None:
+    def end(_line: nn.Module) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    finished: list[nn.Module] = []
+    for finish, seen in ((end, 30), (finished.append, 0)):
+        data = Points()
+        with suppress(Interrupted):
+            engine.fit(
+                Line(),
+                data,
+                CONFIG,
+                execution=EXECUTION,
+                output=tmp_path / "model.safetensors",
+                fingerprint="a",
+                about={"kind": "line"},
+                finish=finish,
+            )
+        assert len(data.seen) == seen
+    assert len(finished) == 1
+    assert file_hash(tmp_path / "model.safetensors") == file_hash(train(tmp_path / "unbroken"))
 
 
 def test_an_item_that_does_not_fit_alone_is_an_error(tmp_path: Path) -> None:

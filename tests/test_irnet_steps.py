@@ -158,7 +158,7 @@ def test_the_trained_network_carries_its_options_and_mean_displacement(folder):
     network, config = load_affinity(folder / "net/model.safetensors")
     assert config == AFFINITY
     assert (network.displacement.mean != 0).all()
-    assert not list((folder / "net").glob("*without-mean*"))
+    assert not list((folder / "net").glob("*.state.pt"))
 
 
 def test_an_item_is_a_function_of_epoch_and_index(folder):

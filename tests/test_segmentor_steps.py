@@ -1,5 +1,7 @@
 """Training, prediction and scores of every segmentor on a few pictures, step by step."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +132,21 @@ def test_without_masks_nothing_is_scored_and_examples_are_shown(
     assert "ground truth" not in page.read_text() and "</span>true mask" not in page.read_text()
     assert page.read_text().count("<img src=") == 2 * 4  # image and prediction of each image
 
+
+def test_objects_that_have_a_mask_are_scored_and_counted(
+    samples: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = read_samples(samples)
     some = whole.objects.assign(mask=whole.objects["mask"].where(whole.objects.object > 0))
     write_samples(tmp_path / "some", Samples(whole.images, some, whole.expressions))
-    with pytest.raises(InputError, match=r"1 of .* objects of train have no mask; needed masks of"):
-        evaluate.run(tmp_path / "some", "train", "center_box", tmp_path / "r.parquet")
+    rows, metrics = tmp_path / "r.parquet", tmp_path / "metrics.json"
+    evaluate.run(tmp_path / "some", "train", "center_box", rows)
+    train = whole.split("train")
+    told = f"train: {len(train.objects) - 1} of {len(train.objects)} objects have a mask"
+    assert told in caplog.text
+    score.run(tmp_path / "some", "it", "train", "center_box", [rows], metrics, tmp_path / "all")
+    masked = train.expressions[train.expressions.object > 0]
+    assert read_json(metrics)["scores"]["num_samples"] == len(masked)
 
 
 def test_scores_of_some_shards_only_are_refused(samples: Path, tmp_path: Path) -> None:
@@ -183,3 +196,21 @@ def test_pseudo_masks_that_are_missing_are_named(samples: Path, tmp_path: Path) 
             [tmp_path / "masks.parquet"],
         )
     assert [path.name for path in tmp_path.iterdir()] == ["masks.parquet"]
+
+
+def test_a_training_whose_image_is_gone_ends_in_one_line(tmp_path: Path) -> None:
+    samples = few_shapes(tmp_path, train_images=2, val_images=1, test_images=1)
+    gone = Path(read_samples(samples).split("train").images.file.iloc[0])
+    gone.unlink()
+    config = EXPERIMENTS["refshapes_cris"].segmentor.model_copy(update={"epochs": 1})
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "stages.train_segmentor", "--samples", str(samples)),
+            *("--model", str(tmp_path / "model.safetensors"), "--workers", "1"),
+            *("--config", config.model_dump_json()),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"error: {gone}: no such image"]

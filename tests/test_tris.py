@@ -12,6 +12,7 @@ from stages.models import losses
 from stages.models.judge import encode_masked
 from stages.models.prms import choose_maps
 from stages.models.tris import Stage1Trainer, TrisSegmentor, TrisStage1
+from stages.models.tris_attention import InstanceNorm
 from tests.small_clip import SIZE, small_clip, small_tokens
 
 ROUNDING = 2e-5
@@ -236,3 +237,17 @@ def test_losses_by_hand() -> None:
     assert losses.dice_loss(200 * masks - 100, masks).item() == pytest.approx(0, abs=1e-6)
     assert losses.dice_loss(torch.zeros(1, 1, 2), masks).item() == pytest.approx(1 - 2 / 3)
     assert losses.dice_loss(torch.full((1, 1, 2), -100.0), 0 * masks).item() == pytest.approx(0)
+
+
+def test_an_instance_norm_of_one_image_has_the_gradient_that_it_has_among_two() -> None:
+    torch.manual_seed(0)
+    norm = InstanceNorm(6)
+    features, weights = torch.randn(1, 6, 8, 8), torch.randn(1, 6, 8, 8)
+    gradients = []
+    for count in (1, 2):
+        images = features.repeat(count, 1, 1, 1).requires_grad_()
+        cells = norm(images).flatten(2).transpose(1, 2).clone()  # channels last, as in attention
+        (cells * weights.flatten(2).transpose(1, 2)).sum().backward()
+        assert images.grad is not None
+        gradients.append(images.grad[0])
+    torch.testing.assert_close(*gradients)

@@ -1,6 +1,9 @@
-"""Trains small models for some steps, in one process or in several: see test_processes.py.
+"""Trains small models for some steps, in one process or in several: see test_distributed.py.
 
-python -m tests.training_case FOLDER EPOCHS NAME...
+python -m tests.training_case FOLDER EPOCHS CASE...
+
+A case is the name of a model, or NAME-ITEMS-ACCUMULATE, as in cris-9-2: 9 items an epoch, in
+batches of 8 and two parts a step.
 """
 
 import logging
@@ -23,7 +26,8 @@ from tests.small_clip import small_clip, small_tokens
 from tests.test_segmentors import ROWS
 
 SIZE = 64
-ITEMS = 21  # in batches of 8: the last one has 5, which two processes share unequally
+TEXTS = 24  # that the judge has read
+ITEMS = 17  # in batches of 8: the last one has 1, fewer than there are processes
 STEPS = {
     "batch_size": 8,
     "learning_rate": 1e-5,
@@ -40,8 +44,11 @@ class Scenes:
 
     groups = None
 
+    def __init__(self, items: int = ITEMS) -> None:
+        self.items = items
+
     def __len__(self) -> int:
-        return ITEMS
+        return self.items
 
     def __getitem__(self, draw: tuple[int, int]) -> dict[str, Tensor]:
         random = np.random.default_rng(draw[1])
@@ -58,7 +65,7 @@ class Scenes:
             "labels": torch.from_numpy(labels),
             "no_target": torch.tensor(float(draw[1] % 5 == 0)),
             "expression": torch.tensor(draw[1]),
-            "negatives": torch.tensor([(draw[1] + 1) % ITEMS]),
+            "negatives": torch.tensor([(draw[1] + 1) % TEXTS]),
         }
 
     def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -72,7 +79,7 @@ def build(name: str) -> tuple[nn.Module, Training]:
     torch.manual_seed(0)
     if name == "stage1":
         config: Any = STAGE1
-        texts = torch.randn(ITEMS, 24)
+        texts = torch.randn(TEXTS, 24)
         model: nn.Module = Stage1Trainer(
             config, TrisStage1(config, small_clip(8)), small_clip(8, seed=1), texts
         )
@@ -94,15 +101,17 @@ def main(folder: str, epochs: str, *names: str) -> None:
     # Rounding grows from step to step, to a tenth of the loss after 20: all is computed in float64.
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     with joined(choose_device()):
-        for name in names:
+        for case in names:
+            name, *numbers = case.split("-")
+            items, accumulate = map(int, numbers or (ITEMS, 1))
             model, config = build(name)
             fit(
                 model,
-                Scenes(),
-                config.model_copy(update={"epochs": int(epochs)}),
+                Scenes(items),
+                config.model_copy(update={"epochs": int(epochs), "accumulate": accumulate}),
                 execution=Execution(save_every=4),
-                output=Path(folder) / name / "model.safetensors",
-                fingerprint=name,
+                output=Path(folder) / case / "model.safetensors",
+                fingerprint=case,
                 about={},
             )
 

@@ -97,6 +97,28 @@ class LabeledObjects:
         }
 
 
+class Crops:
+    """Each image once, as it is: its upper left corner, filled up to the size of training."""
+
+    def __init__(self, table: pd.DataFrame, config: Affinity) -> None:
+        images = table.drop_duplicates("image")
+        self.rows: list[dict[str, Any]] = images.to_dict("records")  # type: ignore[assignment]
+        self.config = config
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        row = self.rows[index]
+        pixels = read_rgb(row["file"], row["width"], row["height"])
+        colors = network_input(pixels, self.config.input_scale).numpy()
+        return torch.from_numpy(place(colors, self.config.crop_size, [0, 0], 0))
+
+    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
+        """Images (B, 3, S, S)."""
+        return {"images": torch.stack(items)}
+
+
 def read_labels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     """The label of each pixel (H, W) of a row of the labels table."""
     height, width = row["height"], row["width"]

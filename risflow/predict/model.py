@@ -18,7 +18,7 @@ from risflow.predict.requests import require_expressions
 from stages.config.section import Section
 from stages.inference.inference import ExpressionPrediction, Inference
 from stages.models.saved import load_model
-from stages.runtime.device import choose_device
+from stages.runtime.device import pick_device
 
 BATCH = 32  # expressions a forward pass
 
@@ -42,9 +42,10 @@ class Model:
     def __init__(self, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; needed a model file (.safetensors)")
-        saved = load_model(path)
+        with torch.random.fork_rng(devices=[]):  # layers draw weights before they get theirs
+            saved = load_model(path)
         self.path, self.config = path, saved.config
-        self.inference = Inference(saved, choose_device(device))
+        self.inference = Inference(saved, pick_device(device))
 
     @property
     def device(self) -> str:

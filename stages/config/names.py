@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # Names of targets and folders that the workflow makes itself.
 RESERVED = ("demo", "all", "fetch_weights", "small_clip", "work", "downloads", "none")
+LONGEST = 150  # characters: files have this name, a digest and an ending, and at most 255 in all
 PREFIXES = ("prepare_", "fetch_")  # of targets that are made from other names
 RULE = re.compile(r"^(?:rule|checkpoint) (\w+):", re.MULTILINE)
 WORKFLOW = Path(__file__).parents[2] / "workflow" / "rules"
@@ -19,6 +20,8 @@ def name_fault(name: str) -> str | None:
     """Why nothing can have a name, with the remedy; None if something can."""
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or keyword.iskeyword(name):
         return "needed a word of letters, digits and _, a letter first"
+    if len(name) > LONGEST:
+        return f"{len(name)} characters; needed at most {LONGEST}"
     prefix = next((prefix for prefix in PREFIXES if name.startswith(prefix)), None)
     if prefix is not None:
         return f"names that begin with {prefix} are the workflow's; needed another"

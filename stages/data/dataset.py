@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
@@ -23,6 +22,7 @@ from stages.data.resized import ResizedImages
 from stages.data.shards import image_batches
 from stages.data.text import Tokenizer
 from stages.runtime.errors import InputError
+from stages.runtime.loading import load_batches
 from stages.storage.masks import decode
 from stages.storage.tables import Samples
 
@@ -205,12 +205,8 @@ def inference_batches(
 
     The batch also has `image` (I,), the ids of its images.
     """
-    yield from DataLoader(
-        _ByImage(data),  # type: ignore[arg-type]  # indexed by image
-        batch_sampler=image_batches(data.samples, expressions_per_batch),
-        collate_fn=_ByImage(data).collate,
-        num_workers=workers,
-    )
+    batches = image_batches(data.samples, expressions_per_batch)
+    yield from load_batches(_ByImage(data), batches, workers)
 
 
 class _ByImage:

@@ -12,9 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """torch's, with the right gradient of a single image on a CPU.
+
+    There torch (2.15 and before) mixes up the cells of a gradient whose channels come last.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, affine=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to the same."""
+        normed = super().forward(features)
+        if normed.requires_grad:
+            normed.register_hook(torch.Tensor.contiguous)
+        return normed
+
+
 def _visual_projection(channels: int) -> nn.Sequential:
     convolution = nn.Conv2d(channels, channels, kernel_size=1)
-    return nn.Sequential(convolution, nn.InstanceNorm2d(channels, affine=True), nn.ReLU())
+    return nn.Sequential(convolution, InstanceNorm(channels), nn.ReLU())
 
 
 def _textual_projection(channels: int) -> nn.Sequential:
@@ -34,7 +51,7 @@ class BilateralAttention(nn.Module):
         self.t_proj2 = _textual_projection(channels)
         self.t_proj3 = _textual_projection(channels)
         self.v_output = nn.Sequential(
-            nn.Conv2d(channels, channels, kernel_size=1), nn.InstanceNorm2d(channels, affine=True)
+            nn.Conv2d(channels, channels, kernel_size=1), InstanceNorm(channels)
         )
         self.t_output = nn.Sequential(nn.Linear(channels, channels))
 
@@ -80,8 +97,8 @@ class PixelAttention(nn.Module):
         self.Wm = nn.Conv2d(visual, visual, kernel_size=1)
         self.Ww = nn.Conv2d(inner, visual, kernel_size=1)
         self.Wo = nn.Conv2d(visual, visual, kernel_size=1)
-        self.ins_q = nn.InstanceNorm2d(inner, affine=True)
-        self.ins_w = nn.InstanceNorm2d(visual, affine=True)
+        self.ins_q = InstanceNorm(inner)
+        self.ins_w = InstanceNorm(visual)
 
     def forward(self, features: Tensor, words: Tensor, image_index: Tensor) -> Tensor:
         """Features (I, C, h, w) of images and words (T, L, D) of expressions: (T, C, h, w)."""

@@ -9,24 +9,33 @@ import torch
 from stages.runtime.errors import InputError
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
-    """The first visible GPU, else the CPU with the threads that the rule was given.
+def pick_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device:
+    """The current GPU if there is one, else the CPU; changes nothing of the process.
 
-    Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
-    as OMP_NUM_THREADS. Raises InputError where a GPU is asked for and there is none.
+    Raises InputError where a GPU is asked for and there is none.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("device: cuda; PyTorch sees no GPU here: use cpu, or auto")
     if wanted != "cpu" and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.cuda.set_device(device)
-        return device
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def choose_device() -> torch.device:
+    """The first visible GPU, else the CPU with the threads that the rule was given.
+
+    Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
+    as OMP_NUM_THREADS. Only for processes that are a step: it sets up all of PyTorch.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        return pick_device()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     # Else the gradients of maps that several expressions share are added in any order.
     # (use_deterministic_algorithms says the same, but imports torch's compiler, for a second.)
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device("cpu")
+    return pick_device()
 
 
 def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[None]:

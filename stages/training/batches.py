@@ -6,20 +6,32 @@ number of processes and micro-batches.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stages.config.segmentors import Training
 from stages.runtime.distributed import process_count, process_rank
+from stages.runtime.loading import load_batches
 
 Batch = dict[str, Tensor]
 SampleKey = tuple[int, int]  # epoch, item
-MicroBatch = tuple[list[SampleKey], float]  # items of one process, as a share of the step's items
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """The items of one process in a forward pass that all processes make together.
+
+    If there are fewer items than processes, the first processes have one each. The others have the
+    first item, which does not count, because all must take part in the exchange of gradients.
+    """
+
+    items: list[SampleKey]
+    share: float  # of the step's items in this pass, of all processes
+    processes: int  # those that have items of their own
 
 
 class TrainingData(Protocol):
@@ -41,23 +53,15 @@ def count_steps(data: TrainingData, config: Training) -> int:
 
 def load_steps(
     data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
-) -> Iterator[list[tuple[Batch, float]]]:
-    """This process's micro-batches of each step and their shares, from `first_step` to the last.
+) -> Iterator[list[tuple[Batch, MicroBatch]]]:
+    """This process's micro-batches of each step, loaded, from `first_step` to the last.
 
     `workers` processes read the items beside this one; with 0 it reads them itself.
     """
     steps = _OwnSteps(data, config, accumulate, first_step)
-    loader = iter(
-        DataLoader(
-            data,  # type: ignore[arg-type]  # indexed by (epoch, index)
-            batch_sampler=_Items(steps),  # type: ignore[arg-type]
-            collate_fn=data.collate,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-        )
-    )
+    loader = load_batches(data, _Items(steps), workers)
     for step in steps:
-        yield [(next(loader), share) for _, share in step]
+        yield [(next(loader), part) for part in step]
 
 
 class _OwnSteps:
@@ -82,25 +86,27 @@ class _Items:
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in self.steps:
-            for items, _ in step:
-                yield items
+            for part in step:
+                yield part.items
 
 
 def micro_batches(
     items: Sequence[SampleKey], size: int, rank: int, processes: int
 ) -> list[MicroBatch]:
-    """The micro-batches of one process: its piece of each `size` items of the step.
-
-    If there are fewer items than processes, the others get the first item with share 0, because all
-    processes must take part in each step.
-    """
+    """The micro-batches of one process: its piece of each `size` items of the step."""
     result = []
     for start in range(0, len(items), size):
         chunk = list(items[start : start + size])
-        first, last = (len(chunk) * number // processes for number in (rank, rank + 1))
-        own = chunk[first:last]
-        result.append((own or chunk[:1], len(own) / len(items)))
+        sharing = min(processes, len(chunk))
+        first, last = (len(chunk) * number // sharing for number in (rank, rank + 1))
+        own = chunk[first:last] if rank < sharing else chunk[:1]
+        result.append(MicroBatch(own, len(chunk) / len(items), sharing))
     return result
+
+
+def count_rows(batch: Batch) -> int:
+    """What the losses of a batch are means over: its expressions or objects."""
+    return len(batch["image_index"])
 
 
 def _steps(data: TrainingData, config: Training, first_step: int) -> Iterator[list[SampleKey]]:

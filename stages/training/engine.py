@@ -1,15 +1,16 @@
 """The one training loop: every model is trained by `fit`.
 
 Each random draw is a function of (seed, epoch, item) or of (seed, step, process), so that a run
-that resumes from its saved state equals an uninterrupted one bit for bit, on the same device with
-the same number of threads. torchrun can start one process for each GPU: they share the items of a
-step, and the result is that of one process up to rounding.
+that resumes from its saved state equals an uninterrupted one: bit for bit on a CPU with the same
+number of threads, on a GPU up to the sums that CUDA adds in any order. torchrun can start one
+process for each GPU: they share the items of a step, and the result is that of one process up to
+rounding.
 """
 
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -24,14 +25,28 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Execution, Training
 from stages.runtime.device import autocast, choose_device
-from stages.runtime.distributed import is_first_process, joined, process_count, process_rank, total
+from stages.runtime.distributed import (
+    among_first,
+    is_first_process,
+    joined,
+    process_count,
+    process_rank,
+    total,
+)
 from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.weights import save_weights
-from stages.training.batches import Batch, TrainingData, count_steps, load_steps
+from stages.training.batches import (
+    Batch,
+    MicroBatch,
+    TrainingData,
+    count_rows,
+    count_steps,
+    load_steps,
+)
 from stages.training.checkpoint import load_state, save_state
 from stages.training.interruption import Interruption
-from stages.training.norms import synchronize_norms
+from stages.training.norms import copy_norms, synchronize_norms
 from stages.training.reports import DrawPanel, Reports
 
 log = logging.getLogger(__name__)
@@ -62,10 +77,12 @@ def fit(
     fingerprint: str,
     about: dict[str, str],
     panel: DrawPanel | None = None,
+    finish: Callable[[nn.Module], None] | None = None,
 ) -> None:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
-    `panel` draws predictions of the kept part for tensorboard, a few times.
+    `panel` draws predictions of the kept part for tensorboard, a few times. `finish` completes the
+    kept part after the last step, by what is measured on it: in the first process alone.
 
     A resume state is kept beside the output until that is written: an interrupted run continues
     from it if `fingerprint` (options and data) is the same, also with another number of processes.
@@ -85,10 +102,14 @@ def fit(
                 except torch.OutOfMemoryError as error:
                     message = str(error).partition(". ")[0]
                 run.use_less_memory(message)
-        if is_first_process():
-            save_weights(output, run.result().state_dict(), about)
-            write_json(output.parent / "losses.json", run.history)
-            run.state_path.unlink(missing_ok=True)
+        if finish is not None:
+            run.save()
+    if is_first_process():
+        if finish is not None:
+            finish(run.result())
+        save_weights(output, run.result().state_dict(), about)
+        write_json(output.parent / "losses.json", run.history)
+        run.state_path.unlink(missing_ok=True)
 
 
 def _reports(
@@ -146,7 +167,7 @@ class _Run:
         self.trainable = trainable
         if process_count() > 1:
             synchronize_norms(trainable, device)
-            self.trainable = _distributed(trainable, device)
+            self.trainable = _distributed(trainable, device, is_accumulated=self.accumulate > 1)
         self.optimizer = _optimizer(trainable, config)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
@@ -162,19 +183,23 @@ class _Run:
         self.settled: list[list[float]] = []  # losses of the steps before, of all processes
         self.history: list[dict[str, float]] = []
 
-    def advance(self, batches: Sequence[tuple[Batch, float]]) -> None:
-        """One optimizer step over this process's micro-batches, each with its share of the step."""
+    def advance(self, batches: Sequence[tuple[Batch, MicroBatch]]) -> None:
+        """One optimizer step over this process's micro-batches."""
         torch.manual_seed(_draw(self.config.seed, self.step, process_rank()))
         rates = learning_rates(self.config, self.base_rates, self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         losses_of_parts = []
-        for number, (batch, share) in enumerate(batches, start=1):
-            with self._gradient_exchange(is_last=number == len(batches)):
+        for number, (batch, part) in enumerate(batches, start=1):
+            is_last = number == len(batches)
+            with self._gradient_exchange(is_last), among_first(part.processes):
                 losses = self._losses(batch)
+                share = self._share(batch, part)
                 # The gradients are averaged over the processes; their sum is needed.
                 (losses["loss"] * (share * process_count())).backward()
+            if part.processes < process_count():
+                copy_norms(self.trainable)  # those without items of their own saw none of the batch
             losses_of_parts.append(
                 torch.stack([x.detach().float() for x in losses.values()]) * share
             )
@@ -192,6 +217,15 @@ class _Run:
         with autocast(self.device, self.config.precision):
             losses: dict[str, Tensor] = self.trainable(on_device)
         return losses
+
+    def _share(self, batch: Batch, part: MicroBatch) -> float | Tensor:
+        """What this process's micro-batch is of the step."""
+        if process_count() == 1:
+            return part.share
+        if process_rank() >= part.processes:
+            return 0.0
+        rows = torch.tensor(count_rows(batch), dtype=torch.float64, device=self.device)
+        return part.share * rows / total(rows)
 
     def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients once a step, after its last micro-batch."""
@@ -260,6 +294,7 @@ class _Run:
             "names": self.names,
             "settled": self.settled,
             "history": self.history,
+            "accumulate": self.accumulate,
         }
         save_state(self.state_path, state)
 
@@ -274,6 +309,8 @@ class _Run:
             self.average.load_state_dict(state["average"])
         self.names, self.settled = state["names"], state["settled"]
         self.history, self.step = state["history"], state["step"]
+        if process_count() == 1:  # only one process may have changed it
+            self.accumulate = state.get("accumulate", self.accumulate)
         log.info("continues at step %d of %d", self.step, self.total)
 
     def result(self) -> nn.Module:
@@ -281,7 +318,7 @@ class _Run:
         return self.average.module if self.average is not None else self.kept
 
 
-def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
+def _distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool) -> nn.Module:
     """The module in every process; its gradients are averaged over them."""
     with warnings.catch_warnings():
         # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
@@ -290,7 +327,10 @@ def _distributed(trainable: nn.Module, device: torch.device) -> nn.Module:
             trainable,
             device_ids=[device] if device.type == "cuda" else None,
             broadcast_buffers=False,  # the norms keep them equal
-            static_graph=True,  # parameters without a loss are the same in every step
+            # Parameters without a loss are the same in every step, so that a static graph would do;
+            # but it fails where the first backward pass is one without an exchange.
+            static_graph=not is_accumulated,
+            find_unused_parameters=is_accumulated,
         )
 
 

@@ -1,39 +1,53 @@
 """Batch norm over the batch of all processes, as in the published trainings."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.runtime.distributed import differentiable_total
+from stages.runtime.distributed import differentiable_total, peers
 
 
-def synchronize_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """Replace each batch norm by one with the same weights that works over all processes."""
-    if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for name, child in module.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(module, name, _SynchronizedNorm(child))
-        else:
-            synchronize_norms(child, device)
-    return module
+def synchronize_norms(module: nn.Module, device: torch.device) -> None:
+    """Make each batch norm work over the batches of all peers; a process alone has its own kind."""
+    mixin = _OnGpu if device.type == "cuda" else _OnCpu
+    for norm in _norms(module):
+        norm.__class__ = _kind(mixin, type(norm))  # its weights and its place stay what they are
 
 
-class _SynchronizedNorm(_BatchNorm):
-    """torch's SyncBatchNorm for CPUs, which it does not support."""
+def copy_norms(module: nn.Module) -> None:
+    """Give all processes the running statistics of the first one."""
+    for norm in _norms(module):
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            dist.broadcast(statistic, 0)
 
-    def __init__(self, norm: _BatchNorm) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine)
-        self.weight, self.bias = norm.weight, norm.bias
-        self.running_mean, self.running_var = norm.running_mean, norm.running_var
-        self.num_batches_tracked = norm.num_batches_tracked
-        self.train(norm.training)
 
-    def _check_input_dim(self, features: Tensor) -> None: ...
+def _norms(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+def _kind(mixin: type[_BatchNorm], norm: type[_BatchNorm]) -> type[_BatchNorm]:
+    return type(f"Synchronized{norm.__name__}", (mixin, norm), {})
+
+
+class _OnGpu(nn.SyncBatchNorm):
+    """Before a kind of batch norm among the base classes: torch's synchronized one."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, ...) to the same."""
-        if not self.training:
+        self.process_group = peers()
+        if not self.training or self.process_group is None:
+            return super(nn.SyncBatchNorm, self).forward(features)  # of the kind
+        return super().forward(features)
+
+
+class _OnCpu(_BatchNorm):
+    """The same for CPUs, which torch's does not support."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, ...) to the same."""
+        if not self.training or peers() is None:
             return super().forward(features)
         others = [axis for axis in range(features.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(features.dim())]

@@ -237,3 +237,38 @@ def test_an_interrupted_command_leaves_whole_files(tmp_path: Path, model: Path) 
         json.loads(path.read_text())
     for path in output.glob("*.png"):
         pixels(path)
+
+
+def test_loading_a_model_changes_nothing_of_the_host(model: Path) -> None:
+    def state() -> tuple[object, ...]:
+        mode = torch.get_deterministic_debug_mode()
+        return torch.get_num_threads(), mode, torch.get_rng_state().tolist()
+
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    torch.set_num_threads(before[0] + 1)
+    torch.set_deterministic_debug_mode("default")
+    try:
+        at_first = state()
+        api.load(model, device="cpu")
+        assert state() == at_first
+    finally:
+        torch.set_num_threads(before[0])
+        torch.set_deterministic_debug_mode(before[1])
+
+
+def test_json_that_nobody_reads_is_one_line(model: Path, image_file: Path, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "risflow.cli", "predict", str(image_file), "the square"),
+            *("--model", str(model), "--output", str(tmp_path), "--json"),
+        ],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: output: Broken pipe"]
