@@ -4,6 +4,7 @@ What is found before a value is used is named in one line, with the step that ma
 """
 
 import lzma
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,7 +14,15 @@ from stages.runtime.errors import InputError
 CHUNK = 1 << 20  # bytes
 DIRECTORY = 0x10  # the attribute by which torch takes an entry for a folder, without content
 # What zipfile raises of a damaged archive, beside its own error.
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 
 # What makes the files of results/work/<kind>/.
 STEPS = {

@@ -1,7 +1,8 @@
 """Parquet files with a checksum of each page, which is compared when the page is read.
 
 The checksums do not cover the headers of pages and the footer: of these, the number of rows is
-compared with that of the row groups, and the columns with a list of their names and types. Files without checksums, of earlier versions, are read too.
+compared with that of the row groups, and the columns with a list of their names and types. Files
+without checksums, of earlier versions, are read too.
 """
 
 from collections.abc import Iterator, Sequence
