@@ -20,7 +20,7 @@ from stages.config.settings import RemoteFile
 from stages.data.download import fetch
 
 ROUNDS = 20
-NUM_FILES = 200
+NUM_FILES = 120
 
 FILE = RemoteFile(
     path=Path("images/pictures.zip"),

@@ -43,18 +43,25 @@ def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
     of each URL and the place to put the file by hand.
     """
     path = folder / file.path
-    with locked(path.with_name(f".{path.name}.lock"), f"{path}: another process fetches it; waits"):
-        if is_there(file, folder):
-            _compare(file, folder)
-            log.info("%s: is there", ", ".join(str(folder / name) for name in _needed(file)))
-            return
-        if not path.exists():
-            _download(file, folder, pause)
-        if file.unpack is not None:
-            unpack(path, folder / file.unpack)
-        missing = _missing(_needed(file), folder)
-        if missing:
-            raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+    if not is_there(file, folder):
+        waiting = f"{path}: another process fetches it; waits"
+        with locked(path.with_name(f".{path.name}.lock"), waiting):
+            if not is_there(file, folder):  # the other process may have fetched it
+                _fetch(file, folder, pause)
+                return
+    _compare(file, folder)
+    log.info("%s: is there", ", ".join(str(folder / name) for name in _needed(file)))
+
+
+def _fetch(file: RemoteFile, folder: Path, pause: float) -> None:
+    path = folder / file.path
+    if not path.exists():
+        _download(file, folder, pause)
+    if file.unpack is not None:
+        unpack(path, folder / file.unpack)
+    missing = _missing(_needed(file), folder)
+    if missing:
+        raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
 
 
 def is_there(file: RemoteFile, folder: Path) -> bool:
