@@ -11,7 +11,8 @@ HEAD = """# Public files
 
 The files that `snakemake fetch_<name>` fetches, and their sources. `make docs` writes this page
 from `configs/downloads.yaml`, which also has the mirrors. A fetched file that does not match its
-published checksum is deleted. A file that you put in its place by hand is used as it is.
+published checksum is deleted. Where none is published, that of the first fetch is kept in
+`data/checksums.sha256`. A file that you put in its place by hand is used as it is.
 
 | `fetch_` | file in `data/` | source | license | published checksum |
 |---|---|---|---|---|

@@ -14,8 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.metrics.boxes import find_boxes, score_boxes
@@ -23,8 +21,8 @@ from stages.metrics.failures import group, rival_pixels
 from stages.metrics.generalized import Outcome, outcome
 from stages.metrics.iou import foreground, intersection_union, iou, is_in_boxes, is_in_mask, peak
 from stages.runtime.command_line import main
-from stages.storage.files import replacing
 from stages.storage.masks import Mask, decode
+from stages.storage.parquet import write_parquet
 from stages.storage.tables import Samples, read_maps, read_samples, read_table
 
 Scored = Literal[
@@ -82,8 +80,7 @@ def run(
     else:
         others = _Others(everything, part.images.image)
         table = _score(part, _source(scored, masks), others, with_boxes=scored == "stage1")
-    with replacing(results) as temporary:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+    write_parquet(results, table)
     log.info("%s on %s: %d expressions", scored, split, len(table))
 
 

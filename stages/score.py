@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.metrics.bootstrap import mean_interval
 from stages.metrics.failures import shares
@@ -19,7 +17,8 @@ from stages.metrics.generalized import Outcome, summarize_generalized
 from stages.metrics.iou import summarize
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
-from stages.storage.files import replacing, write_json
+from stages.storage.files import write_json
+from stages.storage.parquet import read_parquet, write_parquet
 from stages.storage.tables import read_samples
 
 VERSION = 1
@@ -37,7 +36,7 @@ def run(
     results: Path,
 ) -> None:
     """`rows` are the shards, in their order; `results` is all of them in one table."""
-    shards = [shard for shard in map(pd.read_parquet, rows) if len(shard)]
+    shards = [shard for shard in map(read_parquet, rows) if len(shard)]
     if not shards:
         raise InputError(f"{rows[0]}: no rows, nor in the other shards; needed: those of {split}")
     table = pd.concat(shards).sort_values("expression", ignore_index=True)
@@ -48,8 +47,7 @@ def run(
         found = f"{table.expression.nunique()} different of {len(table)} rows"
         raise InputError(f"{rows[0]} and the other shards: {found}; needed all {expected}, once")
     about = {"dataset": dataset, "scored": scored, "split": split}
-    with replacing(results) as temporary:
-        pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
+    write_parquet(results, table)
     if "iou" not in table:
         write_json(metrics, {**about, "scores": {}, "groups": {}})
         return

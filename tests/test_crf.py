@@ -1,11 +1,15 @@
 """Confident labels by dense CRF."""
 
+import sys
+
 import numpy as np
 import pydensecrf.densecrf as dcrf
+import pytest
 
 from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import Labels
+from stages.runtime.errors import InputError
 
 
 def picture(seed=0, height=48, width=56):
@@ -58,3 +62,9 @@ def test_a_response_of_zero_is_background_everywhere():
     image, _ = picture()
     labels = confident_labels(np.zeros((48, 56), np.float32), DenseCrf(image, Labels()))
     assert (labels == BACKGROUND).all()
+
+
+def test_where_the_crf_is_not_installed_one_line_tells_which_python_has_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    with pytest.raises(InputError, match=r"^the dense CRF: .*; needed Python 3\.11 or 3\.12$"):
+        DenseCrf(picture()[0], Labels())

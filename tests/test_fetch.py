@@ -1,80 +1,36 @@
-"""Fetching from a server on this machine that breaks off, lies, or knows no ranges."""
+"""Fetching from a server on this machine that breaks off, lies, or changes its files."""
 
 import hashlib
 import io
 import json
-import threading
+import random
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from stages import fetch as step
 from stages.config.settings import Download, RemoteFile
 from stages.data import download
 from stages.runtime.errors import InputError
+from tests.conftest import ROOT
+from tests.file_server import CONTENT, Server, date, serving
+from tests.unpack_under_attack import NUM_FILES, ROUNDS
 
-CONTENT = bytes(range(256)) * 4000  # a million bytes
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
-
-
-class Server(ThreadingHTTPServer):
-    """Knows some files, and what is to go wrong with each request of a file in turn."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.faults: dict[str, list[str]] = {}
-        self.asked: list[tuple[str, str | None]] = []  # path and range
-
-    def url(self, name: str, content: bytes = CONTENT, *faults: str) -> str:
-        self.files[f"/{name}"], self.faults[f"/{name}"] = content, list(faults)
-        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.asked.append((self.path, wanted))
-        faults = self.server.faults.get(self.path, [])
-        fault = faults.pop(0) if faults else ""
-        content = self.server.files.get(self.path)
-        if content is None or fault.isdigit():
-            self.send_error(int(fault or 404))
-            return
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if start and fault != "no range":
-            if start >= len(content):
-                self.send_error(416)
-                return
-            self.send_response(206)
-        else:
-            self.send_response(200)
-            start = 0
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        end = len(content) // 2 if fault == "break off" else len(content)
-        self.wfile.write(content[start:end])
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 def get(folder: Path, *urls: str, **options: Any) -> Path:
@@ -149,16 +105,17 @@ def test_all_addresses_failing_tells_what_each_said_and_where_to_put_the_file(
 def test_a_full_disk_is_told_before_anything_is_fetched(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = download.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(InputError, match="1,024,000 bytes; only 1,000 are free"):
         get(tmp_path, server.url("file.bin"))
     assert not list((tmp_path / "some").iterdir())
 
 
-def packed(**files: bytes) -> bytes:
+def packed(deflated: bool = False, **files: bytes) -> bytes:
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+    method = zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED
+    with zipfile.ZipFile(content, "w", method) as archive:
         for name, value in files.items():
             archive.writestr(name, value)
     return content.getvalue()
@@ -180,6 +137,7 @@ def test_an_archive_is_unpacked_and_removed(server: Server, tmp_path: Path) -> N
     assert len(server.asked) == 1
     found = sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file())
     assert [path.relative_to(tmp_path / "data").as_posix() for path in found] == [
+        "checksums.sha256",
         "refer/outside",
         "refer/refcoco/refs(unc).p",
     ]
@@ -188,7 +146,135 @@ def test_an_archive_is_unpacked_and_removed(server: Server, tmp_path: Path) -> N
 
 def test_what_is_no_archive_or_another_one_is_told(server: Server, tmp_path: Path) -> None:
     options = {"unpack": Path("some"), "gives": (Path("some/a"),)}
-    with pytest.raises(InputError, match=r"no zip file .* it was removed: fetch again"):
+    with pytest.raises(InputError, match=r"could not be fetched.*\n.*no zip file, or a cut one"):
         get(tmp_path, server.url("file.bin"), **options)
     with pytest.raises(InputError, match=r"has no .*some/a in it; needed another archive"):
         get(tmp_path, server.url("other.bin", packed(b=b"")), **options)
+
+
+VERSIONS = [("ETag", '"one"', '"two"'), ("Last-Modified", date(1_000_000), date(2_000_000))]
+
+
+@pytest.mark.parametrize("fault", ["", "any range"])
+@pytest.mark.parametrize(("header", "first", "second"), VERSIONS)
+def test_a_file_that_changes_between_a_cut_and_its_resumption_is_fetched_anew(
+    server: Server, tmp_path: Path, header: str, first: str, second: str, fault: str
+) -> None:
+    url = server.url("file.bin", CONTENT, "break off", "500", "500")
+    server.versions["/file.bin"] = (header, first)
+    with pytest.raises(InputError, match="could not be fetched"):
+        get(tmp_path, url)
+    server.url("file.bin", CONTENT[::-1], fault)
+    server.versions["/file.bin"] = (header, second)
+    assert get(tmp_path, url).read_bytes() == CONTENT[::-1]
+
+
+def test_the_same_version_is_continued(server: Server, tmp_path: Path) -> None:
+    url = server.url("file.bin", CONTENT, "break off")
+    server.versions["/file.bin"] = ("ETag", '"one"')
+    assert get(tmp_path, url).read_bytes() == CONTENT
+    assert server.asked[1] == ("/file.bin", f"bytes={len(CONTENT) // 2}-")
+
+
+@pytest.mark.parametrize("version", [None, ("ETag", 'W/"one"')])
+def test_without_version_and_checksum_nothing_is_continued(
+    server: Server, tmp_path: Path, version: tuple[str, str] | None
+) -> None:
+    url = server.url("file.bin", CONTENT, "break off")
+    if version is not None:
+        server.versions["/file.bin"] = version
+    assert get(tmp_path, url).read_bytes() == CONTENT
+    assert server.asked[1] == ("/file.bin", None)
+
+
+def torch_file(**options: Any) -> bytes:
+    content = io.BytesIO()
+    torch.save({"weight": torch.zeros(1000)}, content, **options)
+    return content.getvalue()
+
+
+WHOLE = {
+    ".zip": packed(a=bytes(1000)),
+    ".pth": torch_file(),
+    ".old.pth": torch_file(_use_new_zipfile_serialization=False),
+    ".safetensors": save({"weight": torch.zeros(1000)}),
+    ".txt": b"[PAD]\n[UNK]\nword\n",
+}
+PAGE = b"<!DOCTYPE html>\n<html><body>Sign in to continue</body></html>" + bytes(2000)
+
+
+@pytest.mark.parametrize("fault", ["page", "nothing", "cut", "small"])
+@pytest.mark.parametrize("kind", WHOLE)
+def test_pages_empty_and_cut_files_are_refused_and_the_next_mirror_is_asked(
+    server: Server, tmp_path: Path, kind: str, fault: str
+) -> None:
+    """Sent with status 200 and without a length, where no checksum is known."""
+    contents = {"page": PAGE, "nothing": b"", "small": WHOLE[kind][:20], "cut": WHOLE[kind]}
+    bad = server.url("bad", contents[fault], "cut" if fault == "cut" else "no length")
+    good = server.url("good", WHOLE[kind])
+    file = RemoteFile(
+        path=Path(f"weights/file{kind}"), source="here", license="MIT", urls=(bad, good)
+    )
+    download.fetch(file, tmp_path)
+    assert (tmp_path / file.path).read_bytes() == WHOLE[kind]
+    assert [path for path, _ in server.asked] == ["/bad", "/good"]
+
+
+def test_the_checksum_of_the_first_fetch_is_kept_and_compared(
+    server: Server, tmp_path: Path
+) -> None:
+    url = server.url("file.bin")
+    path = get(tmp_path, url)
+    kept = tmp_path / "checksums.sha256"
+    assert kept.read_text() == f"{SHA256.removeprefix('sha256:')}  some/file.bin\n"
+    content = bytearray(CONTENT)
+    content[1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"other bytes than when it was fetched; delete it and"):
+        get(tmp_path, url)
+    path.unlink()
+    server.url("file.bin", CONTENT[::-1])
+    with pytest.raises(InputError, match=r"wrong bytes: .*; at the first fetch they were .*"):
+        get(tmp_path, url)
+    kept.unlink()
+    assert get(tmp_path, url).read_bytes() == CONTENT[::-1]
+
+
+def test_a_damaged_archive_is_told_in_one_line_and_fetched_again(
+    server: Server, tmp_path: Path
+) -> None:
+    """Each of 100 flipped bits: it is told, or all files are there as they were."""
+    content = packed(**{"a/one": b"1" * 300, "a/two": bytes(range(256))}, deflated=True)
+    url = server.url("file.zip", content)
+    options = {"unpack": Path("some"), "gives": (Path("some/a/one"),)}
+    num_told = 0
+    for number, bit in enumerate(random.Random(0).sample(range(8 * len(content)), 100)):
+        folder, damaged = tmp_path / str(number), bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (folder / "some").mkdir(parents=True)
+        (folder / "some/file.bin").write_bytes(damaged)
+        try:
+            get(folder, url, **options)
+        except InputError as error:
+            assert "\n" not in str(error) and str(folder / "some") in str(error)
+            num_told += 1
+            get(folder, url, **options)
+        assert (folder / "some/a/one").read_bytes() == b"1" * 300
+        assert (folder / "some/a/two").read_bytes() == bytes(range(256))
+    assert num_told > 30
+
+
+@pytest.mark.parametrize("attack", ["killed", "doubled"])
+def test_an_unpack_that_is_killed_or_doubled_is_whole_or_not_there(
+    attack: str, tmp_path: Path
+) -> None:
+    """At 20 random moments each; see tests/unpack_under_attack.py."""
+    command = [sys.executable, "-m", "tests.unpack_under_attack", attack, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rounds = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rounds) == ROUNDS
+    for statuses, left, counts_as_there, at_last in rounds:
+        assert attack == "killed" or statuses == [0, 0]
+        assert not counts_as_there or left == NUM_FILES
+        assert at_last == NUM_FILES

@@ -6,11 +6,11 @@ of all passes over the image; the results are equal to the last bit.
 """
 
 import numpy as np
-import pydensecrf.densecrf as dcrf
 from numpy.typing import NDArray
 
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import Labels
+from stages.runtime.errors import InputError
 from stages.storage.masks import Mask
 
 
@@ -18,6 +18,10 @@ class DenseCrf:
     """The dense CRF of one image (H, W, 3), for any number of binary labelings of it."""
 
     def __init__(self, image: NDArray[np.uint8], config: Labels) -> None:
+        try:
+            import pydensecrf.densecrf as dcrf
+        except ImportError as error:  # not installed on Python 3.13, where it does not compile
+            raise InputError(f"the dense CRF: {error}; needed Python 3.11 or 3.12") from None
         self.config = config
         self.height, self.width = image.shape[:2]
         self.field = dcrf.DenseCRF2D(self.width, self.height, 2)

@@ -8,7 +8,7 @@ import typer
 from risflow.console import notes, out
 
 if TYPE_CHECKING:
-    from stages.config.settings import Download, RemoteFile
+    from stages.config.settings import Download
 
 DATA = Path("data")
 
@@ -42,12 +42,14 @@ def fetch(
 def _print_list(downloads: "dict[str, Download]") -> None:
     from rich.table import Table
 
+    from stages.data.download import is_there
+
     table = Table(box=None, pad_edge=False)
     for name in ("name", "files", "size", "license", "there"):
         table.add_column(name, overflow="fold")
     for name, download in downloads.items():
         files = download.contents
-        there = sum(_is_there(file) for file in files)
+        there = sum(is_there(file, DATA) for file in files)
         table.add_row(
             name,
             str(len(files)),
@@ -56,8 +58,3 @@ def _print_list(downloads: "dict[str, Download]") -> None:
             "yes" if there == len(files) else f"{there} of {len(files)}" if there else "no",
         )
     out.print(table)
-
-
-def _is_there(file: "RemoteFile") -> bool:
-    needed = file.gives or (file.path,)
-    return all(next(DATA.glob(str(one)), None) is not None for one in needed)

@@ -1,27 +1,32 @@
 """Download files: resumed after a broken connection, checked, and moved into place when complete.
 
 A partial download is kept beside its place as `.<name>.<hash of the URL>.part`, so that the same
-command resumes it. URLs are tried in order; a file with a wrong checksum is deleted.
+command resumes it, and beside that which version of the file it is of (`.version`): it is continued
+only if the server still has that version. URLs are tried in order; a file with a wrong checksum, or
+one that is not of its kind, is deleted. Checksums that nobody publishes are learned at the first
+fetch (stages/storage/checksums.py).
 """
 
 import hashlib
 import http.client
 import logging
-import shutil
 import sys
 import time
 import urllib.error
 import urllib.request
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from tqdm import tqdm
 
 from stages.config.settings import RemoteFile
+from stages.data.file_kinds import find_fault, shows_its_end
+from stages.data.unpack import unpack
 from stages.runtime.errors import InputError
+from stages.storage.checksums import NAME, file_checksum, known_checksum, learn_checksum
 from stages.storage.files import require_space
+from stages.storage.locks import locked
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 3  # for each address
@@ -34,21 +39,42 @@ log = logging.getLogger(__name__)
 def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
     """Get a file, or the content of an archive, into `folder`, unless it is there.
 
-    Raises InputError with the reason of each URL and the place to put the file by hand.
+    Of several processes one fetches and the others wait for it. Raises InputError with the reason
+    of each URL and the place to put the file by hand.
     """
     path = folder / file.path
-    needed = file.gives or (file.path,)
-    if not _missing(needed, folder):
-        log.info("%s: is there", ", ".join(str(folder / name) for name in needed))
-        return
+    if not is_there(file, folder):
+        waiting = f"{path}: another process fetches it; waits"
+        with locked(path.with_name(f".{path.name}.lock"), waiting):
+            if not is_there(file, folder):  # the other process may have fetched it
+                _fetch(file, folder, pause)
+                return
+    _compare(file, folder)
+    log.info("%s: is there", ", ".join(str(folder / name) for name in _needed(file)))
+
+
+def _fetch(file: RemoteFile, folder: Path, pause: float) -> None:
+    path = folder / file.path
     if not path.exists():
-        _download(file, path, pause)
+        _download(file, folder, pause)
     if file.unpack is not None:
-        _unpack(path, folder / file.unpack)
-        path.unlink()
-    missing = _missing(needed, folder)
+        unpack(path, folder / file.unpack)
+    missing = _missing(_needed(file), folder)
     if missing:
         raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+
+
+def is_there(file: RemoteFile, folder: Path) -> bool:
+    """Whether a file, or the whole content of its archive, is in `folder`.
+
+    An archive is removed once it is unpacked: one that is there is not, or not in full.
+    """
+    is_packed = file.unpack is not None and (folder / file.path).exists()
+    return not is_packed and not _missing(_needed(file), folder)
+
+
+def _needed(file: RemoteFile) -> Sequence[Path]:
+    return file.gives or (file.path,)
 
 
 def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
@@ -56,22 +82,29 @@ def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
     return [folder / pattern for pattern in patterns if not any(folder.glob(str(pattern)))]
 
 
-def _download(file: RemoteFile, path: Path, pause: float) -> None:
+def _compare(file: RemoteFile, folder: Path) -> None:
+    """Compare a file that was fetched with its checksum of then; one put by hand has none."""
+    path, known = folder / file.path, known_checksum(folder, file.path)
+    if known is not None and path.is_file() and file_checksum(path) != known:
+        raise InputError(
+            f"{path}: other bytes than when it was fetched; delete it and fetch it again, or, if"
+            f" you replaced it, delete its line in {folder / NAME}"
+        )
+
+
+def _download(file: RemoteFile, folder: Path, pause: float) -> None:
+    path = folder / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     for url in file.urls:
-        partial = path.with_name(
-            f".{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part"
-        )
-        reason = _try(url, partial, pause)
-        if reason is None and file.checksum is not None:
-            checksum = _checksum(partial, file.checksum.partition(":")[0])
-            if not checksum.startswith(file.checksum.partition(":")[2]):
-                partial.unlink()
-                reason = f"wrong bytes: {checksum}; needed {file.checksum}"
+        part = PartialFile(path, url)
+        reason = part.try_to_complete(file.checksum is not None, pause)
         if reason is None:
-            partial.replace(path)
-            return
+            reason = _find_fault(file, part, folder)
+            if reason is None:
+                part.move_to(path)
+                return
+            part.remove()
         reasons.append(f"  {url}: {reason}")
         log.warning("%s: %s", url, reason)
     raise InputError(
@@ -79,80 +112,121 @@ def _download(file: RemoteFile, path: Path, pause: float) -> None:
     )
 
 
-def _try(url: str, partial: Path, pause: float) -> str | None:
-    """Fetch a whole URL into `partial`; returns the reason if that failed for good."""
-    reason = None
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(pause * attempt)
-        try:
-            _continue(url, partial)
-            return None
-        except urllib.error.HTTPError as error:
-            reason = f"{error.code} {error.reason}"
-            if error.code == RANGE_NOT_SATISFIABLE:
-                partial.unlink()  # longer than the file on the server: of an older version
-            elif error.code < 500:
-                return reason
-        except (OSError, http.client.HTTPException) as error:
-            reason = str(error) or type(error).__name__
-    return reason
+def _find_fault(file: RemoteFile, part: "PartialFile", folder: Path) -> str | None:
+    """Why a fetched file is not the wanted one; if it is, its checksum is learned."""
+    suffix = ".zip" if file.unpack is not None else file.path.suffix
+    fault = find_fault(part.path, suffix)
+    if fault is None and file.checksum is not None:
+        method, _, digits = file.checksum.partition(":")
+        checksum = file_checksum(part.path, method)
+        if not checksum.startswith(digits):
+            fault = f"wrong bytes: {checksum}; needed {file.checksum}"
+    elif fault is None and part.length is None and not shows_its_end(suffix):
+        fault = "the server does not say how long it is; needed a checksum in the configuration"
+    if fault is not None:
+        return fault
+    checksum, known = file_checksum(part.path), known_checksum(folder, file.path)
+    if known is None:
+        learn_checksum(folder, file.path, checksum)
+    elif file.checksum is None and checksum != known:
+        remedy = f"to take a new version, delete its line in {folder / NAME}"
+        return f"wrong bytes: {checksum}; at the first fetch they were {known}; {remedy}"
+    return None
 
 
-def _continue(url: str, partial: Path) -> None:
-    size = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(quote(url, safe=":/?=&%+()"))
-    if size:
-        request.add_header("Range", f"bytes={size}-")
-    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        if size and response.status != http.client.PARTIAL_CONTENT:
-            size = 0  # this server does not resume
-        length = response.headers.get("Content-Length")
-        total = size + int(length) if length else None
-        require_space(partial.parent, (total or size) - size, url)
+class PartialFile:
+    """What was fetched of a URL so far, and of which version of it."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        name = hashlib.sha256(url.encode()).hexdigest()[:8]
+        self.url, self.title = url, path.name
+        self.path = path.with_name(f".{path.name}.{name}.part")
+        self.version_path = path.with_name(f".{path.name}.{name}.version")
+        self.length: int | None = None  # of the whole file, as the server says
+
+    def try_to_complete(self, has_checksum: bool, pause: float) -> str | None:
+        """Fetch what is missing; returns the reason if that failed for good.
+
+        Without a checksum, a file of which the version is not known is fetched from the beginning.
+        """
+        reason = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(pause * attempt)
+            try:
+                self._continue(has_checksum)
+                return None
+            except urllib.error.HTTPError as error:
+                reason = f"{error.code} {error.reason}"
+                if error.code == RANGE_NOT_SATISFIABLE:
+                    self.remove()  # longer than the file on the server: of an older version
+                elif error.code < 500:
+                    return reason
+            except (OSError, http.client.HTTPException) as error:
+                reason = str(error) or type(error).__name__
+        return reason
+
+    def move_to(self, path: Path) -> None:
+        self.path.replace(path)
+        self.version_path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.version_path.unlink(missing_ok=True)
+
+    def _continue(self, has_checksum: bool) -> None:
+        size = self.path.stat().st_size if self.path.exists() else 0
+        version = self.version_path.read_text() if self.version_path.exists() else ""
+        if not version and not has_checksum:
+            size = 0
+        request = urllib.request.Request(quote(self.url, safe=":/?=&%+()"))
+        if size:
+            request.add_header("Range", f"bytes={size}-")
+            if version:
+                request.add_header("If-Range", version)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            if response.status == http.client.PARTIAL_CONTENT:
+                self._require_same(response.headers, version, size)
+            else:
+                size = 0  # another version, or a server that does not resume
+                self.remove()
+            length = response.headers.get("Content-Length")
+            self.length = size + int(length) if length else None
+            require_space(self.path.parent, (self.length or size) - size, self.url)
+            if not size:  # before the first byte: a part is never beside another's version
+                self.version_path.write_text(_version(response.headers))
+            self._write(response, size)
+        got = self.path.stat().st_size
+        if self.length is not None and got < self.length:
+            raise ConnectionError(f"ended after {got:,} of {self.length:,} bytes")
+
+    def _write(self, response: http.client.HTTPResponse, size: int) -> None:
         bar = tqdm(
-            desc=partial.name.split(".")[1],
+            desc=self.title,
             initial=size,
-            total=total,
+            total=self.length,
             unit="B",
             unit_scale=True,
             disable=None,
             file=sys.stderr,
         )
-        with bar, partial.open("ab" if size else "wb") as file:
+        with bar, self.path.open("ab" if size else "wb") as file:
             while chunk := response.read(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
-    got = partial.stat().st_size
-    if total is not None and got < total:
-        raise ConnectionError(f"ended after {got:,} of {total:,} bytes")
+
+    def _require_same(self, headers: http.client.HTTPMessage, version: str, size: int) -> None:
+        """Not every server heeds If-Range, or begins where it is asked to."""
+        place = headers.get("Content-Range", "")
+        is_other = version and _version(headers) not in (version, "")
+        if is_other or (place and not place.startswith(f"bytes {size}-")):
+            self.remove()
+            raise ConnectionError("the file has changed on the server; fetched from the beginning")
 
 
-def _checksum(path: Path, method: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, method).hexdigest()
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip file, and move its files into `folder` once all are unpacked."""
-    staging = folder / f".{archive.name}.unpacking"
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            require_space(folder, sum(info.file_size for info in opened.infolist()), archive)
-            for name in tqdm(opened.namelist(), desc=archive.name, disable=None):
-                opened.extract(name, staging)  # extract never writes outside of the folder
-        for source in _files(staging):
-            target = folder / source.relative_to(staging)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source.replace(target)
-    except zipfile.BadZipFile as error:
-        archive.unlink()
-        raise InputError(f"{archive}: no zip file ({error}); it was removed: fetch again") from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
+def _version(headers: http.client.HTTPMessage) -> str:
+    """What tells versions of a file apart, for If-Range: a strong ETag, or the date of change."""
+    tag = headers.get("ETag", "")
+    if tag and not tag.startswith("W/"):
+        return str(tag)
+    return str(headers.get("Last-Modified", ""))

@@ -130,7 +130,7 @@ def _jsonl_rows(path: Path) -> Rows:
 
 
 def _parquet_rows(path: Path) -> Rows:
-    with pq.ParquetFile(path, buffer_size=READ_AHEAD) as file:
+    with pq.ParquetFile(path, buffer_size=READ_AHEAD, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         _check_columns(path, names)
         number = 0

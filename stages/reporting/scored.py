@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from stages.reporting.table import Label
 from stages.runtime.errors import InputError
 from stages.storage.files import read_json
+from stages.storage.parquet import open_parquet, read_parquet
 
 COLUMNS = ["expression", "image", "kind", "words", "area", "iou", "no_target", "group"]
 
@@ -46,7 +46,8 @@ def read_scored(
 
 
 def _expressions(path: Path) -> pd.DataFrame | None:
-    names = pq.read_schema(path).names
+    with open_parquet(path) as file:
+        names = file.schema_arrow.names
     if names == ["expression"]:
         return None
     if not set(COLUMNS) <= set(names):
@@ -54,7 +55,7 @@ def _expressions(path: Path) -> pd.DataFrame | None:
             f"{path}: columns {', '.join(names)}; needed {', '.join(COLUMNS)}: it was made by an"
             " earlier version, run again with --forcerun evaluate"
         )
-    return pd.read_parquet(path, columns=COLUMNS)
+    return read_parquet(path, COLUMNS)
 
 
 def by_split(

@@ -24,11 +24,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.runtime.errors import InputError
+from stages.storage.damage import damaged
 from stages.storage.files import read_json, remove_abandoned, replacing
+from stages.storage.parquet import open_parquet, parquet_writer, read_columns
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class TableWriter:
 
     def __init__(self, path: Path, kind: str) -> None:
         self.schema, self.rows = SCHEMAS[kind], list[Mapping[str, Any]]()
-        self.file = pq.ParquetWriter(path, self.schema, compression="zstd")
+        self.file = parquet_writer(path, self.schema)
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -122,7 +123,8 @@ def write_table(path: Path, kind: str, rows: Iterable[Mapping[str, Any]] | pd.Da
         if isinstance(rows, pd.DataFrame):
             schema = SCHEMAS[kind]
             table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
-            pq.write_table(table, temporary, compression="zstd")
+            with parquet_writer(temporary, schema) as file:
+                file.write_table(table)
             return
         with TableWriter(temporary, kind) as writer:
             for row in rows:
@@ -134,16 +136,24 @@ def read_table(
 ) -> pd.DataFrame:
     """All rows of the shards of one table, in order, with all columns or some of them.
 
-    Raises InputError that names a file of another kind.
+    Raises InputError that names a file of another kind, or a damaged one.
     """
     shards = [paths] if isinstance(paths, Path) else list(paths)
     tables = []
     for path in shards:
-        names = pq.read_schema(path).names
-        if names != SCHEMAS[kind].names:
-            raise InputError(f"{path}: columns {names}; needed a table of {kind}")
-        tables.append(pq.read_table(path, columns=columns))
+        with open_parquet(path) as file:
+            _check_schema(file.schema_arrow, kind, path)
+            tables.append(read_columns(file, path, columns))
     return pa.concat_tables(tables).to_pandas()
+
+
+def _check_schema(schema: pa.Schema, kind: str, path: Path) -> None:
+    needed = SCHEMAS[kind]
+    if schema.names != needed.names:
+        raise InputError(f"{path}: columns {schema.names}; needed a table of {kind}")
+    if not schema.equals(needed):
+        other = next(column for column in needed if schema.field(column.name) != column)
+        raise damaged(path, f"{other.name} is {schema.field(other.name).type}, not {other.type}")
 
 
 def in_split(split: str, wanted: str, rule: SplitRule) -> bool:
@@ -225,21 +235,20 @@ def write_samples(folder: Path, samples: Samples) -> None:
 def count_samples(folder: Path, rule: SplitRule) -> dict[str, dict[str, int]]:
     """The number of images, objects, ... of each split of a folder's tables; logged, too."""
     _, objects, expressions = sample_files(folder)
-    counts = np.zeros(pq.read_metadata(objects).num_rows, np.int64)  # expressions of each object
-    for batch in pq.ParquetFile(expressions).iter_batches(columns=["object"]):
-        np.add.at(counts, batch["object"].to_numpy(), 1)
     tables = []
-    for batch in pq.ParquetFile(objects).iter_batches(
-        columns=["object", "image", "split", "mask", "no_target"]
-    ):
-        rows = batch.to_pandas()
-        tables.append(
-            rows.assign(
-                mask=rows["mask"].notna(),
-                expressions=counts[rows["object"]],
-                split=rows["split"].map(sys.intern),
+    with open_parquet(objects) as file, open_parquet(expressions) as texts:
+        counts = np.zeros(file.metadata.num_rows, np.int64)  # expressions of each object
+        for batch in texts.iter_batches(columns=["object"]):
+            np.add.at(counts, batch["object"].to_numpy(), 1)
+        for batch in file.iter_batches(columns=["object", "image", "split", "mask", "no_target"]):
+            rows = batch.to_pandas()
+            tables.append(
+                rows.assign(
+                    mask=rows["mask"].notna(),
+                    expressions=counts[rows["object"]],
+                    split=rows["split"].map(sys.intern),
+                )
             )
-        )
     return _count_splits(pd.concat(tables), rule)
 
 

@@ -1,5 +1,10 @@
-"""Files of weights: those that steps write (safetensors with a header), and published ones."""
+"""Files of weights: those that steps write (safetensors with a header), and published ones.
 
+The header has a checksum of the tensors and of itself, compared when the file is loaded. Files of
+earlier versions have none.
+"""
+
+import hashlib
 import json
 import warnings
 import zipfile
@@ -10,35 +15,44 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.runtime.errors import InputError
+from stages.storage.damage import archive_damage, damaged, first_line
 from stages.storage.files import remove_abandoned, replacing
 
 WRAPPERS = ("model", "state_dict", "module")  # keys under which training scripts keep the weights
+CHECKSUM = "checksum"  # in the header
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
-    """Write tensors, and `about` in the header of the file."""
+    """Write tensors, and `about` in the header of the file, with the checksum of both."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     remove_abandoned(path)
     with replacing(path) as temporary:
         # One entry: several would be written in an order that changes from time to time.
-        save_file(tensors, temporary, metadata={"about": json.dumps(dict(about))})
+        header = {**about, CHECKSUM: _checksum(tensors, about)}
+        save_file(tensors, temporary, metadata={"about": json.dumps(header)})
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file and its header. Raises InputError if the file is not whole."""
+    """The tensors of a file and its header. Raises InputError if the file is cut or damaged."""
     with _opened(path) as opened:
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        return tensors, _about(opened)
+        about = _about(opened, path)
+    checksum = about.pop(CHECKSUM, None)
+    if checksum is not None and checksum != _checksum(tensors, about):
+        raise damaged(path, "other weights than its checksum says")
+    return tensors, about
 
 
 def load_about(path: Path) -> dict[str, str]:
-    """The header of a file alone. Raises InputError if the file is not whole."""
+    """The header of a file alone. Raises InputError if the file is cut; weights are not checked."""
     with _opened(path) as opened:
-        return _about(opened)
+        about = _about(opened, path)
+    about.pop(CHECKSUM, None)
+    return about
 
 
 @contextmanager
@@ -50,9 +64,21 @@ def _opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a whole safetensors file ({error}); make it anew") from None
 
 
-def _about(opened: Any) -> dict[str, str]:
-    about: dict[str, str] = json.loads((opened.metadata() or {}).get("about", "{}"))
+def _about(opened: Any, path: Path) -> dict[str, str]:
+    try:
+        about: dict[str, str] = json.loads((opened.metadata() or {}).get("about", "{}"))
+    except ValueError as error:
+        raise damaged(path, f"header: {error}") from None
     return about
+
+
+def _checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """SHA-256 of the header, and of names, types, shapes and bytes of tensors on the CPU."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def read_published(path: Path) -> dict[str, Tensor]:
@@ -66,12 +92,17 @@ def read_published(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file; needed a file of weights (see data/README.md)")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_weights(path)[0]
+        damage = archive_damage(path)
+        if damage is not None:
+            raise InputError(f"{path}: damaged ({damage}); fetch or copy it again")
         if _is_torchscript(path):
             return _read_torchscript(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # many kinds, all of which mean that the file holds something else
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise InputError(f"{path}: not weights ({reason}); needed tensors only") from error
     return _unwrap(content, path)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stages.config.section import Section
+from stages.storage.damage import archive_damage, first_line
 from stages.storage.files import remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,15 @@ def load_state(path: Path, expected: str) -> dict[str, Any] | None:
     """The resume state with this fingerprint, or None; logs why a file is not used."""
     if not path.exists():
         return None
+    damage = archive_damage(path)
+    if damage is not None:
+        log.warning("%s: damaged (%s); training starts from the beginning", path, damage)
+        return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean that it cannot be used
-        log.warning("%s: not readable (%s); training starts from the beginning", path, error)
+        reason = first_line(error)
+        log.warning("%s: not readable (%s); training starts from the beginning", path, reason)
         return None
     if state.get("fingerprint") != expected:
         log.warning("%s: of other options or data; training starts from the beginning", path)
