@@ -8,7 +8,7 @@ KILLS ?= 20
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-cluster lint bench seeds interruptions docs docs-site clean
+.PHONY: demo test test-all test-gpu test-cluster lint bench seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -20,6 +20,9 @@ test: $(READY)  ## the tests, two at a time
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
+
+test-gpu: $(READY)  ## those that need a GPU, minutes: golden values, bfloat16, resuming, memory
+	$(BIN)/pytest -m gpu -n 4 $(PYTEST_OPTIONS) tests/gpu tests/parity
 
 test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
 	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster

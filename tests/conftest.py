@@ -32,11 +32,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if bool(item.get_closest_marker("cluster")) != wanted]
     items[:] = [item for item in items if item not in others]
     config.hook.pytest_deselected(items=others)
+    _skip_without_gpu(items)
     if config.getoption("--slow") or "RISFLOW_PARITY" in os.environ:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
+
+
+def _skip_without_gpu(items: list[pytest.Item]) -> None:
+    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not of_gpu:
+        return
+    import torch  # after the number of threads is set, above
+
+    if not torch.cuda.is_available():
+        for item in of_gpu:
+            item.add_marker(pytest.mark.skip(reason="PyTorch sees no GPU; see `make test-gpu`"))
 
 
 @dataclass(frozen=True)
