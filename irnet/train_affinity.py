@@ -41,20 +41,18 @@ def run(
     labels: list[Path],
     model: Path,
     config: Affinity,
-    workers: int = 0,
-    save_every: int = 500,
+    execution: Execution | None = None,
 ) -> None:
-    """`workers` and `save_every` are those of `Execution`."""
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
     # Another name: the result also needs the mean displacement.
     trained = model.with_name(f"{model.stem}-without-mean{model.suffix}")
     about = about_affinity(config)
-    fit(
+    speed = fit(
         RelationTraining(config),
         LabeledObjects(table, config),
         config,
-        execution=Execution(workers=workers, save_every=save_every),
+        execution=execution or Execution(),
         output=trained,
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about,
@@ -65,7 +63,7 @@ def run(
     network.displacement.mean.copy_(mean_displacement(network, table, config))
     save_weights(model, network.state_dict(), about)
     trained.unlink()
-    write_provenance(model)
+    write_provenance(model, speed)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:

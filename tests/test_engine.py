@@ -53,6 +53,9 @@ class Points:
         x, y = torch.tensor(items, dtype=torch.float32).T
         return {"x": x[:, None], "y": y[:, None]}
 
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return batch
+
 
 class Line(nn.Module):
     """A line with dropout, so that the state of torch's random numbers matters too."""
@@ -118,6 +121,7 @@ def test_tensorboard_shows_losses_learning_rate_and_throughput(tmp_path: Path) -
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     names = ["loss", "error", "learning_rate", "items_per_second"]
+    names.append("waiting_for_data")
     assert board.Tags()["scalars"] == [f"train/{name}" for name in names]
     assert board.Scalars("train/items_per_second")[0].value > 0
 

@@ -5,6 +5,7 @@ number of processes and micro-batches.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -31,7 +32,11 @@ class TrainingData(Protocol):
 
     def __getitem__(self, key: SampleKey) -> Any: ...
 
-    def collate(self, items: list[Any]) -> Batch: ...
+    def collate(self, items: list[Any]) -> Batch:
+        """A batch as it is sent to the device: images as bytes."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """What the model takes, made on its device of a batch of `collate`."""
 
 
 def count_steps(data: TrainingData, config: Training) -> int:
@@ -39,25 +44,45 @@ def count_steps(data: TrainingData, config: Training) -> int:
     return math.ceil(len(data) / config.batch_size)
 
 
-def load_steps(
-    data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
-) -> Iterator[list[tuple[Batch, float]]]:
+class Steps:
     """This process's micro-batches of each step and their shares, from `first_step` to the last.
 
-    `workers` processes read the items beside this one; with 0 it reads them itself.
+    `workers` processes read the items beside this one; with 0 it reads them itself. `waited` are
+    the seconds that this process has waited for items.
     """
-    steps = _OwnSteps(data, config, accumulate, first_step)
-    loader = iter(
-        DataLoader(
-            data,  # type: ignore[arg-type]  # indexed by (epoch, index)
-            batch_sampler=_Items(steps),  # type: ignore[arg-type]
-            collate_fn=data.collate,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
+
+    def __init__(
+        self, data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
+    ) -> None:
+        self.data, self.workers = data, workers
+        self.own = _OwnSteps(data, config, accumulate, first_step)
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[list[tuple[Batch, float]]]:
+        loader = iter(
+            DataLoader(
+                self.data,  # type: ignore[arg-type]  # indexed by (epoch, index)
+                batch_sampler=_Items(self.own),  # type: ignore[arg-type]
+                collate_fn=self.data.collate,
+                num_workers=self.workers,
+                pin_memory=torch.cuda.is_available(),
+            )
         )
-    )
-    for step in steps:
-        yield [(next(loader), share) for _, share in step]
+        for step in self.own:
+            start = time.perf_counter()
+            batches = [(next(loader), share) for _, share in step]
+            self.waited += time.perf_counter() - start
+            yield batches
+
+
+def count_workers(device: torch.device, wanted: int | None, threads: int) -> int:
+    """The processes that read items: as wanted, else the threads that a GPU's step has left.
+
+    On a CPU the threads compute.
+    """
+    if wanted is not None:
+        return wanted
+    return max(0, threads - 1) if device.type == "cuda" else 0
 
 
 class _OwnSteps:

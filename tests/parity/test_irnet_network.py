@@ -69,7 +69,9 @@ def test_network_gives_the_official_edges_and_displacements(path, device):
     for name in [name for name in case.arrays if name.startswith("edge_")]:
         size = name.removeprefix("edge_")
         height, width = map(int, size.split("x"))
-        images = recipes.image((2, 3, height, width), case.meta["seed"], f"irn_image_{size}").to(device)
+        images = recipes.image((2, 3, height, width), case.meta["seed"], f"irn_image_{size}").to(
+            device
+        )
         images[1] = images[0].flip(-1)
         with torch.no_grad():
             logits, displacement = net(images)

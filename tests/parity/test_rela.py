@@ -112,7 +112,9 @@ def _assert_features(recorder: rela_models.Recorder, golden: Golden, tolerance: 
 
 @pytest.mark.parametrize("path", _params("teacher_*"))
 @torch.no_grad()
-def test_with_the_official_attention_masks_the_decoder_is_the_official_one(path: Path, device: torch.device) -> None:
+def test_with_the_official_attention_masks_the_decoder_is_the_official_one(
+    path: Path, device: torch.device
+) -> None:
     golden = load(path)
     model = rela_models.filled(golden, device).eval()
 
@@ -127,10 +129,14 @@ def test_with_the_official_attention_masks_the_decoder_is_the_official_one(path:
 
 
 @pytest.mark.parametrize("path", _params("[Rs]*_s[0-9]*", train=True))
-def test_a_training_step_has_the_official_losses_and_gradients(path: Path, device: torch.device) -> None:
+def test_a_training_step_has_the_official_losses_and_gradients(
+    path: Path, device: torch.device
+) -> None:
     golden = load(path)
     tag = golden.meta["case"]
-    model = rela_models.filled(golden, device).train().requires_grad_(True)  # also what does not learn
+    model = (
+        rela_models.filled(golden, device).train().requires_grad_(True)
+    )  # also what does not learn
     masks = path.with_name(f"teacher_{path.name}")
     is_taught = masks.exists()
 

@@ -63,7 +63,9 @@ def _filled(kind: str, seed: int, device: torch.device, prefix: str = "") -> nn.
     module = _network(kind)
     if kind not in _states or _states[kind][0] != seed:
         _states[kind] = (seed, filled_state(module.cpu(), seed, prefix))
-    module.to(device, torch.float32).load_state_dict(_states[kind][1])  # a test may have made it float64
+    module.to(device, torch.float32).load_state_dict(
+        _states[kind][1]
+    )  # a test may have made it float64
     module.zero_grad()
     return module
 
