@@ -35,7 +35,7 @@ lint: $(READY)
 
 bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 	$(BIN)/python -m benchmarks.walk
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.throughput --output results/bench.json
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.prepare
 

@@ -32,9 +32,9 @@ def relation_losses(
     """Named losses of edge logits (B, 1, H, W) and displacement (B, 2, H, W), and their total.
 
     `labels` (P, H, W) of objects are on the same grid; `image_index` (P,) says which image each is
-    of (without it, object and image number agree). `offsets` are those of the radius, if they are on
-    the device already. Every loss is a mean over the pairs of one kind
-    in the whole batch, of all processes, so one without such pairs is zero.
+    of (without it, object and image number agree). `offsets` are those of `pair_offsets`, where
+    they are on the device already. Every loss is a mean over the pairs of one kind in the whole
+    batch, of all processes, so one without such pairs is zero.
     """
     pairs = _pairs_per_image(pair_labels(labels, radius), image_index, len(edge_logits))
     affinity = path_affinity(torch.sigmoid(edge_logits.float()[:, 0]), radius)
@@ -43,7 +43,7 @@ def relation_losses(
     difference = pair_displacement(displacement.float(), radius)
     if offsets is None:
         offsets = pair_offsets(radius).to(difference.device)
-    to_offset = (difference - offsets).abs().sum(1) / 2
+    to_offset = (difference - offsets[None, :, :, None, None]).abs().sum(1) / 2
     to_nothing = difference.abs().sum(1) / 2
 
     losses = {
@@ -77,6 +77,6 @@ def _pairs_per_image(pairs: PairLabels, image_index: Tensor | None, images: int)
 
 
 def pair_offsets(radius: int) -> Tensor:
-    """The (down, right) offset of every direction, as (1, 2, D, 1, 1)."""
+    """The (down, right) offset of every direction, as (2, D)."""
     offsets = [(pair.down, pair.right) for pair in directions(radius)]
-    return torch.tensor(offsets, dtype=torch.float32).T[None, :, :, None, None]
+    return torch.tensor(offsets, dtype=torch.float32).T

@@ -28,7 +28,7 @@ class Progress:
         self.pause = pause  # seconds between lines
 
     def update(self, step: int, losses: dict[str, float], waiting: float | None = None) -> None:
-        """Steps done so far, the latest mean losses, and the share of time that data was awaited."""
+        """Steps so far, the latest mean losses, and the share of time that data was awaited."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
         if waiting is not None:
             text += f"  waiting for data {waiting:.0%}"
