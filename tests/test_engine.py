@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from stages.config.section import Execution, Training
 from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
+from stages.training.batches import count_workers
 from tests.conftest import file_hash
 
 CONFIG = Training(
@@ -259,3 +261,41 @@ def test_schedules_start_at_one_and_have_their_published_middle(schedule: str, h
     config = CONFIG.model_copy(update={"schedule": schedule})
     assert engine.schedule(config, 0, 100) == 1
     assert engine.schedule(config, 50, 100) == pytest.approx(half)
+
+
+class Waiting(Points):
+    """Takes time to give an item."""
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[float, float]:
+        time.sleep(0.01)
+        return super().__getitem__(draw)
+
+
+def test_a_training_tells_how_long_it_waited_for_data(tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    config = CONFIG.model_copy(update={"epochs": 1})
+    speed = engine.fit(
+        Line(), Waiting(), config, execution=EXECUTION, output=output, fingerprint="", about={}
+    )
+    assert 0 < speed.waiting < 1
+    assert speed.waiting * 10 / speed.items_per_second >= 10 * 0.01  # seconds
+
+
+@pytest.mark.parametrize("group_by_image", [False, True])
+def test_processes_that_read_change_nothing_also_when_killed_and_resumed(
+    tmp_path: Path, group_by_image: bool
+) -> None:
+    config = CONFIG.model_copy(update={"group_by_image": group_by_image})
+    alone = train(tmp_path / "alone", config)
+    helped = Execution(workers=2, save_every=1)
+    broken = tmp_path / "broken"
+    with pytest.raises(Interrupted):
+        train(broken, config, Points(5, signal.SIGTERM))
+    assert file_hash(train(broken, config, execution=helped)) == file_hash(alone)
+    assert file_hash(train(tmp_path / "helped", config, execution=helped)) == file_hash(alone)
+
+
+def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [count_workers(device, None, 8) for device in (gpu, cpu)] == [7, 0]
+    assert [count_workers(device, 3, 8) for device in (gpu, cpu)] == [3, 3]

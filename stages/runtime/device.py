@@ -37,7 +37,8 @@ def set_up_gpu(precision: str, deterministic: bool) -> None:
     """
     exact = precision == "float32"
     torch.set_float32_matmul_precision("highest" if exact else "high")
-    torch.backends.cudnn.conv.fp32_precision = "ieee" if exact else "tf32"
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at import
+    convolutions.fp32_precision = "ieee" if exact else "tf32"
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -24,7 +24,7 @@ def write_provenance(model: Path, speed: Speed | None = None) -> None:
     if not is_first_process():
         return
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    provenance = {
+    provenance: dict[str, str | float | None] = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "risflow": _version("risflow"),
         "commit": _commit(),
