@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-cluster attack lint bench seeds interruptions docs docs-site clean
+.PHONY: demo test test-all test-gpu test-cluster attack lint bench seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -22,6 +22,9 @@ test: $(READY)  ## the tests, two at a time
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
+
+test-gpu: $(READY)  ## those that need a GPU, minutes: golden values, bfloat16, resuming, memory
+	$(BIN)/pytest -m gpu -n 4 $(PYTEST_OPTIONS) tests/gpu tests/parity
 
 test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
 	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster
@@ -37,7 +40,7 @@ lint: $(READY)
 
 bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
 	$(BIN)/python -m benchmarks.walk
-	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.throughput --output results/bench.json
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.prepare
 

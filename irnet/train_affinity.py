@@ -18,10 +18,12 @@ from irnet.affinity.network import AffinityNetwork, RelationTraining, about_affi
 from stages.config.section import Execution
 from stages.config.steps import Affinity
 from stages.runtime.command_line import main
+from stages.runtime.device import given_threads
 from stages.runtime.distributed import is_first_process
 from stages.runtime.errors import InputError
 from stages.runtime.loading import load_batches
 from stages.storage.tables import read_samples, read_table, sample_files
+from stages.training.batches import count_workers
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
@@ -36,24 +38,23 @@ def run(
     labels: list[Path],
     model: Path,
     config: Affinity,
-    workers: int = 0,
-    save_every: int = 500,
+    execution: Execution | None = None,
 ) -> None:
-    """`workers` and `save_every` are those of `Execution`."""
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
-    fit(
+    execution = execution or Execution()
+    speed = fit(
         RelationTraining(config),
         LabeledObjects(table, config),
         config,
-        execution=Execution(workers=workers, save_every=save_every),
+        execution=execution,
         output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about_affinity(config),
-        finish=lambda network: set_mean(cast(AffinityNetwork, network), table, config, workers),
+        finish=lambda network: set_mean(cast(AffinityNetwork, network), table, config, execution),
     )
     if is_first_process():
-        write_provenance(model)
+        write_provenance(model, speed)
 
 
 def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
@@ -75,7 +76,9 @@ def labeled_objects(samples: Path, labels: Sequence[Path]) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def set_mean(network: AffinityNetwork, table: pd.DataFrame, config: Affinity, workers: int) -> None:
+def set_mean(
+    network: AffinityNetwork, table: pd.DataFrame, config: Affinity, execution: Execution
+) -> None:
     """Measure the mean displacement over all images, cropped or filled up as in training.
 
     The losses only depend on differences between cells, so the mean of all cells is arbitrary.
@@ -87,6 +90,7 @@ def set_mean(network: AffinityNetwork, table: pd.DataFrame, config: Affinity, wo
     size = math.ceil(config.batch_size / config.accumulate)
     batches = [range(len(images))[start : start + size] for start in range(0, len(images), size)]
     total = torch.zeros(2, dtype=torch.float64)
+    workers = count_workers(mean.device, execution.workers, given_threads())
     for batch in load_batches(images, batches, workers):
         _, displacement = network(batch["images"].to(mean.device))
         total += displacement.mean(dim=(2, 3)).double().sum(dim=0).cpu()

@@ -13,6 +13,7 @@ from risflow.project.import_checkpoint import import_checkpoint
 from risflow.project.new_dataset import new_dataset
 from risflow.project.why import why
 from risflow.results.compare import compare
+from risflow.results.compare_bench import compare_bench
 from risflow.results.report import report
 from risflow.serve.command import serve
 from risflow.status.command import status
@@ -38,12 +39,14 @@ VERBS: dict[str, Callable[..., None]] = {
     "why": why,
     "report": report,
     "compare": compare,
+    "compare-bench": compare_bench,
     "export": export,
     "serve": serve,
     "clean": clean,
 }
+OF_DEVELOPERS = ("compare-bench",)  # not in the help
 for name, verb in VERBS.items():
-    app.command(name)(verb)
+    app.command(name, hidden=name in OF_DEVELOPERS)(verb)
 
 if __name__ == "__main__":
     app()

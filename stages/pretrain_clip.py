@@ -104,13 +104,11 @@ def run(
     record: Path,
     work: Path,
     config: PretrainClip,
-    workers: int = 0,
-    save_every: int = 500,
+    execution: Execution | None = None,
 ) -> None:
     """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
 
-    `work` is the folder of the resume state and of the curves; `workers` and `save_every` are
-    those of `Execution`.
+    `work` is the folder of the resume state and of the curves.
     """
     started = time.process_time()
     torch.manual_seed(config.seed)
@@ -122,7 +120,7 @@ def run(
         ContrastiveTrainer(clip),
         ContrastivePairs(config, tokenizer, IMAGE_SIZE),
         config,
-        execution=Execution(workers=workers, save_every=save_every),
+        execution=execution or Execution(),
         output=trained,
         fingerprint=fingerprint(config, []),
         about={"what": "small CLIP in training"},

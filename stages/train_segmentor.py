@@ -27,13 +27,11 @@ def run(
     config: AnySegmentor,
     masks: Sequence[Path] = (),
     images: Path | None = None,
-    workers: int = 0,
-    save_every: int = 500,
+    execution: Execution | None = None,
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned.
 
-    `images` are those of resize_images; without them they are decoded here. `workers` and
-    `save_every` are those of `Execution`.
+    `images` are those of resize_images; without them they are decoded here.
     """
     torch.manual_seed(config.seed)  # of the new layers
     segmentor = build_segmentor(config)
@@ -51,17 +49,17 @@ def run(
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
         images=images,
     )
-    fit(
+    speed = fit(
         segmentor,
         data,
         config,
-        execution=Execution(workers=workers, save_every=save_every),
+        execution=execution or Execution(),
         output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *masks, *config.files]),
         about=describe(config.model, config),
         panel=validation_panel(everything, tokenizer, config.image_size, resize_mode),
     )
-    write_provenance(model)
+    write_provenance(model, speed)
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

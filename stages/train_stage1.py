@@ -30,13 +30,9 @@ def run(
     config: Stage1,
     judge: ClipSource,
     images: Path | None = None,
-    workers: int = 0,
-    save_every: int = 500,
+    execution: Execution | None = None,
 ) -> None:
-    """`images` are those of resize_images; without them they are decoded here.
-
-    `workers` and `save_every` are those of `Execution`.
-    """
+    """`images` are those of resize_images; without them they are decoded here."""
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
     tokenizer, everything = load_tokenizer(config.clip), read_samples(samples)
@@ -51,17 +47,17 @@ def run(
     )
     trainable = Stage1Trainer(config, build_stage1(config), load_clip(judge), texts)
     files = [*sample_files(samples), features, *config.files, *judge.files]
-    fit(
+    speed = fit(
         trainable,
         data,
         config,
-        execution=Execution(workers=workers, save_every=save_every),
+        execution=execution or Execution(),
         output=model,
         fingerprint=fingerprint(config, files, judge),
         about=describe(STAGE1, config),
         panel=validation_panel(everything, tokenizer, config.image_size, TrisStage1.resize_mode),
     )
-    write_provenance(model)
+    write_provenance(model, speed)
 
 
 if __name__ == "__main__":

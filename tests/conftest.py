@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,11 +33,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if bool(item.get_closest_marker("cluster")) != wanted]
     items[:] = [item for item in items if item not in others]
     config.hook.pytest_deselected(items=others)
+    _skip_without_gpu(items)
     if config.getoption("--slow") or "RISFLOW_PARITY" in os.environ:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     items[:] = [item for item in items if item not in slow]
     config.hook.pytest_deselected(items=slow)
+
+
+def _skip_without_gpu(items: list[pytest.Item]) -> None:
+    of_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not of_gpu:
+        return
+    import torch  # after the number of threads is set, above
+
+    if not torch.cuda.is_available():
+        for item in of_gpu:
+            item.add_marker(pytest.mark.skip(reason="PyTorch sees no GPU; see `make test-gpu`"))
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Any:
+    """A device of the test: the CPU, and a GPU where there is one, whose float32 is not TF32."""
+    import torch  # after the number of threads is set, above
+
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.benchmark = False
+    return torch.device(request.param)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def test_a_training_batch_keeps_image_text_and_mask_of_an_object_together(
     data = ReferringDataset(
         samples, TOKENIZER, 96, masks=masks, share_images=share_images, expressions_per_object=2
     )
-    batch = data.collate([data[0, index] for index in range(len(data))])
+    batch = data.prepare(data.collate([data[0, index] for index in range(len(data))]))
     check(batch, samples)
     images = samples.images.image.nunique()
     assert len(batch["images"]) == (images if share_images else len(data))
@@ -62,7 +62,7 @@ def test_a_training_batch_keeps_image_text_and_mask_of_an_object_together(
 
 def test_without_shared_images_row_and_image_have_the_same_number(samples: Samples) -> None:
     data = ReferringDataset(samples, TOKENIZER, 96, share_images=False)
-    batch = data.collate([data[0, index] for index in range(len(data))])
+    batch = data.prepare(data.collate([data[0, index] for index in range(len(data))]))
     assert batch["image_index"].tolist() == list(range(len(data)))
 
 
@@ -125,7 +125,7 @@ def test_a_batch_holds_each_image_once_and_says_whose_the_expressions_are(
 ) -> None:
     mask = cups.objects.set_index("object")["mask"].to_dict()
     data = ReferringDataset(cups, FEW_WORDS, 4, expressions_per_object=2, masks=mask)
-    batch = data.collate([data[(0, index)] for index in range(3)])
+    batch = data.prepare(data.collate([data[(0, index)] for index in range(3)]))
     assert batch["images"].shape == (2, 3, 4, 4)
     assert batch["image_index"].tolist() == [0, 0, 1, 1, 0, 0]
     assert batch["no_target"].tolist() == [0, 0, 0, 0, 1, 1]
@@ -170,7 +170,7 @@ def test_images_are_resized_and_normalized_as_officially() -> None:
 def test_each_expression_can_be_an_item_of_its_own(cups: Samples) -> None:
     mask = cups.objects.set_index("object")["mask"].to_dict()
     data = ReferringDataset(cups, FEW_WORDS, 4, expressions_per_object=None, masks=mask)
-    batch = data.collate([data[(0, index)] for index in range(len(data))])
+    batch = data.prepare(data.collate([data[(0, index)] for index in range(len(data))]))
     assert batch["expression"].tolist() == list(range(6))
     assert batch["image_index"].tolist() == [0, 0, 1, 1, 0, 0]
 
@@ -178,7 +178,7 @@ def test_each_expression_can_be_an_item_of_its_own(cups: Samples) -> None:
 def test_letterboxed_images_have_the_normalization_of_clip(cups: Samples) -> None:
     mask = cups.objects.set_index("object")["mask"].to_dict()
     data = ReferringDataset(cups, FEW_WORDS, 8, resize_mode="letterbox", masks=mask)
-    batch = data.collate([data[(0, 0)]])
+    batch = data.prepare(data.collate([data[(0, 0)]]))
     around = (torch.tensor([123, 117, 104]) / 255 - torch.tensor(CLIP_MEAN)) / torch.tensor(
         CLIP_DEVIATION
     )

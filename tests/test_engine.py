@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from stages.config.section import Execution, Training
 from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
+from stages.training.batches import count_workers
 from tests.conftest import ROOT, file_hash
 
 CONFIG = Training(
@@ -56,6 +57,9 @@ class Points:
             signal.raise_signal(self.fatal_signal)
         x, y = torch.tensor(items, dtype=torch.float32).T
         return {"x": x[:, None], "y": y[:, None]}
+
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return batch
 
 
 class Line(nn.Module):
@@ -122,6 +126,7 @@ def test_tensorboard_shows_losses_learning_rate_and_throughput(tmp_path: Path) -
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     names = ["loss", "error", "learning_rate", "items_per_second"]
+    names.append("waiting_for_data")
     assert board.Tags()["scalars"] == [f"train/{name}" for name in names]
     assert board.Scalars("train/items_per_second")[0].value > 0
 
@@ -335,3 +340,41 @@ def test_schedules_start_at_one_and_have_their_published_middle(schedule: str, h
     config = CONFIG.model_copy(update={"schedule": schedule})
     assert engine.schedule(config, 0, 100) == 1
     assert engine.schedule(config, 50, 100) == pytest.approx(half)
+
+
+class Waiting(Points):
+    """Takes time to give an item."""
+
+    def __getitem__(self, draw: tuple[int, int]) -> tuple[float, float]:
+        time.sleep(0.01)
+        return super().__getitem__(draw)
+
+
+def test_a_training_tells_how_long_it_waited_for_data(tmp_path: Path) -> None:
+    output = tmp_path / "model.safetensors"
+    config = CONFIG.model_copy(update={"epochs": 1})
+    speed = engine.fit(
+        Line(), Waiting(), config, execution=EXECUTION, output=output, fingerprint="", about={}
+    )
+    assert 0 < speed.waiting < 1
+    assert speed.waiting * 10 / speed.items_per_second >= 10 * 0.01  # seconds
+
+
+@pytest.mark.parametrize("group_by_image", [False, True])
+def test_processes_that_read_change_nothing_also_when_killed_and_resumed(
+    tmp_path: Path, group_by_image: bool
+) -> None:
+    config = CONFIG.model_copy(update={"group_by_image": group_by_image})
+    alone = train(tmp_path / "alone", config)
+    helped = Execution(workers=2, save_every=1)
+    broken = tmp_path / "broken"
+    with pytest.raises(Interrupted):
+        train(broken, config, Points(5, signal.SIGTERM))
+    assert file_hash(train(broken, config, execution=helped)) == file_hash(alone)
+    assert file_hash(train(tmp_path / "helped", config, execution=helped)) == file_hash(alone)
+
+
+def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [count_workers(device, None, 8) for device in (gpu, cpu)] == [7, 0]
+    assert [count_workers(device, 3, 8) for device in (gpu, cpu)] == [3, 3]

@@ -73,6 +73,9 @@ class Scenes:
         exact = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
         return {**exact, "image_index": torch.arange(len(items))}
 
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return batch
+
 
 def build(name: str) -> tuple[nn.Module, Training]:
     """A small model and the options of its training."""

@@ -96,6 +96,10 @@ class LabeledObjects:
             "image_index": torch.tensor([order[key] for key in keys]),
         }
 
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The batch as it is: crops are normalized before they are filled up."""
+        return batch
+
 
 class Crops:
     """Each image once, as it is: its upper left corner, filled up to the size of training."""

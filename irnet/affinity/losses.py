@@ -27,19 +27,23 @@ def relation_losses(
     labels: Tensor,
     radius: int,
     image_index: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Named losses of edge logits (B, 1, H, W) and displacement (B, 2, H, W), and their total.
 
     `labels` (P, H, W) of objects are on the same grid; `image_index` (P,) says which image each is
-    of (without it, object and image number agree). Every loss is a mean over the pairs of one kind
-    in the whole batch, of all processes, so one without such pairs is zero.
+    of (without it, object and image number agree). `offsets` are those of `pair_offsets`, where
+    they are on the device already. Every loss is a mean over the pairs of one kind in the whole
+    batch, of all processes, so one without such pairs is zero.
     """
     pairs = _pairs_per_image(pair_labels(labels, radius), image_index, len(edge_logits))
     affinity = path_affinity(torch.sigmoid(edge_logits.float()[:, 0]), radius)
     attraction = -torch.log(affinity + LOG_FLOOR)
     repulsion = -torch.log(1 + LOG_FLOOR - affinity)
     difference = pair_displacement(displacement.float(), radius)
-    to_offset = (difference - _offsets(radius, difference.device)).abs().sum(1) / 2
+    if offsets is None:
+        offsets = pair_offsets(radius).to(difference.device)
+    to_offset = (difference - offsets[None, :, :, None, None]).abs().sum(1) / 2
     to_nothing = difference.abs().sum(1) / 2
 
     losses = {
@@ -72,7 +76,7 @@ def _pairs_per_image(pairs: PairLabels, image_index: Tensor | None, images: int)
     return PairLabels(*counts)
 
 
-def _offsets(radius: int, device: torch.device) -> Tensor:
-    """The (down, right) offset of every direction, as (1, 2, D, 1, 1)."""
+def pair_offsets(radius: int) -> Tensor:
+    """The (down, right) offset of every direction, as (2, D)."""
     offsets = [(pair.down, pair.right) for pair in directions(radius)]
-    return torch.tensor(offsets, dtype=torch.float32, device=device).T[None, :, :, None, None]
+    return torch.tensor(offsets, dtype=torch.float32).T

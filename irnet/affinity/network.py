@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from irnet.affinity.backbones import Backbone, FrozenResNet50, NarrowResNet
-from irnet.affinity.losses import relation_losses
+from irnet.affinity.losses import pair_offsets, relation_losses
 from stages.config.older_versions import training_options
 from stages.config.steps import Affinity
 from stages.runtime.errors import InputError
@@ -111,9 +111,12 @@ class AffinityNetwork(nn.Module):
 class RelationTraining(nn.Module):
     """The network with its losses, for the training loop."""
 
+    offsets: Tensor
+
     def __init__(self, config: Affinity) -> None:
         super().__init__()
         self.radius = config.radius
+        self.register_buffer("offsets", pair_offsets(config.radius), persistent=False)
         self.network = AffinityNetwork(config.backbone)
         for weights in config.files:
             self.network.backbone.load_imagenet(weights)
@@ -122,7 +125,7 @@ class RelationTraining(nn.Module):
         """Named losses of images (B, 3, X, Y), and labels (P, H, W) of objects of them."""
         logits, displacement = self.network(batch["images"])
         labels, image_index = batch["labels"], batch.get("image_index")
-        return relation_losses(logits, displacement, labels, self.radius, image_index)
+        return relation_losses(logits, displacement, labels, self.radius, image_index, self.offsets)
 
     def parameter_groups(self, config: Affinity) -> list[dict[str, Any]]:
         """Edge layers first, then displacement layers, then the backbone if it learns."""

@@ -19,11 +19,13 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import PatchMerging, SwinTransformerBlock, window_partition
 from timm.models.swin_transformer import window_reverse as join_windows
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
 
 PATCH = 4  # pixels
+MASKED = -100.0  # official: instead of minus infinity
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Swin(nn.Module):
         norms = (self.norm0, self.norm1, self.norm2, self.norm3)
         stages = cast(list[Stage], list(self.layers))
         for number, (stage, norm) in enumerate(zip(stages, norms, strict=True)):
-            cells = stage.blocks(cells)
+            cells = stage.look(cells)
             if number == 0:
                 cells = cells[image_index]  # (T, h, w, C)
             read = stage.read(cells, words, is_word)  # (T, h, w, C)
@@ -138,15 +140,26 @@ class Stage(nn.Module):
         is_last: bool,
     ) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            *(
-                Block(channels, heads, window, shift=number % 2 * (window // 2), drop_path=chance)
-                for number, chance in enumerate(drop_paths)
-            )
+        self.window = window
+        self.recomputes = False  # blocks in the backward pass, whose inner values are not kept
+        self.blocks = nn.ModuleList(
+            Block(channels, heads, window, shift=number % 2 * (window // 2), drop_path=chance)
+            for number, chance in enumerate(drop_paths)
         )
         self.fusion = WordReader(channels, text_width)
         self.downsample = None if is_last else _merging(channels)
         self.res_gate = None if is_last else _gate(channels)
+
+    def look(self, cells: Tensor) -> Tensor:
+        """Cells (B, h, w, C) after the blocks, whose shifted windows have one mask."""
+        height, width = (side + -side % self.window for side in cells.shape[1:3])
+        mask = window_mask(height, width, self.window, cells.device)
+        for block in self.blocks:
+            if self.recomputes and self.training:
+                cells = checkpoint(block, cells, mask, use_reentrant=False)
+            else:
+                cells = block(cells, mask)
+        return cells
 
     def read(self, cells: Tensor, words: Tensor, is_word: Tensor) -> Tensor:
         """What cells (T, h, w, C) make of words (T, L, D): (T, h, w, C)."""
@@ -183,17 +196,62 @@ class Block(SwinTransformerBlock):
         # torch's scaled_dot_product_attention: timm declares its switch final.
         self.attn.fused_attn = True  # type: ignore[misc]
 
-    def _attn(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        """Cells (B, h, w, C), with the mask (windows, cells, cells) of shifted windows."""
+        x = x + self.drop_path1(self._attend(self.norm1(x), mask))
+        cells = x.flatten(1, 2)
+        cells = cells + self.drop_path2(self.mlp(self.norm2(cells)))
+        return cells.view_as(x)
+
+    def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         window, shift = self.window_size[0], self.shift_size[0]
         cells = F.pad(x, (0, 0, 0, -width % window, 0, -height % window))
         padded = cells.shape[1:3]
         cells = torch.roll(cells, (-shift, -shift), dims=(1, 2))
         windows = window_partition(cells, self.window_size).flatten(1, 2)  # (T windows, cells, C)
-        windows = self.attn(windows, mask=self.get_attn_mask(cells))
+        windows = self._attend_windows(windows, mask if shift else None)
         windows = windows.unflatten(1, self.window_size)
         cells = join_windows(windows, self.window_size, *padded)
         return torch.roll(cells, (shift, shift), dims=(1, 2))[:, :height, :width]
+
+    def _attend_windows(self, windows: Tensor, mask: Tensor | None) -> Tensor:
+        """timm's WindowAttention, whose mask is not repeated for each image.
+
+        Windows (T windows, cells, C) to the same.
+        """
+        attention = self.attn
+        count, cells, _ = windows.shape
+        bias = attention._get_rel_pos_bias()  # (1, heads, cells, cells)
+        if mask is not None:
+            bias = bias + mask[:, None]  # (windows, heads, cells, cells)
+        shape = (count // len(bias), len(bias) * attention.num_heads, cells, -1)
+        parts = attention.qkv(windows).unflatten(2, (3, attention.num_heads, -1))
+        query, key, value = (
+            part.transpose(1, 2).reshape(shape) for part in parts.unbind(2)
+        )  # (T, windows heads, cells, c)
+        read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(0, 1))
+        read = read.reshape(count, attention.num_heads, cells, -1).transpose(1, 2)
+        return attention.proj(read.flatten(2))
+
+
+def window_mask(height: int, width: int, window: int, device: torch.device) -> Tensor:
+    """Added to the attention of shifted windows: no cell sees another part of the map.
+
+    (windows, cells, cells) of a map of whole windows. The last windows of a row and of a column
+    have two parts, before and after the shift.
+    """
+    shift = window // 2
+    rows, columns = (_parts(side, window, shift, device) for side in (height, width))
+    parts = 3 * rows[:, None] + columns  # (h, w)
+    windows = window_partition(parts[None, :, :, None], (window, window)).flatten(1)
+    apart = windows[:, None] != windows[:, :, None]
+    return apart.float() * MASKED
+
+
+def _parts(side: int, window: int, shift: int, device: torch.device) -> Tensor:
+    places = torch.arange(side, device=device)
+    return (places >= side - window).int() + (places >= side - shift).int()
 
 
 class WordReader(nn.Module):

@@ -68,7 +68,7 @@ class Experiment(Figures, WithClip):
 
     def execution_of(self, step: TrainingStep) -> Execution:
         """How a training is computed: what is set for it, or for all of them, or the defaults."""
-        chosen: dict[str, int] = {}
+        chosen: dict[str, Any] = {}
         for name in ("default", step):
             section = self.execution.get(name)
             chosen |= section.model_dump(exclude_unset=True) if section is not None else {}

@@ -71,7 +71,10 @@ class Training(Section):
 
 
 class Execution(Section):
-    """How a training is computed: none of it changes the result."""
+    """How a training is computed: the result is the same, on a GPU up to rounding."""
 
-    workers: Count = 0  # processes that read images, beside the one that trains
+    workers: Count | None = None  # processes that read images; None: the threads, of a GPU's step
     save_every: Positive = 500  # steps between two resume states
+    compile: bool = False  # the model by torch.compile, for batches of one size: minutes at first
+    recompute: bool = False  # inner values again in the backward pass (Swin): slower, less memory
+    deterministic: bool = False  # on a GPU the same bits each time, if slower; a CPU always does

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
@@ -28,7 +29,7 @@ from stages.storage.tables import Samples
 
 log = logging.getLogger(__name__)
 
-CACHE_BYTES = 1_000_000_000  # decoded images kept in memory, a process
+CACHE_BYTES = 1_000_000_000  # decoded images kept in memory, by all workers together
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class ReferringDataset:
         self.resize_mode = RESIZE_MODES[resize_mode]
         self.resized = ResizedImages(images, image_size) if images is not None else None
         self.images = samples.images.set_index("image")
+        self.files: dict[int, str] = self.images.file.to_dict()
+        sides = zip(self.images.height.tolist(), self.images.width.tolist(), strict=True)
+        self.shapes: dict[int, tuple[int, int]] = dict(
+            zip(self.images.index.tolist(), sides, strict=True)
+        )
         self.absent = set(samples.objects.object[samples.objects.no_target].tolist())
         items = samples.objects[["object", "image"]]
         if expressions_per_object is None:
@@ -132,16 +138,18 @@ class ReferringDataset:
             return self.resized[image]
         if image in self.cache:
             return self.cache[image]
-        pixels = self.resize_mode.image(read_image(self.images.file[image]), self.size)
-        if (len(self.cache) + 1) * pixels.numel() <= CACHE_BYTES:
+        pixels = self.resize_mode.image(read_image(self.files[image]), self.size)
+        worker = get_worker_info()
+        room = CACHE_BYTES // (worker.num_workers if worker is not None else 1)
+        if (len(self.cache) + 1) * pixels.numel() <= room:
             self.cache[image] = pixels
         return pixels
 
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
         """A batch of I images (each once, if images are shared) and T expressions.
 
-        images (I, 3, S, S), image_index (T,), tokens (T, L), expression (T,), negatives (T, N) and,
-        for training, masks (T, S, S) and no_target (T,).
+        images (I, 3, S, S) as bytes, image_index (T,), tokens (T, L), expression (T,), negatives
+        (T, N) and, for training, masks (T, S, S) and no_target (T,). `prepare` finishes it.
         """
         keys = [item.image if self.share_images else number for number, item in enumerate(items)]
         first: dict[int, int] = {}  # the first item with each image, in the order of the items
@@ -151,9 +159,7 @@ class ReferringDataset:
         counts = torch.tensor([len(item.expressions) for item in items])
         ids = [e for item in items for e in item.expressions]
         batch = {
-            "images": self.resize_mode.normalize(
-                torch.stack([items[number].pixels for number in first.values()])
-            ),
+            "images": torch.stack([items[number].pixels for number in first.values()]),
             "image_index": torch.tensor([places[key] for key in keys]).repeat_interleave(counts),
             "tokens": self.tokens[[self.token_row[e] for e in ids]],
             "expression": torch.tensor(ids),
@@ -161,15 +167,22 @@ class ReferringDataset:
         }
         masks = [item.mask for item in items if item.mask is not None]
         if masks:
-            batch["masks"] = torch.stack(masks).repeat_interleave(counts, dim=0).float()
+            batch["masks"] = torch.stack(masks).repeat_interleave(counts, dim=0)
             absent = torch.tensor([float(item.no_target) for item in items])
             batch["no_target"] = absent.repeat_interleave(counts)
         return batch
 
+    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch with its images as the model's numbers; made where the batch is."""
+        finished = {**batch, "images": self.resize_mode.normalize(batch["images"])}
+        if "masks" in batch:
+            finished["masks"] = batch["masks"].float()
+        return finished
+
     def _mask(self, object_id: int, image: int) -> Tensor | None:
         if self.masks is None:
             return None
-        height, width = int(self.images.height[image]), int(self.images.width[image])
+        height, width = self.shapes[image]
         return self.resize_mode.mask(decode(self.masks[object_id], height, width), self.size)
 
 
@@ -223,4 +236,4 @@ class _ByImage:
 
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
         images = torch.tensor([item.image for item in items])
-        return {**self.data.collate(items), "image": images}
+        return {**self.data.prepare(self.data.collate(items)), "image": images}

@@ -1,5 +1,6 @@
 """Images and masks as the models see them: read, resized, normalized."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,14 @@ def normalize(
     images: Tensor, mean: tuple[float, ...] = MEAN, deviation: tuple[float, ...] = DEVIATION
 ) -> Tensor:
     """uint8 images (B, 3, H, W) to float32 with a mean and standard deviation (ImageNet's)."""
-    center = torch.tensor(mean, device=images.device).view(3, 1, 1)
-    spread = torch.tensor(deviation, device=images.device).view(3, 1, 1)
+    center, spread = _constants(mean, deviation, images.device)
     return (images.float() / 255 - center) / spread
+
+
+@cache
+def _constants(
+    mean: tuple[float, ...], deviation: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Both as (3, 1, 1), uploaded once."""
+    center, spread = (torch.tensor(values, device=device) for values in (mean, deviation))
+    return center.view(3, 1, 1), spread.view(3, 1, 1)

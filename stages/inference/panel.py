@@ -64,7 +64,7 @@ class Panel:
         shown = replace(shown, expressions=shown.expressions.drop_duplicates("object"))
         data = ReferringDataset(shown, tokenizer, image_size, resize_mode=resize_mode)
         self.resize_mode = data.resize_mode
-        self.batch = data.collate([data.of_image(image) for image in data.images.index])
+        self.batch = data.prepare(data.collate([data.of_image(i) for i in data.images.index]))
         rows = shown.images.merge(shown.objects, on="image").merge(shown.expressions, on="object")
         self.shown = [_shown(row) for row in rows.itertuples()]
 

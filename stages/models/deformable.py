@@ -15,12 +15,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from stages.models.layers import sine_positions
 
 POINTS = 4  # that a head samples in a map
 MAPS = 3  # that attend to each other
 GROUPS = 32  # of the group norms
+IMAGES_AT_ONCE = 8  # whose sampled features are in memory together: 0.2 GB an image of 480 pixels
 
 Sizes = list[tuple[int, int]]
 
@@ -31,13 +33,13 @@ def cell_positions(height: int, width: int, channels: int, device: torch.device)
     The first half of the channels is for the row, the second half for the column.
     """
     half = channels // 2
-    rows = sine_positions(_spread(height), half)[:, None].expand(height, width, half)
-    columns = sine_positions(_spread(width), half).expand(height, width, half)
-    return torch.cat([rows, columns], dim=2).flatten(0, 1).to(device)
+    rows = sine_positions(_spread(height, device), half)[:, None].expand(height, width, half)
+    columns = sine_positions(_spread(width, device), half).expand(height, width, half)
+    return torch.cat([rows, columns], dim=2).flatten(0, 1)
 
 
-def _spread(count: int) -> Tensor:
-    places = torch.arange(1, count + 1, dtype=torch.float32)
+def _spread(count: int, device: torch.device) -> Tensor:
+    places = torch.arange(1, count + 1, dtype=torch.float32, device=device)
     return places / (places[-1:] + 1e-6) * (2 * math.pi)
 
 
@@ -69,22 +71,44 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(self, query: Tensor, cells: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
+    def forward(
+        self, query: Tensor, cells: Tensor, places: Tensor, extent: Tensor, sizes: Sizes
+    ) -> Tensor:
         """The features (B, S, C) that queries (B, S, C) read from cells (B, S, C).
 
-        `places` (S, 2) are the x and y of each cell in its map, from 0 to 1.
+        `places` (S, 2) are the x and y of each cell in its map, from 0 to 1, `extent` (K, 2) the
+        widths and heights of the maps. What is sampled of many images is not kept for the backward
+        pass, but sampled again: twelve times the cells of all maps do not fit into a GPU.
         """
         batch, count, channels = query.shape
         split = (batch, count, self.heads, MAPS, POINTS)
         offsets = self.sampling_offsets(query).view(*split, 2)
         weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(dim=3)
-        extent = query.new_tensor([(width, height) for height, width in sizes])  # (K, 2)
         points = places[:, None, None, None] + offsets / extent[:, None]  # (B, S, M, K, P, 2)
         values = self.value_proj(cells).view(batch, count, self.heads, -1)
-        sampled = _sample(values, 2 * points - 1, sizes)  # (B * M, C / M, S, K * P)
-        weights = weights.transpose(1, 2).reshape(batch * self.heads, 1, count, -1)
-        read = (sampled * weights).sum(dim=3).view(batch, channels, count)
-        return self.output_proj(read.transpose(1, 2))
+        inputs = (values, 2 * points - 1, weights)
+        if torch.compiler.is_exporting() or batch <= IMAGES_AT_ONCE:
+            read = _read(*inputs, sizes)
+        else:
+            starts = range(0, batch, IMAGES_AT_ONCE)
+            parts = (tuple(x[at : at + IMAGES_AT_ONCE] for x in inputs) for at in starts)
+            read = torch.cat([_read_again(v, p, w, sizes) for v, p, w in parts])
+        return self.output_proj(read.view(batch, channels, count).transpose(1, 2))
+
+
+def _read_again(values: Tensor, points: Tensor, weights: Tensor, sizes: Sizes) -> Tensor:
+    """The same as `_read`, in a graph that keeps its inputs only."""
+    result: Tensor = checkpoint(
+        _read, values, points, weights, sizes, use_reentrant=False, preserve_rng_state=False
+    )
+    return result
+
+
+def _read(values: Tensor, points: Tensor, weights: Tensor, sizes: Sizes) -> Tensor:
+    """Weighted sums (B * M, C / M, S) of values at points; weights are (B, S, M, K * P)."""
+    sampled = _sample(values, points, sizes)  # (B * M, C / M, S, K * P)
+    weights = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B * M, 1, S, K * P)
+    return (sampled * weights).sum(dim=3)
 
 
 def _sample(values: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
@@ -110,9 +134,11 @@ class DeformableLayer(nn.Module):
         self.linear2 = nn.Linear(hidden, channels)
         self.norm2 = nn.LayerNorm(channels)
 
-    def forward(self, cells: Tensor, positions: Tensor, places: Tensor, sizes: Sizes) -> Tensor:
-        """Cells (B, S, C) with positions (S, C) and places (S, 2): (B, S, C)."""
-        read = self.self_attn(cells + positions, cells, places, sizes)
+    def forward(
+        self, cells: Tensor, positions: Tensor, places: Tensor, extent: Tensor, sizes: Sizes
+    ) -> Tensor:
+        """Cells (B, S, C) with positions (S, C), places (S, 2) and extent (K, 2): (B, S, C)."""
+        read = self.self_attn(cells + positions, cells, places, extent, sizes)
         cells = self.norm1(cells + read)
         return self.norm2(cells + self.linear2(self.linear1(cells).relu()))
 
@@ -150,11 +176,15 @@ class DeformableEncoder(nn.Module):
             ]
         )  # (S, C)
         places = torch.cat([_centers(*size, device) for size in sizes])  # (S, 2)
+        sides = [
+            maps[0].new_full((1,), side) for height, width in sizes for side in (width, height)
+        ]
+        extent = torch.cat(sides).view(-1, 2)  # (K, 2), without an upload
         cells = torch.cat(
             [features.flatten(2).transpose(1, 2) for features in maps], dim=1
         )  # (B, S, C)
         for layer in self.encoder.layers:
-            cells = layer(cells, positions, places, sizes)
+            cells = layer(cells, positions, places, extent, sizes)
         parts = cells.split([height * width for height, width in sizes], dim=1)
         return [
             part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)

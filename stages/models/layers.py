@@ -188,8 +188,9 @@ class Decoder(nn.Module):
         """Queries (T, C, h, w), words (T, L, D), padding (T, L) true where there is no word."""
         _, channels, height, width = queries.shape
         length, text_width = words.shape[1:]
-        places = grid_positions(channels, height, width).to(queries)  # (N, C)
-        keys = words + sine_positions(torch.arange(length), text_width).to(words)
+        places = grid_positions(channels, height, width, queries.device).to(queries)  # (N, C)
+        order = torch.arange(length, device=words.device)
+        keys = words + sine_positions(order, text_width).to(words)
         cells = queries.flatten(2).transpose(1, 2)  # (T, N, C)
         for layer in self.layers:
             cells = layer(cells, places, keys, words, padding)
@@ -240,16 +241,21 @@ class DecoderLayer(nn.Module):
 
 def sine_positions(positions: Tensor, channels: int) -> Tensor:
     """Sines and cosines in turn of positions (n,), of falling frequency: (n, channels)."""
-    rates = torch.exp(torch.arange(0, channels, 2).float() * -(math.log(10000.0) / channels))
+    numbers = torch.arange(0, channels, 2, device=positions.device)
+    rates = torch.exp(numbers.float() * -(math.log(10000.0) / channels))
     angles = positions.float()[:, None] * rates  # (n, channels / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
 
 
-def grid_positions(channels: int, height: int, width: int) -> Tensor:
-    """Positions (N, channels) of the cells of a grid: one half of the channels x, the other y."""
+def grid_positions(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """Positions (N, channels) of the cells of a grid: one half of the channels x, the other y.
+
+    Made on the device: an upload would make the processor wait for the GPU in each step.
+    """
     half = channels // 2
-    x = sine_positions(torch.arange(width), half).expand(height, width, half)
-    y = sine_positions(torch.arange(height), half)[:, None].expand(height, width, half)
+    columns, rows = torch.arange(width, device=device), torch.arange(height, device=device)
+    x = sine_positions(columns, half).expand(height, width, half)
+    y = sine_positions(rows, half)[:, None].expand(height, width, half)
     return torch.cat([x, y], dim=2).flatten(0, 1)
 
 

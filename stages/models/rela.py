@@ -273,7 +273,8 @@ def official_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     """Weighted mean over logits (T, 2, ...) and classes (T, ...): 1 only where exactly 1."""
     logits, classes = logits.float(), classes.long()
-    weights = logits.new_tensor(CLASS_WEIGHTS)[classes]
+    background, target = (logits.new_full((), weight) for weight in CLASS_WEIGHTS)
+    weights = torch.where(classes > 0, target, background)
     each = F.cross_entropy(logits, classes, reduction="none")
     return mean_over_all(each, weights, items=len(logits))
 

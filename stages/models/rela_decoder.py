@@ -65,13 +65,27 @@ class CrossAttention(nn.Module):
 
         `attention_mask` (T, Q, N) is true where a query must not attend.
         """
-        mask = None
-        if attention_mask is not None:
-            mask = attention_mask.repeat_interleave(self.multihead_attn.num_heads, dim=0)
-        read, _ = self.multihead_attn(
-            queries + places, keys, values, attn_mask=mask, need_weights=False
-        )
+        allowed = None if attention_mask is None else ~attention_mask[:, None]  # (T, 1, Q, N)
+        read = _attend(self.multihead_attn, queries + places, keys, values, allowed)
         return self.norm(queries + read)
+
+
+def _attend(
+    attention: nn.MultiheadAttention,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    allowed: Tensor | None,
+) -> Tensor:
+    """What `attention` computes; its own call needs a mask of numbers for each head."""
+    weights = attention.in_proj_weight.chunk(3)
+    biases = attention.in_proj_bias.chunk(3)
+    query, key, value = (
+        F.linear(inputs, weight, bias).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for inputs, weight, bias in zip((queries, keys, values), weights, biases, strict=True)
+    )  # (T, heads, ..., c)
+    read = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+    return attention.out_proj(read.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):

@@ -24,18 +24,41 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"] = "auto") -> torch.device
 def choose_device() -> torch.device:
     """The first visible GPU, else the CPU with the threads that the rule was given.
 
-    Of several processes (torchrun) each has a GPU of its own. Snakemake hands a rule's threads over
-    as OMP_NUM_THREADS. Only for processes that are a step: it sets up all of PyTorch.
+    Of several processes (torchrun) each has a GPU of its own. Only for processes that are a step:
+    it sets up all of PyTorch.
     """
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return pick_device()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    torch.set_num_threads(given_threads())
     # Else the gradients of maps that several expressions share are added in any order.
     # (use_deterministic_algorithms says the same, but imports torch's compiler, for a second.)
     torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return pick_device()
+
+
+def set_up_gpu(precision: str, deterministic: bool) -> None:
+    """What a training may round and choose on a GPU; no effect on a CPU.
+
+    float32 is exact. Beside bfloat16, what stays in float32 is multiplied in TF32. The fastest
+    convolution of each shape is found by trying, unless each run must give the same bits.
+    """
+    exact = precision == "float32"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at import
+    convolutions.fp32_precision = "ieee" if exact else "tf32"
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def given_threads() -> int:
+    """The threads that a step was given; Snakemake hands them over as OMP_NUM_THREADS."""
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
 
 
 def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[None]:

@@ -5,11 +5,13 @@ number of processes and micro-batches.
 """
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -43,7 +45,11 @@ class TrainingData(Protocol):
 
     def __getitem__(self, key: SampleKey) -> Any: ...
 
-    def collate(self, items: list[Any]) -> Batch: ...
+    def collate(self, items: list[Any]) -> Batch:
+        """A batch as it is sent to the device: images as bytes."""
+
+    def prepare(self, batch: Batch) -> Batch:
+        """What the model takes, made on its device of a batch of `collate`."""
 
 
 def count_steps(data: TrainingData, config: Training) -> int:
@@ -51,17 +57,37 @@ def count_steps(data: TrainingData, config: Training) -> int:
     return math.ceil(len(data) / config.batch_size)
 
 
-def load_steps(
-    data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
-) -> Iterator[list[tuple[Batch, MicroBatch]]]:
+class Steps:
     """This process's micro-batches of each step, loaded, from `first_step` to the last.
 
-    `workers` processes read the items beside this one; with 0 it reads them itself.
+    `workers` processes read the items beside this one; with 0 it reads them itself. `waited` are
+    the seconds that this process has waited for items.
     """
-    steps = _OwnSteps(data, config, accumulate, first_step)
-    loader = load_batches(data, _Items(steps), workers)
-    for step in steps:
-        yield [(next(loader), part) for part in step]
+
+    def __init__(
+        self, data: TrainingData, config: Training, accumulate: int, first_step: int, workers: int
+    ) -> None:
+        self.data, self.workers = data, workers
+        self.own = _OwnSteps(data, config, accumulate, first_step)
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[list[tuple[Batch, MicroBatch]]]:
+        loader = load_batches(self.data, _Items(self.own), self.workers)
+        for step in self.own:
+            start = time.perf_counter()
+            batches = [(next(loader), part) for part in step]
+            self.waited += time.perf_counter() - start
+            yield batches
+
+
+def count_workers(device: torch.device, wanted: int | None, threads: int) -> int:
+    """The processes that read items: as wanted, else the threads that a GPU's step has left.
+
+    On a CPU the threads compute.
+    """
+    if wanted is not None:
+        return wanted
+    return max(0, threads - 1) if device.type == "cuda" else 0
 
 
 class _OwnSteps:

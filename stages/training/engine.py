@@ -9,6 +9,7 @@ rounding.
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -24,7 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Execution, Training
-from stages.runtime.device import autocast, choose_device
+from stages.runtime.device import autocast, choose_device, given_threads, set_up_gpu
 from stages.runtime.distributed import (
     among_first,
     is_first_process,
@@ -39,14 +40,16 @@ from stages.storage.weights import save_weights
 from stages.training.batches import (
     Batch,
     MicroBatch,
+    Steps,
     TrainingData,
     count_rows,
     count_steps,
-    load_steps,
+    count_workers,
 )
 from stages.training.checkpoint import load_state, save_state
 from stages.training.interruption import Interruption
 from stages.training.norms import copy_norms, synchronize_norms
+from stages.training.progress import Speed
 from stages.training.reports import DrawPanel, Reports
 
 log = logging.getLogger(__name__)
@@ -78,11 +81,12 @@ def fit(
     about: dict[str, str],
     panel: DrawPanel | None = None,
     finish: Callable[[nn.Module], None] | None = None,
-) -> None:
+) -> Speed:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
     `panel` draws predictions of the kept part for tensorboard, a few times. `finish` completes the
-    kept part after the last step, by what is measured on it: in the first process alone.
+    kept part after the last step, by what is measured on it: in the first process alone. Returns
+    how fast the training went since it was started or continued.
 
     A resume state is kept beside the output until that is written: an interrupted run continues
     from it if `fingerprint` (options and data) is the same, also with another number of processes.
@@ -91,9 +95,16 @@ def fit(
     the step in which a signal arrived.
     """
     device = choose_device()
+    if device.type == "cuda":
+        set_up_gpu(config.precision, execution.deterministic)
+    started = time.perf_counter()
     with joined(device), Interruption() as interruption:
-        run = _Run(trainable, config, device, output, fingerprint, count_steps(data, config))
+        run = _Run(
+            trainable, config, device, output, fingerprint, count_steps(data, config), execution
+        )
+        run.prepare = data.prepare
         run.resume()
+        first = run.step
         with _reports(run, data, output, panel) as reports:
             while run.step < run.total:
                 try:
@@ -102,6 +113,7 @@ def fit(
                 except torch.OutOfMemoryError as error:
                     message = str(error).partition(". ")[0]
                 run.use_less_memory(message)
+        seconds = time.perf_counter() - started
         if finish is not None:
             run.save()
     if is_first_process():
@@ -110,6 +122,8 @@ def fit(
         save_weights(output, run.result().state_dict(), about)
         write_json(output.parent / "losses.json", run.history)
         run.state_path.unlink(missing_ok=True)
+    items = (run.total - first) * len(data) / run.steps_per_epoch
+    return Speed(items / seconds, run.waited / seconds)
 
 
 def _reports(
@@ -130,12 +144,16 @@ def _advance_to_end(
     reports: Reports | None,
     interruption: Interruption,
 ) -> None:
-    for batches in load_steps(data, run.config, run.accumulate, run.step, execution.workers):
+    workers = count_workers(run.device, execution.workers, given_threads())
+    steps = Steps(data, run.config, run.accumulate, run.step, workers)
+    waited = run.waited
+    for batches in steps:
+        run.waited = waited + steps.waited
         run.advance(batches)
         if run.step % LOG_EVERY == 0 or run.step == run.total:
             losses, rate = run.record()
             if reports is not None:
-                reports.tell(run.step, losses, rate)
+                reports.tell(run.step, losses, rate, run.waited)
         if reports is not None:
             reports.show(run.step, run.result())
         ended = interruption.asked()
@@ -156,19 +174,28 @@ class _Run:
         output: Path,
         fingerprint: str,
         steps_per_epoch: int,
+        execution: Execution,
     ) -> None:
         self.config, self.device, self.fingerprint = config, device, fingerprint
         self.steps_per_epoch = steps_per_epoch
         self.step, self.total = 0, steps_per_epoch * config.epochs
         self.accumulate = config.accumulate
         self.state_path = output.with_suffix(".state.pt")
+        self.prepare: Callable[[Batch], Batch] = dict
+        self.waited = 0.0  # seconds, for data
+        if execution.recompute:
+            _recompute(trainable)
         trainable.to(device).train()
         trainable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
         self.trainable = trainable
         if process_count() > 1:
             synchronize_norms(trainable, device)
-            self.trainable = _distributed(trainable, device, is_accumulated=self.accumulate > 1)
-        self.optimizer = _optimizer(trainable, config)
+        if execution.compile:
+            self.trainable = cast(nn.Module, torch.compile(trainable, dynamic=False))
+        if process_count() > 1:
+            is_accumulated = self.accumulate > 1
+            self.trainable = _distributed(self.trainable, device, is_accumulated=is_accumulated)
+        self.optimizer = _optimizer(trainable, config, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
         self.average = (
@@ -215,7 +242,7 @@ class _Run:
     def _losses(self, batch: Batch) -> dict[str, Tensor]:
         on_device = {k: value.to(self.device, non_blocking=True) for k, value in batch.items()}
         with autocast(self.device, self.config.precision):
-            losses: dict[str, Tensor] = self.trainable(on_device)
+            losses: dict[str, Tensor] = self.trainable(self.prepare(on_device))
         return losses
 
     def _share(self, batch: Batch, part: MicroBatch) -> float | Tensor:
@@ -364,9 +391,20 @@ def schedule(config: Training, step: int, total: int) -> float:
     return 1.0
 
 
-def _optimizer(trainable: nn.Module, config: Training) -> Optimizer:
+def _recompute(trainable: nn.Module) -> None:
+    """Let the parts that can compute again in the backward pass do so."""
+    parts = [module for module in trainable.modules() if hasattr(module, "recomputes")]
+    for part in parts:
+        cast(Any, part).recomputes = True
+    if not parts:
+        log.warning("recompute: this model has no part that does (Swin); the option has no effect")
+
+
+def _optimizer(trainable: nn.Module, config: Training, device: torch.device) -> Optimizer:
+    """On a GPU one kernel updates all weights."""
     groups = cast(Trainable, trainable).parameter_groups(config)
+    decay, fused = config.weight_decay, True if device.type == "cuda" else None
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay, fused=fused)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(groups, weight_decay=config.weight_decay)
+    return kind(groups, weight_decay=decay, fused=fused)

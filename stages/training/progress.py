@@ -3,10 +3,19 @@
 import logging
 import sys
 import time
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a training went."""
+
+    items_per_second: float
+    waiting: float  # share of the time that it waited for data
 
 
 class Progress:
@@ -18,9 +27,11 @@ class Progress:
         self.started = self.logged = time.monotonic()
         self.pause = pause  # seconds between lines
 
-    def update(self, step: int, losses: dict[str, float]) -> None:
-        """Steps done so far, and the latest mean losses."""
+    def update(self, step: int, losses: dict[str, float], waiting: float | None = None) -> None:
+        """Steps so far, the latest mean losses, and the share of time that data was awaited."""
         text = "  ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        if waiting is not None:
+            text += f"  waiting for data {waiting:.0%}"
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update(step - self.bar.n)
         now = time.monotonic()

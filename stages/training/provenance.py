@@ -14,16 +14,17 @@ import torch
 
 from stages.runtime.distributed import is_first_process, process_count
 from stages.storage.files import write_json
+from stages.training.progress import Speed
 
 CODE = Path(__file__).parent
 
 
-def write_provenance(model: Path) -> None:
-    """Write the provenance of a model after its training; only the first process writes it."""
+def write_provenance(model: Path, speed: Speed | None = None) -> None:
+    """Write the provenance of a model, with the speed of its training; the first process does."""
     if not is_first_process():
         return
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    provenance = {
+    provenance: dict[str, str | float | None] = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "risflow": _version("risflow"),
         "commit": _commit(),
@@ -33,6 +34,9 @@ def write_provenance(model: Path) -> None:
         "device": gpu or f"CPU, {torch.get_num_threads()} threads",
         "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()}",
     }
+    if speed is not None:
+        provenance["items_per_second"] = round(speed.items_per_second, 3)
+        provenance["waiting_for_data"] = round(speed.waiting, 3)
     write_json(model.with_name("run.json"), provenance)
 
 

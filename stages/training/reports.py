@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from stages.training.progress import Progress
+from stages.training.progress import Progress, Speed
 
 PANELS = 10  # a training: as many images as tensorboard keeps
 
@@ -35,14 +35,25 @@ class Reports:
         self.board = SummaryWriter(str(folder), purge_step=step)
         self.progress = Progress(name, step, total)
         self.total, self.items, self.panel = total, items, panel
-        self.told = step, time.monotonic()
+        self.told = step, time.monotonic(), 0.0
 
-    def tell(self, step: int, losses: dict[str, float], learning_rate: float) -> None:
-        """Report the mean losses since the last call, after `step` steps."""
-        (last, then), self.told = self.told, (step, time.monotonic())
-        speed = (step - last) * self.items / (self.told[1] - then)
-        self.progress.update(step, losses)
-        curves = {**losses, "learning_rate": learning_rate, "items_per_second": speed}
+    def tell(
+        self, step: int, losses: dict[str, float], learning_rate: float, waited: float
+    ) -> None:
+        """Report the mean losses since the last call, after `step` steps.
+
+        `waited` are the seconds that the training has waited for data since it began.
+        """
+        (last, then, before), self.told = self.told, (step, time.monotonic(), waited)
+        seconds = self.told[1] - then
+        speed = Speed((step - last) * self.items / seconds, (waited - before) / seconds)
+        self.progress.update(step, losses, speed.waiting)
+        curves = {
+            **losses,
+            "learning_rate": learning_rate,
+            "items_per_second": speed.items_per_second,
+            "waiting_for_data": speed.waiting,
+        }
         for name, value in curves.items():
             self.board.add_scalar(f"train/{name}", value, step)
 

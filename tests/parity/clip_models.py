@@ -19,7 +19,7 @@ from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
 from stages.training.engine import learning_rates
 from tests.parity import query_models, recipes
-from tests.parity.golden import Golden, manifest
+from tests.parity.golden import Golden, manifest, numbers
 
 BACKBONES = {"r50": "RN50", "r101": "RN101", "v16": "ViT-B-16"}
 MODELS: dict[str, tuple[Any, Any]] = {
@@ -43,7 +43,9 @@ ROUNDING = 1e-7  # of the norm of all gradients: what a gradient of zero may hol
 AFTER_STEP = 0.01  # relative, of the loss after a step of Adam, whose first step is all signs
 
 
-def network(golden: Golden) -> tuple[QuerySegmentor, dict[str, Tensor]]:
+def network(
+    golden: Golden, device: torch.device, double: bool = False
+) -> tuple[QuerySegmentor, dict[str, Tensor]]:
     """A case's model, filled, without dropout; and its batch: expression i is of image i."""
     kind, backbone, case, words = golden.name.split("_")[:4]
     seed = int(golden.name.rpartition("_s")[2])
@@ -61,16 +63,16 @@ def network(golden: Golden) -> tuple[QuerySegmentor, dict[str, Tensor]]:
         "tokens": recipes.tokens(count, WORDS[case], int(words.removeprefix("wl")), seed),
         "masks": torch.sigmoid(4 * recipes.image((count, 1, height, width), seed, "mask"))[:, 0],
     }
-    if "f64" in golden.name:
+    if double:
         model.double()
         batch = recipes.in_float64(batch)
-    return model, batch
+    return model.to(device), recipes.on(device, batch)
 
 
 @torch.no_grad()
-def check_evaluation(golden: Golden) -> None:
+def check_evaluation(golden: Golden, device: torch.device) -> None:
     """Logits, and features on the way to them."""
-    model, batch = network(golden)
+    model, batch = network(golden, device)
     model.eval()
     with query_models.recorded(model) as seen:
         logits = model.logits(batch)
@@ -78,11 +80,20 @@ def check_evaluation(golden: Golden) -> None:
     query_models.assert_probes(seen, golden, EVALUATION)
 
 
-def check_training(golden: Golden) -> None:
-    """Logits, loss, running statistics, gradients, and the loss after a step."""
-    model, batch = network(golden)
+def check_training(golden: Golden, device: torch.device) -> None:
+    """Logits, loss, running statistics, gradients, and the loss after a step.
+
+    Golden values of float64 are compared in float64, and on a GPU in float32 as well.
+    """
+    if "f64" in golden.name:
+        _check_step(golden, device, double=True)
+    if "f64" not in golden.name or device.type == "cuda":
+        _check_step(golden, device, double=False)
+
+
+def _check_step(golden: Golden, device: torch.device, double: bool) -> None:
+    model, batch = network(golden, device, double)
     model.train()
-    double = "f64" in golden.name
     backbone = golden.name.split("_")[1]
     tolerance = DOUBLE if double else TRAINING[backbone]
     gradient = GRADIENT
@@ -158,7 +169,7 @@ def _same_rates(config: Training, groups: list[dict[str, Any]], facts: Any) -> N
 
 def _same_logits(logits: Tensor, golden: Golden, tolerance: float) -> None:
     theirs = golden.arrays["pred"][:, 0].astype(np.float64)
-    worst = float(np.abs(logits.detach().double().numpy() - theirs).max() / theirs.std())
+    worst = float(np.abs(numbers(logits).astype(np.float64) - theirs).max() / theirs.std())
     assert worst <= tolerance, f"{golden.name}: logits differ by {worst:.3g} deviations"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 CASES = Path(os.environ.get("RISFLOW_PARITY", Path(__file__).parent / "cases"))
@@ -43,9 +44,16 @@ def manifest(system: str, name: str) -> Any:
     return json.loads((CASES / system / f"manifest_{name}.json").read_text())
 
 
-def assert_close(name: str, ours: ArrayLike, golden: Golden, tolerance: float) -> None:
+def numbers(values: ArrayLike | torch.Tensor) -> NDArray[Any]:
+    """A tensor of any device as an array."""
+    return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
+
+
+def assert_close(
+    name: str, ours: ArrayLike | torch.Tensor, golden: Golden, tolerance: float
+) -> None:
     """Largest absolute difference within `tolerance`; knows the `__s4` and `__stats` reductions."""
-    values = np.asarray(ours, dtype=np.float64)
+    values = numbers(ours).astype(np.float64)
     if name in golden.arrays:
         _within(f"{golden.name} {name}", values, golden.arrays[name], tolerance)
         return

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stages.models.layers import QuerySegmentor
 from tests.parity import recipes
-from tests.parity.golden import Golden, cases
+from tests.parity.golden import Golden, cases, numbers
 
 QUICK = (  # the cases of seed 0 that run by default; the others are marked slow
     "cris_r50_eval256x384_wl17",
@@ -80,7 +80,7 @@ def recorded(model: QuerySegmentor) -> Iterator[dict[str, Tensor]]:
 
 def probe(values: Tensor) -> NDArray[np.float64]:
     """Up to 64 even samples, mean, population standard deviation, Euclidean norm."""
-    flat = values.detach().double().flatten().numpy()
+    flat = numbers(values).astype(np.float64).ravel()
     count = min(64, flat.size)
     places = torch.linspace(0, flat.size - 1, count, dtype=torch.float64).long().numpy()
     rest = [flat.mean(), flat.std(), np.sqrt((flat**2).sum())]

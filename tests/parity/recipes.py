@@ -60,6 +60,11 @@ def image_bytes(shape: Shape, seed: int, name: str = "image_u8") -> Tensor:
     return torch.from_numpy(generator(seed, name).integers(0, 256, shape, dtype=np.uint8))
 
 
+def on(device: torch.device, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same inputs on a device."""
+    return {name: value.to(device) for name, value in batch.items()}
+
+
 def in_float64(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same inputs for a network in float64; token ids and indices stay integers."""
     return {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
@@ -114,4 +119,4 @@ def gradient_probe(name: str, gradient: Tensor, seed: int) -> float:
     """The gradient's inner product with fixed normal noise: one number that sees every element."""
     noise = generator(seed, name + ".probe").standard_normal(tuple(gradient.shape))
     probe = torch.from_numpy(np.asarray(noise.astype(np.float32))).double()
-    return float((gradient.double() * probe).sum())
+    return float((gradient.cpu().double() * probe).sum())

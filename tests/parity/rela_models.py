@@ -32,14 +32,14 @@ def build(tag: str, **changes: Any) -> RelaSegmentor:
     return model
 
 
-def filled(golden: Golden) -> RelaSegmentor:
-    """The model of a case, with its weights loaded as an official checkpoint."""
+def filled(golden: Golden, device: torch.device) -> RelaSegmentor:
+    """The model of a case on a device, with its weights loaded as an official checkpoint."""
     tag, seed = golden.meta["case"], golden.meta["seed"]
     all_masked = golden.name.endswith("_allmasked")
     if tag not in _latest:
         release()
         _latest[tag] = build(tag)
-    model = _latest[tag]
+    model = _latest[tag].to(device)
     if _loaded != [seed, all_masked]:
         state = official_state(tag, seed, all_masked)
         load_exactly(model, official_weights(state), golden.name)
@@ -72,20 +72,21 @@ def official_state(tag: str, seed: int, all_masked: bool = False) -> dict[str, T
     return state
 
 
-def inputs(golden: Golden) -> dict[str, Tensor]:
+def inputs(golden: Golden, device: torch.device) -> dict[str, Tensor]:
     """Images, tokens and masks of a case: expression i belongs to image i, the second to none."""
     seed, size, count = (golden.meta[key] for key in ("seed", "size", "batch"))
     tokens, is_word = recipes.bert_tokens(count, seed, WORDS)
     assert torch.equal(tokens != 0, is_word.bool())
     masks = recipes.block_mask((count, size, size), seed)
     masks[1:] = 0
-    return {
+    batch = {
         "images": normalize(recipes.image_bytes((count, 3, size, size), seed)),
         "image_index": torch.arange(count),
         "tokens": tokens,
         "masks": masks.float(),
         "no_target": (torch.arange(count) > 0).float(),
     }
+    return recipes.on(device, batch)
 
 
 class Recorder:
@@ -127,7 +128,7 @@ class Teacher:
 
     def _replace(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         self.own.append(output)
-        return self.masks[len(self.own) - 1]
+        return self.masks[len(self.own) - 1].to(output.device)
 
     def __enter__(self) -> "Teacher":
         return self
@@ -138,4 +139,5 @@ class Teacher:
     @property
     def flipped(self) -> list[int]:
         """How many decisions of each layer the model would have made otherwise."""
-        return [int((a != b).sum()) for a, b in zip(self.own, self.masks, strict=True)]
+        pairs = zip(self.own, self.masks, strict=True)
+        return [int((ours.cpu() != theirs).sum()) for ours, theirs in pairs]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.parity import clip_models
 from tests.parity.golden import CASES, load
@@ -12,13 +13,13 @@ KNOWN = sorted(path.stem.removeprefix("manifest_") for path in CASES.glob("cris/
 
 
 @pytest.mark.parametrize("path", chosen("cris", "cris_*_eval*"))
-def test_evaluation_gives_the_official_logits(path: Path) -> None:
-    clip_models.check_evaluation(load(path))
+def test_evaluation_gives_the_official_logits(path: Path, device: torch.device) -> None:
+    clip_models.check_evaluation(load(path), device)
 
 
 @pytest.mark.parametrize("path", chosen("cris", "cris_*_train*"))
-def test_a_training_step_is_the_official_one(path: Path) -> None:
-    clip_models.check_training(load(path))
+def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -> None:
+    clip_models.check_training(load(path), device)
 
 
 @pytest.mark.parametrize("name", KNOWN)

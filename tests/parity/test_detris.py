@@ -69,11 +69,12 @@ def inputs(golden: Golden) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("path", query_models.chosen("detris", "[BL]*_s*_*"))
-def test_evaluation_and_training_are_the_official_ones(path: Path) -> None:
+def test_evaluation_and_training_are_the_official_ones(path: Path, device: torch.device) -> None:
     golden = load(path)
     model = build(golden.meta["case"])
     query_models.fill(model, golden.meta["seed"])
-    batch = inputs(golden)
+    model.to(device)
+    batch = recipes.on(device, inputs(golden))
     _check_evaluation(model.eval(), batch, golden)
     if "train_loss" in golden.arrays:
         _check_training(model.train(), batch, golden)

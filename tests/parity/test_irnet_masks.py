@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from irnet.affinity.crf import DenseCrf, confident_labels
 from irnet.affinity.images import network_input
 from irnet.affinity.instances import group_centers, refine_centers
 from irnet.affinity.pairs import directions, path_affinity
@@ -31,14 +30,14 @@ FLIPPED = 5e-4
 MOVED = 2e-3
 
 
-def tensor(values):
-    return torch.from_numpy(np.asarray(values))
+def tensor(values, device):
+    return torch.from_numpy(np.asarray(values)).to(device)
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)
-def test_pairs_paths_and_walk_are_the_official_ones(path):
+def test_pairs_paths_and_walk_are_the_official_ones(path, device):
     case = golden.load(path)
-    edge, x = tensor(case.arrays["edge"]), tensor(case.arrays["x"])
+    edge, x = tensor(case.arrays["edge"], device), tensor(case.arrays["x"], device)
     for radius in (5, 10):
         ends = [(pair.down, pair.right) for pair in directions(radius)]
         golden.assert_close(f"search_dst_r{radius}", ends, case, 0)
@@ -59,6 +58,9 @@ def test_pairs_paths_and_walk_are_the_official_ones(path):
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_irlabel_*"), ids=lambda path: path.stem)
 def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
+    # Here: it is compiled, and the tests of a GPU also run where it is not.
+    from irnet.affinity.crf import DenseCrf, confident_labels
+
     case = golden.load(path)
     for number in range(len(case.meta["cases"])):
         crf = DenseCrf(case.arrays[f"image_{number}"], Labels())
@@ -69,24 +71,25 @@ def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_multi_*"), ids=lambda path: path.stem)
-def test_instances_and_fragments_are_the_official_ones(path):
+def test_instances_and_fragments_are_the_official_ones(path, device):
     """From stored edges and displacements; a case without any response gives no numbers."""
     case = golden.load(path)
-    edge, displacement = tensor(case.arrays["edge"])[0], tensor(case.arrays["dp"])
+    edge = tensor(case.arrays["edge"], device)[0]
+    displacement = tensor(case.arrays["dp"], device)
     centers = refine_centers(displacement, 300)
     golden.assert_close("centroids", centers, case, 0)
-    instances = group_centers(centers.numpy(), displacement.numpy(), 2.5)
+    instances = group_centers(golden.numbers(centers), golden.numbers(displacement), 2.5)
     golden.assert_close("instance_label", instances, case, 0)
 
-    response = tensor(case.arrays["cam_image"])[None]
+    response = tensor(case.arrays["cam_image"], device)[None]
     grid = F.interpolate(response[None], edge.shape, mode="bilinear", align_corners=True)[0]
-    members = F.one_hot(torch.from_numpy(instances)).permute(2, 0, 1)
+    members = F.one_hot(tensor(instances, device)).permute(2, 0, 1)
     rows = random_walk(grid * members, edge, radius=5, beta=10, steps=256)
     expected = case.arrays["rw"]
     golden.assert_close("rw", rows, case, WALK * np.abs(expected).max())
 
     relative, owner = assign(*strongest(rows, CELL, response.shape[1:]), 0.25)
-    fragments = split_fragments(relative.numpy(), owner.numpy())
+    fragments = split_fragments(golden.numbers(relative), golden.numbers(owner))
     flipped = (fragments.label > 0) != (case.arrays["pseudo"] > 0)
     assert flipped.mean() <= FLIPPED
     np.testing.assert_allclose(fragments.scores, case.arrays["score"], atol=WALK)
@@ -95,24 +98,24 @@ def test_instances_and_fragments_are_the_official_ones(path):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_insseg_*"), ids=lambda path: path.stem)
-def test_pseudo_masks_of_photographs_are_the_official_ones(path):
+def test_pseudo_masks_of_photographs_are_the_official_ones(path, device):
     """From the image to the mask, through the network."""
     case = golden.load(path)
-    net = network(case.meta["seed"]).eval()
+    net = network(case.meta["seed"], device).eval()
     inputs = golden.load(path.with_name(path.name.replace("insseg", "irlabel")))
     config = Propagation()
     for number in range(len(case.meta["cases"])):
         image = inputs.arrays[f"image_{number}"]
-        edge, displacement = net.predict(network_input(image, 1))
+        edge, displacement = net.predict(network_input(image, 1).to(device))
         scale = np.abs(case.arrays[f"dp_{number}"]).max()
         golden.assert_close(f"edge_{number}", edge, case, OUTPUT)
         golden.assert_close(f"dp_{number}", displacement, case, OUTPUT * scale)
-        centers = refine_centers(displacement, config.refinement_steps).numpy()
+        centers = golden.numbers(refine_centers(displacement, config.refinement_steps))
         assert np.mean(centers != case.arrays[f"centroids_{number}"]) <= MOVED
         relations = find_relations(edge, displacement, config)
-        instances = relations.instances.numpy()
+        instances = golden.numbers(relations.instances)
         assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
-        response = tensor(inputs.arrays[f"cam_{number}"])[None]
+        response = tensor(inputs.arrays[f"cam_{number}"], device)[None]
         (found,) = pseudo_masks(response, relations, CELL, config)
         flipped = found.mask != (case.arrays[f"pseudo_{number}"] > 0)
         assert flipped.mean() <= FLIPPED
@@ -120,10 +123,10 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)
-def test_powers_of_the_transition_matrix_are_the_official_ones(path):
+def test_powers_of_the_transition_matrix_are_the_official_ones(path, device):
     case = golden.load(path)
-    matrix = transition(tensor(case.arrays["edge"])[0], radius=5, beta=10)
-    power = torch.eye(len(case.arrays["trans_diag"]))
+    matrix = transition(tensor(case.arrays["edge"], device)[0], radius=5, beta=10)
+    power = torch.eye(len(case.arrays["trans_diag"]), device=device)
     for _ in range(256):
         power = matrix @ power
     golden.assert_close("trans_diag", power.diagonal(), case, WALK)

@@ -36,10 +36,10 @@ def our_name(official: str) -> str:
     return next(iter(from_official({official: torch.empty(0)})), "")
 
 
-def network(seed: int) -> AffinityNetwork:
+def network(seed: int, device: torch.device) -> AffinityNetwork:
     result = AffinityNetwork("resnet50")
     load(result, official_weights("irn_EdgeDisplacement", seed))
-    return result
+    return result.to(device)
 
 
 def load(result: AffinityNetwork, state: dict[str, torch.Tensor]) -> None:
@@ -63,13 +63,15 @@ def test_every_entry_of_an_official_checkpoint_has_a_place_of_its_shape(checkpoi
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_net_*"), ids=lambda path: path.stem)
-def test_network_gives_the_official_edges_and_displacements(path):
+def test_network_gives_the_official_edges_and_displacements(path, device):
     case = golden.load(path)
-    net = network(case.meta["seed"]).eval()
+    net = network(case.meta["seed"], device).eval()
     for name in [name for name in case.arrays if name.startswith("edge_")]:
         size = name.removeprefix("edge_")
         height, width = map(int, size.split("x"))
-        images = recipes.image((2, 3, height, width), case.meta["seed"], f"irn_image_{size}")
+        images = recipes.image((2, 3, height, width), case.meta["seed"], f"irn_image_{size}").to(
+            device
+        )
         images[1] = images[0].flip(-1)
         with torch.no_grad():
             logits, displacement = net(images)
@@ -84,17 +86,18 @@ def test_network_gives_the_official_edges_and_displacements(path):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_loss_*"), ids=lambda path: path.stem)
-def test_losses_gradients_and_step_are_the_official_ones(path):
+def test_losses_gradients_and_step_are_the_official_ones(path, device):
     case = golden.load(path)
     seed, crop, radius = case.meta["seed"], case.meta["crop"], case.meta["radius"]
     config = Affinity(radius=radius, crop_size=crop, weights=None)
     training = RelationTraining(config).train()
     load(training.network, official_weights("irn_res50_irn", seed))
-    images = recipes.image((2, 3, crop, crop), seed, "irn_train_image")
+    training.to(device)
+    images = recipes.image((2, 3, crop, crop), seed, "irn_train_image").to(device)
     labels = np.stack(
         [resize(label, 0.25, Image.Resampling.NEAREST) for label in case.arrays["label"]]
     )
-    labels = torch.from_numpy(labels.astype(np.int64))
+    labels = torch.from_numpy(labels.astype(np.int64)).to(device)
 
     losses = training({"images": images, "labels": labels})
     losses["loss"].backward()

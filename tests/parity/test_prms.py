@@ -25,16 +25,18 @@ def released() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", cases("tris", "prms_*"), ids=lambda path: path.stem)
 @torch.no_grad()
-def test_the_official_map_is_chosen(path: Path) -> None:
+def test_the_official_map_is_chosen(path: Path, device: torch.device) -> None:
     golden = load(path)
     weights, seed = golden.meta["weight_seed"], golden.meta["input_seed"]
     size, count = golden.meta["size"], golden.meta["K"]
     shape = (golden.meta["target_size"][0], golden.meta["target_size"][1])
-    model, judge = tris_models.stage1(weights).eval(), tris_models.judge(weights)
+    model, judge = tris_models.stage1(weights, device).eval(), tris_models.judge(weights, device)
     shapes = (1, 3, size, size)
     images = torch.cat([recipes.image(shapes, seed, f"prms_image{i}") for i in range(2)])
+    images = images.to(device)
     tokens = torch.cat([recipes.tokens(count, 8, 20, seed, f"prms_tokens{i}") for i in range(2)])
-    image_index = torch.arange(2).repeat_interleave(count)
+    tokens = tokens.to(device)
+    image_index = torch.arange(2, device=device).repeat_interleave(count)
 
     grids = model(images, tokens, image_index)
     texts = judge.encode_text(tokens)[1]

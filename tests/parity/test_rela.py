@@ -20,7 +20,7 @@ from stages.models.rela import RelaSegmentor, official_weights
 from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
 from tests.parity import recipes, rela_models
-from tests.parity.golden import Golden, assert_close, cases, load, manifest
+from tests.parity.golden import Golden, assert_close, cases, load, manifest, numbers
 from tests.parity.gradients import total
 
 # Features: the official code with and without oneDNN differs by 9e-5 with Swin; twice that. Values
@@ -65,11 +65,11 @@ def released() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", _params("[Rs]*_s[0-9]*"))
 @torch.no_grad()
-def test_evaluation_gives_the_official_features_and_masks(path: Path) -> None:
+def test_evaluation_gives_the_official_features_and_masks(path: Path, device: torch.device) -> None:
     golden = load(path)
     tag = golden.meta["case"]
-    model = rela_models.filled(golden).eval()
-    batch = rela_models.inputs(golden)
+    model = rela_models.filled(golden, device).eval()
+    batch = rela_models.inputs(golden, device)
     head = "sem_seg_head."
     names = ("text_encoder", "backbone", head + "pixel_decoder", head + "predictor.mask_embed")
 
@@ -81,10 +81,10 @@ def test_evaluation_gives_the_official_features_and_masks(path: Path) -> None:
     _assert_features(recorder, golden, FEATURES[tag])
     output = recorder.seen[head + "predictor"]
     theirs = np.unpackbits(golden.arrays["argmax_packbits"], axis=-1, count=scores.shape[2]) > 0
-    wrong = float(((scores > 0).numpy() != theirs).mean())
+    wrong = float((numbers(scores > 0) != theirs).mean())
     if tag not in LOGITS:
         assert wrong <= FREE_PIXELS
-        difference = np.abs(output.masks.numpy() - golden.arrays["pred_masks"])
+        difference = np.abs(numbers(output.masks) - golden.arrays["pred_masks"])
         assert np.median(difference) <= FREE_MEDIAN
         assert_close("nt_label", output.no_target, golden, FREE_NO_TARGET)
         return
@@ -95,7 +95,7 @@ def test_evaluation_gives_the_official_features_and_masks(path: Path) -> None:
     regions = torch.einsum("tqc,tchw->tqhw", recorder.seen[names[3]], recorder.seen[names[2]][0])
     assert_close("all_masks_q10_s4", regions[:, ::10, ::4, ::4], golden, LOGITS[tag])
     probability = golden.arrays["nt_prob"]
-    np.testing.assert_allclose(no_target, probability[:, 1] - probability[:, 0], atol=1e-5)
+    np.testing.assert_allclose(numbers(no_target), probability[:, 1] - probability[:, 0], atol=1e-5)
 
 
 def _assert_features(recorder: rela_models.Recorder, golden: Golden, tolerance: float) -> None:
@@ -112,12 +112,14 @@ def _assert_features(recorder: rela_models.Recorder, golden: Golden, tolerance: 
 
 @pytest.mark.parametrize("path", _params("teacher_*"))
 @torch.no_grad()
-def test_with_the_official_attention_masks_the_decoder_is_the_official_one(path: Path) -> None:
+def test_with_the_official_attention_masks_the_decoder_is_the_official_one(
+    path: Path, device: torch.device
+) -> None:
     golden = load(path)
-    model = rela_models.filled(golden).eval()
+    model = rela_models.filled(golden, device).eval()
 
     with rela_models.Teacher(model, golden) as teacher:
-        output = model.logits(rela_models.inputs(golden))
+        output = model.logits(rela_models.inputs(golden, device))
 
     assert_close("pred_masks", output.masks, golden, TAUGHT_LOGITS)
     assert_close("minimap_pred_logits", output.minimap, golden, TAUGHT_MINIMAP)
@@ -127,18 +129,22 @@ def test_with_the_official_attention_masks_the_decoder_is_the_official_one(path:
 
 
 @pytest.mark.parametrize("path", _params("[Rs]*_s[0-9]*", train=True))
-def test_a_training_step_has_the_official_losses_and_gradients(path: Path) -> None:
+def test_a_training_step_has_the_official_losses_and_gradients(
+    path: Path, device: torch.device
+) -> None:
     golden = load(path)
     tag = golden.meta["case"]
-    model = rela_models.filled(golden).train().requires_grad_(True)  # also what does not learn
+    model = (
+        rela_models.filled(golden, device).train().requires_grad_(True)
+    )  # also what does not learn
     masks = path.with_name(f"teacher_{path.name}")
     is_taught = masks.exists()
 
     if is_taught:
         with rela_models.Teacher(model, load(masks)):
-            losses = model(rela_models.inputs(golden))
+            losses = model(rela_models.inputs(golden, device))
     else:
-        losses = model(rela_models.inputs(golden))
+        losses = model(rela_models.inputs(golden, device))
     losses["loss"].backward()
 
     is_exact = is_taught or tag == "R50"

@@ -37,11 +37,13 @@ def released() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", cases("tris", "stage1_eval_*"), ids=lambda path: path.stem)
 @torch.no_grad()
-def test_evaluation_gives_the_official_features_and_responses(path: Path) -> None:
+def test_evaluation_gives_the_official_features_and_responses(
+    path: Path, device: torch.device
+) -> None:
     golden = load(path)
     seed, size = golden.meta["seed"], (golden.meta["H"], golden.meta["W"])
-    model = tris_models.stage1(seed).eval()
-    batch = tris_models.inputs(*size, seed)
+    model = tris_models.stage1(seed, device).eval()
+    batch = tris_models.inputs(*size, seed, device)
 
     words, sentences = model.backbone.encode_text(batch["tokens"])
     assert_close("text_tokens_out_b0", words[0], golden, FEATURES)
@@ -58,32 +60,33 @@ def test_evaluation_gives_the_official_features_and_responses(path: Path) -> Non
     upsampled = response.upsample(together, size).relu()
     assert_close("out_batch", upsampled[:, None], golden, TOGETHER)
 
-    first = torch.zeros(3, dtype=torch.int64)
+    first = torch.zeros(3, dtype=torch.int64, device=device)
     alone = model.maps(features[3], sentences, first)
     for number in range(3):
         assert_close(f"low_single_{number}", alone[number, None, None], golden, ALONE)
     shown = response.full_map(alone[:1], size, size)
     assert_close("out_single_0", shown[:, None], golden, ALONE)
 
-    long = recipes.tokens(3, 30, 40, seed, "tokens_long")[:, :20]
+    long = recipes.tokens(3, 30, 40, seed, "tokens_long")[:, :20].to(device)
     cut = model.maps(features[3], model.backbone.encode_text(long)[1], first)
     for number in range(3):
         assert_close(f"low_long_{number}", cut[number, None, None], golden, ALONE)
 
 
 @pytest.mark.parametrize("path", training_cases("stage1_train_*"))
-def test_a_training_step_is_the_official_one(path: Path) -> None:
+def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -> None:
     golden = load(path)
     seed, size = golden.meta["seed"], (golden.meta["H"], golden.meta["W"])
     config = Stage1()
-    model, judge = tris_models.stage1(seed), tris_models.judge(seed)
-    batch = tris_models.inputs(*size, seed)
-    negatives = recipes.tokens(9, 8, 20, seed, "neg_tokens")
+    model, judge = tris_models.stage1(seed, device), tris_models.judge(seed, device)
+    batch = tris_models.inputs(*size, seed, device)
+    negatives = recipes.tokens(9, 8, 20, seed, "neg_tokens").to(device)
     with torch.no_grad():
         texts = judge.encode_text(torch.cat([batch["tokens"], negatives]))[1]
     trainer = Stage1Trainer(config, model, judge, texts).train()
     model.logit_scale.requires_grad_(True)  # it is not trained, but has a golden gradient
     rows = {"expression": torch.arange(3), "negatives": torch.arange(3, 12).reshape(3, 3)}
+    rows = recipes.on(device, rows)
 
     losses = trainer(batch | rows)
     losses["loss"].backward()

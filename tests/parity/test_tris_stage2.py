@@ -37,11 +37,11 @@ def released() -> Iterator[None]:
 
 @pytest.mark.parametrize("path", cases("tris", "stage2_eval_*"), ids=lambda path: path.stem)
 @torch.no_grad()
-def test_evaluation_gives_the_official_logits(path: Path) -> None:
+def test_evaluation_gives_the_official_logits(path: Path, device: torch.device) -> None:
     golden = load(path)
     seed = golden.meta["seed"]
-    model = tris_models.stage2(seed).eval()
-    batch = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
+    model = tris_models.stage2(seed, device).eval()
+    batch = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed, device)
     small: list[Tensor] = []
     hook = model.final_seg1.register_forward_hook(lambda *call: small.append(call[2]))
 
@@ -53,12 +53,12 @@ def test_evaluation_gives_the_official_logits(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", training_cases("stage2_train_*"))
-def test_a_training_step_is_the_official_one(path: Path) -> None:
+def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -> None:
     golden = load(path)
     seed = golden.meta["seed"]
     config = TrisOptions()
-    model = tris_models.stage2(seed).train().double()
-    inputs = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed)
+    model = tris_models.stage2(seed, device).train().double()
+    inputs = tris_models.inputs(golden.meta["H"], golden.meta["W"], seed, device)
     small: dict[int, Tensor] = {}
     hooks = [_keep(getattr(model, f"final_seg{n}"), small, n) for n in (1, 2, 3, 4)]
 

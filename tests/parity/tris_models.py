@@ -59,29 +59,31 @@ def _network(kind: str) -> nn.Module:
 _states: dict[str, tuple[int, dict[str, Tensor]]] = {}  # the latest seed only: they are large
 
 
-def _filled(kind: str, seed: int, prefix: str = "") -> nn.Module:
+def _filled(kind: str, seed: int, device: torch.device, prefix: str = "") -> nn.Module:
     module = _network(kind)
     if kind not in _states or _states[kind][0] != seed:
-        _states[kind] = (seed, filled_state(module, seed, prefix))
-    module.float().load_state_dict(_states[kind][1])  # a test may have made it float64
+        _states[kind] = (seed, filled_state(module.cpu(), seed, prefix))
+    module.to(device, torch.float32).load_state_dict(
+        _states[kind][1]
+    )  # a test may have made it float64
     module.zero_grad()
     return module
 
 
-def stage1(seed: int) -> TrisStage1:
-    model = _filled("stage1", seed)
+def stage1(seed: int, device: torch.device) -> TrisStage1:
+    model = _filled("stage1", seed, device)
     assert isinstance(model, TrisStage1)
     return model
 
 
-def stage2(seed: int) -> TrisSegmentor:
-    model = _filled("stage2", seed)
+def stage2(seed: int, device: torch.device) -> TrisSegmentor:
+    model = _filled("stage2", seed, device)
     assert isinstance(model, TrisSegmentor)
     return model
 
 
-def judge(seed: int) -> Clip:
-    model = _filled("judge", seed, "aux_clip.")
+def judge(seed: int, device: torch.device) -> Clip:
+    model = _filled("judge", seed, device, "aux_clip.")
     assert isinstance(model, Clip)
     return model
 
@@ -92,13 +94,14 @@ def release() -> None:
     _states.clear()
 
 
-def inputs(height: int, width: int, seed: int) -> dict[str, Tensor]:
+def inputs(height: int, width: int, seed: int, device: torch.device) -> dict[str, Tensor]:
     """Images, tokens and masks of the golden cases: expression i belongs to image i."""
     blocks = recipes.parameter("pseudo_low", (BATCH, 1, height // 16, width // 16), seed) > 0
     masks = torch.from_numpy(blocks[:, 0]).float()
-    return {
+    batch = {
         "images": recipes.image((BATCH, 3, height, width), seed),
         "tokens": recipes.tokens(BATCH, 8, 20, seed),
         "image_index": torch.arange(BATCH),
         "masks": masks.repeat_interleave(16, dim=1).repeat_interleave(16, dim=2),
     }
+    return recipes.on(device, batch)

@@ -117,14 +117,10 @@ def recipe(section):
     return lambda wildcards: getattr(product_of(wildcards).owner, section).model_dump_json()
 
 
-def execution(name):
-    """An option that changes how a step computes, and nothing of what it makes."""
-
-    def value(wildcards):
-        product = product_of(wildcards)
-        return getattr(product.owner.execution_of(product.step), name)
-
-    return value
+def execution(wildcards):
+    """The options of how a training computes, which change nothing of what it makes."""
+    product = product_of(wildcards)
+    return product.owner.execution_of(product.step).model_dump_json()
 
 
 def asks(name, usual):

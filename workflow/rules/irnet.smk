@@ -49,13 +49,12 @@ rule train_affinity:
         runtime=asks("runtime", 1440),
     params:
         config=recipe("affinity"),
-        workers=execution("workers"),
-        save_every=execution("save_every"),
+        execution=execution,
     shell:
         "python -m stages.runtime.launch {resources.gpu} irnet.train_affinity"
         " --samples {input.samples:q} --labels {input.labels:q} --model {output.model:q}"
-        " --config {params.config:q} --workers {params.workers}"
-        " --save-every {params.save_every} > {log:q} 2>&1"
+        " --config {params.config:q}"
+        " --execution {params.execution:q} > {log:q} 2>&1"
 
 
 rule propagate:

@@ -72,13 +72,12 @@ rule train_segmentor:
         runtime=asks("runtime", 1440),
     params:
         config=recipe("segmentor"),
-        workers=execution("workers"),
-        save_every=execution("save_every"),
+        execution=execution,
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor"
         " --samples {input.samples:q} --masks {input.masks:q} --images {input.images:q}"
-        " --model {output.model:q} --config {params.config:q} --workers {params.workers}"
-        " --save-every {params.save_every} > {log:q} 2>&1"
+        " --model {output.model:q} --config {params.config:q}"
+        " --execution {params.execution:q} > {log:q} 2>&1"
 
 
 rule import_checkpoint:

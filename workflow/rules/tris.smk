@@ -26,13 +26,12 @@ rule train_stage1:
     params:
         config=recipe("stage1"),
         judge=recipe("judge"),
-        workers=execution("workers"),
-        save_every=execution("save_every"),
+        execution=execution,
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.train_stage1"
         " --samples {input.samples:q} --features {input.features:q} --model {output.model:q}"
         " --config {params.config:q} --judge {params.judge:q} --images {input.images:q}"
-        " --workers {params.workers} --save-every {params.save_every} > {log:q} 2>&1"
+        " --execution {params.execution:q} > {log:q} 2>&1"
 
 
 rule select_maps:
