@@ -12,6 +12,7 @@ from PIL import Image
 from irnet import make_labels, propagate, train_affinity
 from irnet.affinity.dataset import LabeledObjects
 from irnet.affinity.network import RelationTraining, load_affinity
+from irnet.affinity.responses import mapped_images
 from stages.config.steps import Affinity, Labels, Propagation
 from stages.runtime.errors import InputError
 from stages.storage.masks import decode, encode
@@ -19,6 +20,7 @@ from stages.storage.tables import (
     ResponseMap,
     Samples,
     map_row,
+    read_samples,
     read_table,
     write_samples,
     write_table,
@@ -119,6 +121,23 @@ def test_labels_cover_every_object_in_order_and_fit_the_objects(folder):
 def test_labels_of_two_processes_equal_those_of_one(folder):
     make_labels.run(folder, shards(folder), folder / "two.parquet", LABELS, workers=2)
     assert file_hash(folder / "two.parquet") == file_hash(folder / "labels.parquet")
+
+
+def test_labels_of_a_gpu_s_batches_equal_those_of_processes(folder, monkeypatch):
+    """Two images a batch, by what a GPU runs."""
+    monkeypatch.setattr(make_labels, "PIXELS_AT_ONCE", 2 * SIZE * SIZE)
+    images = mapped_images(read_samples(folder), shards(folder))
+    rows = make_labels._labeled_on_gpu(images, LABELS, "torch", torch.device("cpu"), workers=2)
+    expected = read_table("labels", folder / "labels.parquet")
+    pd.testing.assert_frame_equal(
+        pd.DataFrame([row for of_image in rows for row in of_image]), expected, check_dtype=False
+    )
+
+
+@pytest.mark.parametrize("crf", ["torch", "pydensecrf"])
+def test_labels_do_not_depend_on_what_computes_them(folder, crf):
+    make_labels.run(folder, shards(folder), folder / f"{crf}.parquet", LABELS, crf=crf)
+    assert file_hash(folder / f"{crf}.parquet") == file_hash(folder / "labels.parquet")
 
 
 def test_a_failure_in_a_worker_names_its_image(folder):

@@ -16,6 +16,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
+CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 
@@ -71,7 +72,10 @@ class Training(Section):
 
 
 class Execution(Section):
-    """How a training is computed: none of it changes the result."""
+    """How a training, or make_labels, is computed: none of it changes the result."""
 
-    workers: Count = 0  # processes that read images, beside the one that trains
-    save_every: Positive = 500  # steps between two resume states
+    workers: Count = 0  # of a training: processes that read images, beside the one that trains
+    save_every: Positive = 500  # of a training: steps between two resume states
+    # Of make_labels: the implementation of the dense CRF. On a GPU auto is torch; on a CPU it is
+    # torch for images of two or more objects, and pydensecrf for the others.
+    crf: CrfName = "auto"

@@ -12,6 +12,11 @@ def encode(mask: Mask) -> str:
     return str(coco.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"].decode("ascii"))
 
 
+def area(counts: str, height: int, width: int) -> int:
+    """The pixels of a mask (height, width), from its run-length counts."""
+    return int(coco.area({"size": [height, width], "counts": counts.encode("ascii")}))
+
+
 def decode(counts: str, height: int, width: int) -> Mask:
     """The mask (height, width) of COCO run-length counts."""
     run_lengths = {"size": [height, width], "counts": counts.encode("ascii")}

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from irnet.affinity.crf import DenseCrf, confident_labels
+from irnet.affinity.crf import DenseCrf, label_images
 from irnet.affinity.images import network_input
 from irnet.affinity.instances import group_centers, refine_centers
 from irnet.affinity.pairs import directions, path_affinity
@@ -58,14 +58,17 @@ def test_pairs_paths_and_walk_are_the_official_ones(path):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_irlabel_*"), ids=lambda path: path.stem)
-def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
+@pytest.mark.parametrize("implementation", ["torch", "pydensecrf"])
+def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path, implementation):
     case = golden.load(path)
     for number in range(len(case.meta["cases"])):
         crf = DenseCrf(case.arrays[f"image_{number}"], Labels())
         response = case.arrays[f"cam_{number}"]
         golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
         golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
-        golden.assert_close(f"label_{number}", confident_labels(response, crf), case, 0)
+        image, maps = case.arrays[f"image_{number}"], tensor(response)[None]
+        (labels,) = label_images([image], [maps], Labels(), torch.device("cpu"), implementation)
+        golden.assert_close(f"label_{number}", labels[0], case, 0)
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_multi_*"), ids=lambda path: path.stem)
