@@ -90,12 +90,12 @@ def main() -> None:
             segmentor.predict(asked)  # type: ignore[operator]
 
     network = AffinityNetwork(experiment.affinity.backbone).eval().to(device)
-    colors = network_input(pixels, 1).to(device)
+    colors = network_input(pixels, 1)[None].to(device)
     maps = torch.from_numpy(responses).to(device)
 
     @torch.no_grad()
     def propagate() -> None:
-        relations = find_relations(*network.predict(colors), experiment.propagation)
+        (relations,) = find_relations(*network.predict(colors), experiment.propagation)
         pseudo_masks(maps, relations, image_factor(1), experiment.propagation)
 
     def label() -> None:

@@ -161,6 +161,41 @@ def test_pseudo_masks_fit_the_objects_and_a_dead_response_is_empty_and_counted(f
     assert found.score.tolist() == [1] * 7 + [0]
 
 
+def test_pseudo_masks_of_images_together_are_those_of_each_alone(folder, monkeypatch):
+    """Three and one of four images a batch, with threads, as on a GPU."""
+    model, alone, together = folder / "net/model.safetensors", folder / "1.parquet", folder / "3"
+    propagate.run(folder, shards(folder), model, alone, PROPAGATION)
+    monkeypatch.setitem(propagate.PIXELS_AT_ONCE, "cpu", 3 * SIZE * SIZE)
+    monkeypatch.setattr(propagate, "WINDOW", 3)
+    propagate.run(folder, shards(folder), model, together, PROPAGATION, workers=2)
+    first, second = read_table("masks", alone), read_table("masks", together)
+    assert first.object.tolist() == second.object.tolist()
+    for ours, theirs in zip(first["mask"], second["mask"], strict=True):
+        # The network's last bits may depend on the batch, and move a pixel at the threshold.
+        assert (decode(ours, SIZE, SIZE) != decode(theirs, SIZE, SIZE)).mean() <= 0.002
+
+
+def test_ordinary_pictures_are_propagated_at_their_own_size():
+    for input_scale in (1, 2, 4):
+        assert propagate.propagated_shape(640, 640, input_scale) == (640, 640)
+        assert propagate.propagated_shape(427, 640, input_scale) == (427, 640)
+        height, width = propagate.propagated_shape(3000, 4000, input_scale)
+        assert abs(height / width - 3 / 4) < 0.01
+        assert height * width * (input_scale / 4) ** 2 <= 1.01 * propagate.MOST_CELLS
+
+
+def test_a_large_picture_is_propagated_smaller_to_about_the_same_masks(folder, monkeypatch):
+    model, whole, small = folder / "net/model.safetensors", folder / "w.parquet", folder / "s"
+    propagate.run(folder, shards(folder), model, whole, PROPAGATION)
+    monkeypatch.setattr(propagate, "MOST_CELLS", 20 * 20)  # of 24 x 24
+    propagate.run(folder, shards(folder), model, small, PROPAGATION)
+    found = read_table("masks", small)
+    assert set(found.height) == set(found.width) == {SIZE}
+    scores = overlaps(folder, found, "mask")
+    assert scores.pop(7) == 0
+    assert np.mean(list(scores.values())) > 0.5
+
+
 def test_shards_together_equal_the_whole(folder):
     model, parts = folder / "net/model.safetensors", []
     for number, shard in enumerate(shards(folder)):

@@ -76,7 +76,7 @@ def test_instances_and_fragments_are_the_official_ones(path):
     """From stored edges and displacements; a case without any response gives no numbers."""
     case = golden.load(path)
     edge, displacement = tensor(case.arrays["edge"])[0], tensor(case.arrays["dp"])
-    centers = refine_centers(displacement, 300)
+    centers = refine_centers(displacement[None], 300)[0]
     golden.assert_close("centroids", centers, case, 0)
     instances = group_centers(centers.numpy(), displacement.numpy(), 2.5)
     golden.assert_close("instance_label", instances, case, 0)
@@ -106,13 +106,14 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path):
     config = Propagation()
     for number in range(len(case.meta["cases"])):
         image = inputs.arrays[f"image_{number}"]
-        edge, displacement = net.predict(network_input(image, 1))
+        edges, displacements = net.predict(network_input(image, 1)[None])
+        edge, displacement = edges[0], displacements[0]
         scale = np.abs(case.arrays[f"dp_{number}"]).max()
         golden.assert_close(f"edge_{number}", edge, case, OUTPUT)
         golden.assert_close(f"dp_{number}", displacement, case, OUTPUT * scale)
-        centers = refine_centers(displacement, config.refinement_steps).numpy()
+        centers = refine_centers(displacements, config.refinement_steps)[0].numpy()
         assert np.mean(centers != case.arrays[f"centroids_{number}"]) <= MOVED
-        relations = find_relations(edge, displacement, config)
+        (relations,) = find_relations(edges, displacements, config)
         instances = relations.instances.numpy()
         assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
         response = tensor(inputs.arrays[f"cam_{number}"])[None]

@@ -81,4 +81,5 @@ rule propagate:
     shell:
         "python -m stages.runtime.launch {resources.gpu} irnet.propagate"
         " --samples {input.samples:q} --maps {input.maps:q} --model {input.model:q}"
-        " --masks {output.masks:q} --config {params.config:q} > {log:q} 2>&1"
+        " --masks {output.masks:q} --config {params.config:q} --workers {threads}"
+        " > {log:q} 2>&1"
