@@ -38,8 +38,9 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed: of the random walk, and of prepare on large data sets
+bench: $(READY)  ## speed: of the CRF, of the random walk, and of passes over data sets
 	$(BIN)/python -m benchmarks.walk
+	$(BIN)/python -m benchmarks.crf
 	$(BIN)/python -m benchmarks.throughput --output results/bench.json
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.prepare

@@ -16,19 +16,18 @@ import numpy as np
 import torch
 
 from benchmarks.throughput import noise
-from irnet.affinity.crf import DenseCrf, confident_labels
+from irnet.affinity.crf import label_images
 from irnet.affinity.images import network_input
 from irnet.affinity.network import AffinityNetwork
 from irnet.affinity.pseudo_masks import find_relations, image_factor, pseudo_masks
 from stages.backbones.clip import frozen, load_clip
 from stages.config.load import load_configs
-from stages.metrics.failures import group
-from stages.metrics.iou import intersection_union
+from stages.metrics.failures import group_of_counts
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
 from stages.models.tris import build_stage1
 from stages.runtime.device import autocast, choose_device
-from stages.storage.masks import decode, encode
+from stages.storage.masks import area, common_area, encode
 
 WIDTH, HEIGHT, OBJECTS, EXPRESSIONS = 640, 480, 3, 3  # an image, its objects, of each of them
 
@@ -90,32 +89,30 @@ def main() -> None:
             segmentor.predict(asked)  # type: ignore[operator]
 
     network = AffinityNetwork(experiment.affinity.backbone).eval().to(device)
-    colors = network_input(pixels, 1).to(device)
+    colors = network_input(pixels, 1)[None].to(device)
     maps = torch.from_numpy(responses).to(device)
 
     @torch.no_grad()
     def propagate() -> None:
-        relations = find_relations(*network.predict(colors), experiment.propagation)
+        (relations,) = find_relations(*network.predict(colors), experiment.propagation)
         pseudo_masks(maps, relations, image_factor(1), experiment.propagation)
 
     def label() -> None:
-        crf = DenseCrf(pixels, experiment.labels)
-        for response in responses:
-            confident_labels(response, crf)
+        label_images([pixels], [maps], experiment.labels, device)
 
     truth = encode(responses[0] > 0.5)
 
     def evaluate() -> None:
-        prediction, target = (decode(truth, HEIGHT, WIDTH) for _ in range(2))
-        intersection_union(prediction, target)
-        group(prediction, target, lambda: 0)
+        common = common_area([truth, truth], HEIGHT, WIDTH)
+        pixels_of_each = [area(mask, HEIGHT, WIDTH) for mask in (truth, truth)]
+        group_of_counts(common, *pixels_of_each, lambda: 0)
 
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"milliseconds an object of {EXPRESSIONS} expressions, {where}")
     objects = images * OBJECTS
     for name, work, divisor, times in (
         ("select_maps", choose, objects, 3),
-        ("make_labels (one core)", label, OBJECTS, 1),
+        ("make_labels", label, OBJECTS, 1),
         ("propagate", propagate, OBJECTS, 3),
         ("predict", predict, objects, 3),
         ("evaluate (one core)", evaluate, 1 / EXPRESSIONS, 20),

@@ -1,12 +1,12 @@
 """Confident labels of objects: response maps, refined by a dense CRF.
 
-Official step_refer/cam_to_ir_label.py. One process labels all objects of an image; images are
-distributed over processes.
+Official step_refer/cam_to_ir_label.py. All objects of an image are labeled together: on a GPU with
+those of other images, on a CPU each image in one of several processes.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_all_start_methods, get_context
@@ -15,19 +15,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from irnet.affinity.crf import DenseCrf, confident_labels
-from irnet.affinity.images import read_rgb
+from irnet.affinity.batches import ahead, in_batches
+from irnet.affinity.crf import label_images
+from irnet.affinity.images import Rgb, read_rgb
 from irnet.affinity.pairs import FOREGROUND, IGNORE
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
+from stages.config.section import CrfName
 from stages.config.steps import Labels
 from stages.runtime.command_line import main
+from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
-from stages.storage.masks import decode, encode
+from stages.storage.masks import area
+from stages.storage.run_lengths import encode_all
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 
 VERSION = 1
+
+# Of images that share a GPU: 13 of 640 x 480, whose lattices take 1.6 GB. A larger image is alone.
+PIXELS_AT_ONCE = 4_000_000
+CPU = torch.device("cpu")
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +47,33 @@ class Task:
 
     image: MappedImage
     config: Labels
+    crf: CrfName
 
 
-def run(samples: Path, maps: list[Path], labels: Path, config: Labels, workers: int = 1) -> None:
+def run(
+    samples: Path,
+    maps: list[Path],
+    labels: Path,
+    config: Labels,
+    workers: int = 1,
+    crf: CrfName = "auto",
+) -> None:
+    """`crf` is that of `Execution`: pydensecrf runs on the CPU even where there is a GPU."""
     images = mapped_images(read_samples(samples), maps)
-    tasks = [Task(image, config) for image in images]
-    progress = Progress("labels", 0, len(tasks))
+    device = choose_device() if crf != "pydensecrf" else CPU
+    if device.type == "cpu":
+        labeled = _labeled([Task(image, config, crf) for image in images], workers)
+    else:
+        labeled = _labeled_on_gpu(images, config, crf, device, workers)
+    progress = Progress("labels", 0, len(images))
     empty: list[bool] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, labeled in enumerate(_labeled(tasks, workers), start=1):
-            yield from labeled
-            masks = [decode(row["foreground"], row["height"], row["width"]) for row in labeled]
-            empty.extend(not mask.any() for mask in masks)
+        for number, of_image in enumerate(labeled, start=1):
+            yield from of_image
+            empty.extend(
+                not area(row["foreground"], row["height"], row["width"]) for row in of_image
+            )
             progress.update(number, {})
 
     write_table(labels, "labels", rows())
@@ -60,28 +83,49 @@ def run(samples: Path, maps: list[Path], labels: Path, config: Labels, workers: 
 
 def label_image(task: Task) -> list[dict[str, Any]]:
     """A row of the labels table for each object of an image."""
-    image = task.image
-    crf = DenseCrf(read_rgb(image.file, image.width, image.height), task.config)
-    rows = []
-    for object_id, response in zip(image.objects, full_size(image), strict=True):
-        labels = confident_labels(response.numpy(), crf)
-        rows.append(
-            {
-                "object": object_id,
-                "height": image.height,
-                "width": image.width,
-                "foreground": encode(labels == FOREGROUND),
-                "ignore": encode(labels == IGNORE),
-            }
-        )
-    return rows
+    pixels, responses = _read(task.image)
+    (labels,) = label_images([pixels], [responses], task.config, CPU, task.crf)
+    return _rows(task.image, labels)
+
+
+def _read(image: MappedImage) -> tuple[Rgb, Tensor]:
+    return read_rgb(image.file, image.width, image.height), full_size(image)
+
+
+def _rows(image: MappedImage, labels: Tensor) -> list[dict[str, Any]]:
+    foreground, ignore = encode_all(labels == FOREGROUND), encode_all(labels == IGNORE)
+    return [
+        {
+            "object": object_id,
+            "height": image.height,
+            "width": image.width,
+            "foreground": foreground[place],
+            "ignore": ignore[place],
+        }
+        for place, object_id in enumerate(image.objects)
+    ]
+
+
+def _labeled_on_gpu(
+    images: Sequence[MappedImage],
+    config: Labels,
+    crf: CrfName,
+    device: torch.device,
+    workers: int,
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each image, in order; threads read the images of the next batch."""
+    batches = in_batches(images, PIXELS_AT_ONCE)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for batch, contents in ahead(pool, _read, batches):
+            pixels, responses = zip(*contents, strict=True)
+            labels = label_images(pixels, responses, config, device, crf)
+            yield from map(_rows, batch, labels)
 
 
 def _labeled(tasks: list[Task], workers: int) -> Iterator[list[dict[str, Any]]]:
     """The rows of each task, in order; errors name the image."""
     if workers <= 1:
-        for task in tasks:
-            yield _named(task)
+        yield from map(_named, tasks)
         return
     with ProcessPoolExecutor(workers, _new_processes(), initializer=_start_worker) as pool:
         futures = [pool.submit(_named, task) for task in tasks]

@@ -2,71 +2,165 @@
 
 Official step_refer/make_ins_seg_labels.py. The network, the instances and the transition matrix are
 computed once for each image; the official code computes them for each object.
+
+A GPU takes images of one size together. A picture is first reduced, if the network's grid of it
+would have more than MOST_CELLS cells: of 640 x 640 pixels or less it never has. Its masks are
+enlarged again. So one picture takes no more memory than one of 6.5 megapixels (`input_scale` 1).
 """
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
-from irnet.affinity.images import network_input, read_rgb
+from irnet.affinity.batches import ahead, in_batches
+from irnet.affinity.images import network_input, read_rgb, scaled
 from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import PseudoMask, find_relations, image_factor, pseudo_masks
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
-from stages.config.steps import Propagation
+from stages.config.steps import CELL, Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 
-VERSION = 1
+VERSION = 2
+
+MOST_CELLS = 640 * 640  # of the grid of a picture: a cell of the smallest kind is a pixel
+PIXELS_AT_ONCE = {"cpu": 0, "cuda": 2_000_000}  # of images that the network sees together
+WINDOW = 256  # images, of which those of one size are put together; their order is kept
 
 log = logging.getLogger(__name__)
 
 
-def run(samples: Path, maps: list[Path], model: Path, masks: Path, config: Propagation) -> None:
+def run(
+    samples: Path,
+    maps: list[Path],
+    model: Path,
+    masks: Path,
+    config: Propagation,
+    workers: int = 1,
+) -> None:
+    """`workers` threads read images and find the parts of masks, beside the device."""
     images = mapped_images(read_samples(samples), maps)
     network, trained = load_affinity(model)
-    network.to(choose_device())
+    device = choose_device()
+    network.to(device)
     progress = Progress("pseudo masks", 0, len(images))
     empty: list[bool] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for number, image in enumerate(images, start=1):
-            propagated = propagate(network, trained.input_scale, image, config)
-            empty.extend(mask.empty_response for mask in propagated)
-            for object_id, mask in zip(image.objects, propagated, strict=True):
-                yield _row(object_id, mask)
-            progress.update(number, {})
+        done = 0
+        for start in range(0, len(images), WINDOW):
+            made: dict[int, PseudoMask] = {}
+            window = images[start : start + WINDOW]
+            batches = same_size(window, PIXELS_AT_ONCE[device.type])
+            for of_batch in _propagated(network, trained.input_scale, batches, config, workers):
+                made |= of_batch
+            done += len(window)
+            progress.update(done, {})
+            for image in window:
+                for object_id in image.objects:
+                    empty.append(made[object_id].empty_response)
+                    yield _row(object_id, made[object_id])
 
     write_table(masks, "masks", rows())
     if any(empty):
         log.warning("%d of %d objects have no response at all: empty masks", sum(empty), len(empty))
 
 
+def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:
+    """Images in batches of one size, with at most so many pixels together, or one alone."""
+    size = [(image.height, image.width) for image in images]
+    order = sorted(range(len(images)), key=lambda place: size[place])
+    for _, places in groupby(order, key=lambda place: size[place]):
+        yield from in_batches([images[place] for place in places], pixels)
+
+
+def propagated_shape(height: int, width: int, input_scale: int) -> tuple[int, int]:
+    """The height and width that a picture is propagated at: its own, but for very large ones."""
+    cells = height * width * (input_scale / CELL) ** 2
+    if cells <= MOST_CELLS:
+        return height, width
+    scale = math.sqrt(MOST_CELLS / cells)
+    return scaled(height, scale), scaled(width, scale)
+
+
+def _propagated(
+    network: AffinityNetwork,
+    input_scale: int,
+    batches: Iterator[list[MappedImage]],
+    config: Propagation,
+    workers: int,
+) -> Iterator[dict[int, PseudoMask]]:
+    """The pseudo masks of each batch by their objects."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for batch, pixels in ahead(pool, _read, batches):
+            made = propagate(network, input_scale, batch, pixels, config, pool)
+            yield {
+                object_id: mask
+                for image, masks in zip(batch, made, strict=True)
+                for object_id, mask in zip(image.objects, masks, strict=True)
+            }
+
+
+def _read(image: MappedImage) -> NDArray[np.uint8]:
+    return read_rgb(image.file, image.width, image.height)
+
+
 @torch.no_grad()
 def propagate(
-    network: AffinityNetwork, input_scale: int, image: MappedImage, config: Propagation
-) -> list[PseudoMask]:
-    """The pseudo mask of each object of an image."""
+    network: AffinityNetwork,
+    input_scale: int,
+    images: Sequence[MappedImage],
+    pixels: Sequence[NDArray[np.uint8]],
+    config: Propagation,
+    pool: ThreadPoolExecutor | None = None,
+) -> list[list[PseudoMask]]:
+    """The pseudo mask of each object of each of some images of one size."""
     device = next(network.parameters()).device
-    colors = network_input(read_rgb(image.file, image.width, image.height), input_scale)
+    own = (images[0].height, images[0].width)
+    height, width = propagated_shape(*own, input_scale)
+    if (height, width) != own:
+        size = (width, height)
+        pixels = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in pixels]
+        images = [replace(image, height=height, width=width) for image in images]
+    colors = torch.stack([network_input(image, input_scale) for image in pixels])
     relations = find_relations(*network.predict(colors.to(device)), config)
-    responses = full_size(image).to(device)
-    return pseudo_masks(responses, relations, image_factor(input_scale), config)
+    factor = image_factor(input_scale)
+    made = [
+        pseudo_masks(full_size(image).to(device), relation, factor, config, pool)
+        for image, relation in zip(images, relations, strict=True)
+    ]
+    return [[enlarged(mask, own) for mask in masks] for masks in made]
+
+
+def enlarged(pseudo_mask: PseudoMask, shape: tuple[int, int]) -> PseudoMask:
+    """A pseudo mask at another size (H, W): the pixels that are more than half inside."""
+    if pseudo_mask.mask.shape == shape:
+        return pseudo_mask
+    soft = Image.fromarray(255 * pseudo_mask.mask.astype(np.uint8))
+    resized = soft.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+    return replace(pseudo_mask, mask=np.asarray(resized) >= 128)
 
 
 def _row(object_id: int, pseudo_mask: PseudoMask) -> dict[str, Any]:
     height, width = pseudo_mask.mask.shape
-    mask = encode(pseudo_mask.mask)
     return {
         "object": object_id,
         "height": height,
         "width": width,
-        "mask": mask,
+        "mask": encode(pseudo_mask.mask),
         "score": pseudo_mask.score,
     }
 

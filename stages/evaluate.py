@@ -8,20 +8,19 @@ stages/score.py computes scores from the rows; docs/metrics.md defines them.
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from stages.metrics.boxes import find_boxes, score_boxes
-from stages.metrics.failures import group, rival_pixels
-from stages.metrics.generalized import Outcome, outcome
-from stages.metrics.iou import foreground, intersection_union, iou, is_in_boxes, is_in_mask, peak
+from stages.metrics.failures import group_of_counts
+from stages.metrics.generalized import Outcome, outcome_of_counts
+from stages.metrics.iou import foreground, iou, is_in_boxes, peak
 from stages.runtime.command_line import main
-from stages.storage.masks import Mask, decode
+from stages.storage.masks import area, common_area, contains, decode, encode
 from stages.storage.parquet import write_parquet
 from stages.storage.tables import Samples, read_maps, read_samples, read_table
 
@@ -45,7 +44,7 @@ log = logging.getLogger(__name__)
 class Predicted:
     """What is scored for one expression."""
 
-    mask: Mask  # (H, W)
+    mask: str  # run lengths
     point: tuple[int, int] | None = None  # row and column of the strongest response
     no_target: bool | None = None  # predicted; None: told by an empty mask
 
@@ -87,9 +86,7 @@ def run(
 def _source(scored: Scored, shards: Sequence[Path]) -> Source:
     """Where the prediction of an expression comes from."""
     if scored == "whole_image":
-        return lambda row, height, width: Predicted(
-            np.ones((height, width), dtype=bool), (height // 2, width // 2)
-        )
+        return _whole_image
     if scored == "center_box":
         return _center_box
     if scored == "maps":
@@ -98,23 +95,36 @@ def _source(scored: Scored, shards: Sequence[Path]) -> Source:
     if scored in ("labels", "pseudo_masks"):
         column = "foreground" if scored == "labels" else "mask"
         of_object = read_table(KINDS[scored], shards).set_index("object")[column].to_dict()
-        return lambda row, height, width: Predicted(decode(of_object[row.object], height, width))
+        return lambda row, height, width: Predicted(of_object[row.object])
     predictions = read_table("predictions", shards).set_index("expression")
 
     def predicted(row: Any, height: int, width: int) -> Predicted:
         prediction = predictions.loc[row.expression]
-        mask = decode(prediction["mask"], height, width)
         point = (int(prediction["row"]), int(prediction["column"]))
-        return Predicted(mask, point, bool(prediction["no_target"]))
+        return Predicted(prediction["mask"], point, bool(prediction["no_target"]))
 
     return predicted
 
 
-def _center_box(_row: Any, height: int, width: int) -> Predicted:
-    """The middle half of the image in both directions."""
+@cache
+def _whole_mask(height: int, width: int) -> str:
+    return encode(np.ones((height, width), dtype=bool))
+
+
+def _whole_image(_row: Any, height: int, width: int) -> Predicted:
+    return Predicted(_whole_mask(height, width), (height // 2, width // 2))
+
+
+@cache
+def _center_mask(height: int, width: int) -> str:
     mask = np.zeros((height, width), dtype=bool)
     mask[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
-    return Predicted(mask, (height // 2, width // 2))
+    return encode(mask)
+
+
+def _center_box(_row: Any, height: int, width: int) -> Predicted:
+    """The middle half of the image in both directions."""
+    return Predicted(_center_mask(height, width), (height // 2, width // 2))
 
 
 def _of_map(stored: Any, height: int, width: int) -> Predicted:
@@ -125,7 +135,7 @@ def _of_map(stored: Any, height: int, width: int) -> Predicted:
 
     grid = torch.from_numpy(stored.grid)[None]
     full = response.full_map(grid, stored.input_size, (height, width))[0].numpy()
-    return Predicted(foreground(full), peak(full))
+    return Predicted(encode(foreground(full)), peak(full))
 
 
 class _Others:
@@ -134,20 +144,21 @@ class _Others:
     def __init__(self, samples: Samples, images: pd.Series) -> None:
         objects = samples.objects[samples.objects.image.isin(images)]
         objects = objects[objects["mask"].notna()]
-        self.of_image = {image: rows for image, rows in objects.groupby("image")}
-        self.masks = lru_cache(maxsize=8)(self._masks)
+        self.of_image: dict[int, list[tuple[int, str]]] = {}
+        for row in objects[["image", "object", "mask"]].itertuples(index=False):
+            self.of_image.setdefault(row.image, []).append((row.object, row.mask))
 
-    def of(self, row: Any) -> NDArray[np.bool_]:
-        """All but the target of an expression's row: (N, H, W)."""
-        names, masks = self.masks(row.image, row.height, row.width)
-        return masks[names != row.object]
-
-    def _masks(
-        self, image: int, height: int, width: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        rows = self.of_image[image]
-        masks = np.stack([decode(counts, height, width) for counts in rows["mask"]])
-        return rows["object"].to_numpy(), masks
+    def rival_pixels(self, mask: str | None, row: Any) -> int:
+        """The most pixels of any but the target of a row in the prediction, outside the target."""
+        if mask is None:
+            return 0
+        size = (row.height, row.width)
+        counts = [
+            common_area([other, mask], *size) - common_area([other, mask, row.mask], *size)
+            for name, other in self.of_image[row.image]
+            if name != row.object
+        ]
+        return max(counts, default=0)
 
 
 def _score(part: Samples, source: Source, others: _Others, with_boxes: bool) -> pd.DataFrame:
@@ -155,35 +166,39 @@ def _score(part: Samples, source: Source, others: _Others, with_boxes: bool) -> 
     rows = []
     expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
     for row in expressions.itertuples():
-        ground_truth = decode(row.mask, row.height, row.width)
-        predicted = source(row, row.height, row.width)
+        size = (row.height, row.width)
+        predicted = source(row, *size)
+        common = common_area([predicted.mask, row.mask], *size)
+        pixels, target = area(predicted.mask, *size), area(row.mask, *size)
         no_target = predicted.no_target  # as predicted
         if no_target is None:
-            no_target = not predicted.mask.any()
-        mask = predicted.mask & (not no_target)
-        rival = partial(_rival, mask, ground_truth, others, row)
-        intersection, union = intersection_union(mask, ground_truth)
+            no_target = not pixels
+        generalized = outcome_of_counts(common, pixels + target - common, row.no_target, no_target)
+        if no_target:  # then no pixel counts
+            common = pixels = 0
+        union = pixels + target - common
+        rival = partial(others.rival_pixels, predicted.mask if pixels else None, row)
         scored = {
             "expression": row.expression,
             "object": row.object,
             "image": row.image,
             "kind": row.kind,
             "words": len(row.text.split()),
-            "area": float(ground_truth.mean()),
-            "intersection": intersection,
+            "area": target / (row.height * row.width),
+            "intersection": common,
             "union": union,
-            "iou": float(iou(intersection, union)),
+            "iou": float(iou(common, union)),
             "no_target": row.no_target,
             "predicted_no_target": no_target,
-            "group": group(mask, ground_truth, rival),
-            **_generalized(outcome(predicted.mask, ground_truth, row.no_target, no_target)),
+            "group": group_of_counts(common, pixels, target, rival),
+            **_generalized(generalized),
         }
         if predicted.point is not None and not row.no_target:
             boxes = [_corners(box) for box in row.boxes]
             scored["peak_in_box"] = is_in_boxes(predicted.point, boxes)
-            scored["peak_in_mask"] = is_in_mask(predicted.point, ground_truth)
+            scored["peak_in_mask"] = contains(row.mask, predicted.point, *size)
             if with_boxes and boxes:
-                predicted_boxes = find_boxes(predicted.mask)
+                predicted_boxes = find_boxes(decode(predicted.mask, *size))
                 scored["box_iou"], scored["box_accuracy"] = score_boxes(
                     predicted_boxes, predicted.point, boxes[0]
                 )
@@ -197,10 +212,6 @@ def _generalized(result: Outcome) -> dict[str, float]:
         "generalized_union": result.union,
         "generalized_iou": result.iou,
     }
-
-
-def _rival(mask: Mask, ground_truth: Mask, others: _Others, row: Any) -> int:
-    return rival_pixels(mask, ground_truth, others.of(row))
 
 
 def _corners(box: Any) -> list[int]:

@@ -18,7 +18,6 @@ from stages.models.zero_shot import ZeroShot
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
-from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table
 
 VERSION = 1
@@ -63,7 +62,7 @@ def run(
         for batch in inference_batches(data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
             shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
-            results = inference.predict(batch, shapes)
+            results = inference.encode(batch, shapes)
             chosen = zip(
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True
             )
@@ -73,7 +72,7 @@ def run(
                     "object": int(objects[expression]),
                     "height": shapes[image][0],
                     "width": shapes[image][1],
-                    "mask": encode(result.mask),
+                    "mask": result.mask,
                     "row": result.peak[0],
                     "column": result.peak[1],
                     "score": result.score,

@@ -9,9 +9,7 @@ from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from stages.backbones.clip import frozen, load_clip
 from stages.config.encoders import ClipSource
@@ -73,18 +71,16 @@ def run(
                     list(counts),
                     config.batch_size,
                 )
+            totals = torch.cat([choice.totals for choice in choices]).tolist()
+            arrays = grids.float().cpu().numpy()
             starts = accumulate(counts[:-1], initial=0)
-            for target, start, choice in zip(targets, starts, choices, strict=True):
+            for target, start, count, choice in zip(targets, starts, counts, choices, strict=True):
                 row = start + choice.index
-                response = ResponseMap(ids[row], _array(grids[row]), saved.image_size)
-                yield map_row(target, response, choice.totals.tolist())
+                response = ResponseMap(ids[row], arrays[row], saved.image_size)
+                yield map_row(target, response, totals[start : start + count])
 
     write_table(maps, "maps", rows())
     log.info("maps of %d objects", len(part.objects))
-
-
-def _array(grid: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return grid.float().cpu().numpy()
 
 
 if __name__ == "__main__":

@@ -446,3 +446,13 @@ def test_execution_is_that_of_a_step_then_of_all_then_the_default() -> None:
 def test_a_name_that_is_too_long_for_files_is_refused() -> None:
     assert name_fault("a" * 150) is None
     assert name_fault("a" * 151) == "151 characters; needed at most 150"
+
+
+def test_an_execution_option_is_of_the_steps_that_use_it() -> None:
+    chosen = {"default": {"workers": 2, "crf": "torch"}, "make_labels": {"crf": "pydensecrf"}}
+    experiment = Experiment.model_validate({"dataset": "refshapes", "execution": chosen})
+    assert experiment.execution_of("make_labels").crf == "pydensecrf"
+    assert experiment.execution_of("train_stage1").crf == "torch"
+    for step, option in {"make_labels": {"workers": 3}, "train_stage1": {"crf": "torch"}}.items():
+        with pytest.raises(ValueError, match=f"execution.{step}: {step} has no use for"):
+            Experiment.model_validate({"dataset": "refshapes", "execution": {step: option}})

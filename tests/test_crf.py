@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pydensecrf.densecrf as dcrf
 import pytest
+import torch
 
-from irnet.affinity.crf import DenseCrf, confident_labels
+from irnet.affinity.crf import DenseCrf, label_images
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import Labels
 from stages.runtime.errors import InputError
@@ -19,6 +20,13 @@ def picture(seed=0, height=48, width=56):
     noise = np.random.default_rng(seed).normal(0, 6, (height, width, 3))
     image = np.where(disc[..., None], 190, 60) + noise
     return image.clip(0, 255).astype(np.uint8), disc
+
+
+def confident_labels(image, response, config):
+    """The labels (H, W) of one response map of an image."""
+    maps = torch.from_numpy(response)[None]
+    (labels,) = label_images([image], [maps], config, torch.device("cpu"), "pydensecrf")
+    return labels[0].numpy()
 
 
 def refine_alone(image, mask, config):
@@ -52,7 +60,7 @@ def test_labels_follow_the_image_and_not_the_rough_response():
     image, disc = picture()
     rows, columns = np.mgrid[:48, :56]
     response = np.exp(-((rows - 24) ** 2 + (columns - 27) ** 2) / 150).astype(np.float32)
-    labels = confident_labels(response, DenseCrf(image, Labels(bilateral_sxy=10)))
+    labels = confident_labels(image, response, Labels(bilateral_sxy=10))
     assert ((labels == FOREGROUND) == disc).mean() > 0.98
     assert (labels[~disc] != FOREGROUND).mean() > 0.98
     assert set(np.unique(labels)) <= {BACKGROUND, FOREGROUND, IGNORE}
@@ -60,7 +68,7 @@ def test_labels_follow_the_image_and_not_the_rough_response():
 
 def test_a_response_of_zero_is_background_everywhere():
     image, _ = picture()
-    labels = confident_labels(np.zeros((48, 56), np.float32), DenseCrf(image, Labels()))
+    labels = confident_labels(image, np.zeros((48, 56), np.float32), Labels())
     assert (labels == BACKGROUND).all()
 
 

@@ -24,7 +24,7 @@ def two_objects(height=12, width=20):
 
 
 def test_cells_that_point_at_one_center_are_one_instance():
-    found = find_instances(two_objects(), steps=300, threshold=2.5)
+    found = find_instances(two_objects()[None], steps=300, threshold=2.5)[0]
     left, right = found[:, :10], found[:, 10:]
     assert len(np.unique(found)) == 2
     assert (left == left[0, 0]).all()
@@ -32,12 +32,12 @@ def test_cells_that_point_at_one_center_are_one_instance():
 
 
 def test_a_field_that_rests_early_gives_the_centers_of_all_steps():
-    field = 0.3 * two_objects()
+    field = 0.3 * two_objects()[None]
     np.testing.assert_array_equal(refine_centers(field, 300), refine_centers(field, 3000))
 
 
 def test_centers_stay_inside_the_grid():
-    centers = refine_centers(torch.full((2, 5, 7), 4.0), steps=10)
+    centers = refine_centers(torch.full((1, 2, 5, 7), 4.0), steps=10)[0]
     assert (centers[0] == 4).all()
     assert (centers[1] == 6).all()
 
@@ -93,5 +93,19 @@ def test_rows_without_any_score_are_foreground_as_in_the_official_code():
 
 
 def test_without_instances_the_whole_image_is_one():
-    relations = find_relations(torch.rand(12, 20), two_objects(), Propagation(instances=False))
+    (relations,) = find_relations(
+        torch.rand(1, 12, 20), two_objects()[None], Propagation(instances=False)
+    )
     assert (relations.instances == 0).all()
+
+
+def test_fields_of_several_images_give_the_instances_of_each_alone():
+    draw = torch.Generator().manual_seed(4)
+    fields = torch.stack(
+        [two_objects(), 0.3 * two_objects(), torch.randn(2, 12, 20, generator=draw)]
+    )
+    together = find_instances(fields, steps=300, threshold=2.5)
+    for field, instances in zip(fields, together, strict=True):
+        np.testing.assert_array_equal(
+            instances, find_instances(field[None], steps=300, threshold=2.5)[0]
+        )

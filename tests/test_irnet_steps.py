@@ -12,6 +12,7 @@ from PIL import Image
 from irnet import make_labels, propagate, train_affinity
 from irnet.affinity.dataset import LabeledObjects
 from irnet.affinity.network import RelationTraining, load_affinity
+from irnet.affinity.responses import mapped_images
 from stages.config.steps import Affinity, Labels, Propagation
 from stages.runtime.errors import InputError
 from stages.storage.masks import decode, encode
@@ -19,6 +20,7 @@ from stages.storage.tables import (
     ResponseMap,
     Samples,
     map_row,
+    read_samples,
     read_table,
     write_samples,
     write_table,
@@ -121,6 +123,23 @@ def test_labels_of_two_processes_equal_those_of_one(folder):
     assert file_hash(folder / "two.parquet") == file_hash(folder / "labels.parquet")
 
 
+def test_labels_of_a_gpu_s_batches_equal_those_of_processes(folder, monkeypatch):
+    """Two images a batch, by what a GPU runs."""
+    monkeypatch.setattr(make_labels, "PIXELS_AT_ONCE", 2 * SIZE * SIZE)
+    images = mapped_images(read_samples(folder), shards(folder))
+    rows = make_labels._labeled_on_gpu(images, LABELS, "torch", torch.device("cpu"), workers=2)
+    expected = read_table("labels", folder / "labels.parquet")
+    pd.testing.assert_frame_equal(
+        pd.DataFrame([row for of_image in rows for row in of_image]), expected, check_dtype=False
+    )
+
+
+@pytest.mark.parametrize("crf", ["torch", "pydensecrf"])
+def test_labels_do_not_depend_on_what_computes_them(folder, crf):
+    make_labels.run(folder, shards(folder), folder / f"{crf}.parquet", LABELS, crf=crf)
+    assert file_hash(folder / f"{crf}.parquet") == file_hash(folder / "labels.parquet")
+
+
 def test_a_failure_in_a_worker_names_its_image(folder):
     broken = LABELS.model_copy(update={"bilateral_sxy": "wide"})
     with pytest.raises(RuntimeError, match=r"0\.png"):
@@ -140,6 +159,41 @@ def test_pseudo_masks_fit_the_objects_and_a_dead_response_is_empty_and_counted(f
     assert not decode(found["mask"][7], SIZE, SIZE).any()
     assert np.mean(list(scores.values())) > 0.6
     assert found.score.tolist() == [1] * 7 + [0]
+
+
+def test_pseudo_masks_of_images_together_are_those_of_each_alone(folder, monkeypatch):
+    """Three and one of four images a batch, with threads, as on a GPU."""
+    model, alone, together = folder / "net/model.safetensors", folder / "1.parquet", folder / "3"
+    propagate.run(folder, shards(folder), model, alone, PROPAGATION)
+    monkeypatch.setitem(propagate.PIXELS_AT_ONCE, "cpu", 3 * SIZE * SIZE)
+    monkeypatch.setattr(propagate, "WINDOW", 3)
+    propagate.run(folder, shards(folder), model, together, PROPAGATION, workers=2)
+    first, second = read_table("masks", alone), read_table("masks", together)
+    assert first.object.tolist() == second.object.tolist()
+    for ours, theirs in zip(first["mask"], second["mask"], strict=True):
+        # The network's last bits may depend on the batch, and move a pixel at the threshold.
+        assert (decode(ours, SIZE, SIZE) != decode(theirs, SIZE, SIZE)).mean() <= 0.002
+
+
+def test_ordinary_pictures_are_propagated_at_their_own_size():
+    for input_scale in (1, 2, 4):
+        assert propagate.propagated_shape(640, 640, input_scale) == (640, 640)
+        assert propagate.propagated_shape(427, 640, input_scale) == (427, 640)
+        height, width = propagate.propagated_shape(3000, 4000, input_scale)
+        assert abs(height / width - 3 / 4) < 0.01
+        assert height * width * (input_scale / 4) ** 2 <= 1.01 * propagate.MOST_CELLS
+
+
+def test_a_large_picture_is_propagated_smaller_to_about_the_same_masks(folder, monkeypatch):
+    model, whole, small = folder / "net/model.safetensors", folder / "w.parquet", folder / "s"
+    propagate.run(folder, shards(folder), model, whole, PROPAGATION)
+    monkeypatch.setattr(propagate, "MOST_CELLS", 20 * 20)  # of 24 x 24
+    propagate.run(folder, shards(folder), model, small, PROPAGATION)
+    found = read_table("masks", small)
+    assert set(found.height) == set(found.width) == {SIZE}
+    scores = overlaps(folder, found, "mask")
+    assert scores.pop(7) == 0
+    assert np.mean(list(scores.values())) > 0.5
 
 
 def test_shards_together_equal_the_whole(folder):

@@ -2,7 +2,7 @@
 
 Ahn et al. (IRNet, CVPR 2019), section 5.1; official step_refer/make_ins_seg_labels.py.
 
-Shapes: H x W grid; a displacement field (2, H, W) holds (down, right) offsets in cells.
+Shapes: B images; H x W grid; displacement fields (B, 2, H, W) hold (down, right) offsets in cells.
 """
 
 import numpy as np
@@ -16,24 +16,26 @@ CHECK_EVERY = 20  # refinement steps between two looks at whether anything still
 
 
 def refine_centers(displacement: Tensor, steps: int) -> Tensor:
-    """The cell (2, H, W) that each cell ends at when it follows the field `steps` times.
+    """The cell (B, 2, H, W) that each cell ends at when it follows its field `steps` times.
 
     Positions are float32, moves float64, as in the official code: the ends are rounded, so another
     precision would move some. Stops as soon as no position changes, which changes no result.
     """
-    last = displacement.new_tensor(displacement.shape[1:])[None, None] - 1  # (down, right)
-    sides = [torch.arange(int(side) + 1, device=last.device).float() for side in last.flatten()]
+    sizes = displacement.shape[2:]
+    last = displacement.new_tensor(sizes)[None, None, None] - 1  # (down, right)
+    sides = [torch.arange(side, device=last.device).float() for side in sizes]
     position = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)  # (H, W, 2)
-    field = displacement[None].double()
+    position = position.expand(len(displacement), -1, -1, -1)
+    field = displacement.double()
     to_unit = 2 / last.double().clamp_min(1)
     for step in range(steps):
-        unit = (position * to_unit - 1).flip(-1)[None]  # (right, down) in [-1, 1]
-        move = F.grid_sample(field, unit, padding_mode="border", align_corners=True)[0]
-        moved = (position + move.permute(1, 2, 0)).float().clamp_min(0).minimum(last)
+        unit = (position * to_unit - 1).flip(-1)  # (right, down) in [-1, 1]
+        move = F.grid_sample(field, unit, padding_mode="border", align_corners=True)
+        moved = (position + move.permute(0, 2, 3, 1)).float().clamp_min(0).minimum(last)
         if step % CHECK_EVERY == 0 and torch.equal(moved, position):
             break
         position = moved
-    return position.round().long().permute(2, 0, 1)
+    return position.round().long().permute(0, 3, 1, 2)
 
 
 def group_centers(
@@ -50,6 +52,12 @@ def group_centers(
 
 
 def find_instances(displacement: Tensor, steps: int, threshold: float) -> NDArray[np.int64]:
-    """The instance (H, W), from 0, of each cell of a displacement field (2, H, W)."""
-    centers = refine_centers(displacement, steps)
-    return group_centers(centers.cpu().numpy(), displacement.cpu().numpy(), threshold)
+    """The instance (B, H, W), from 0, of each cell of displacement fields (B, 2, H, W)."""
+    centers = refine_centers(displacement, steps).cpu().numpy()
+    fields = displacement.cpu().numpy()
+    return np.stack(
+        [
+            group_centers(center, field, threshold)
+            for center, field in zip(centers, fields, strict=True)
+        ]
+    )

@@ -98,14 +98,16 @@ class AffinityNetwork(nn.Module):
         return self.edge(features), self.displacement(features)
 
     @torch.no_grad()
-    def predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Edge probability (H, W) and displacement (2, H, W) of one image (3, X, Y).
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Edge probabilities (B, H, W) and displacements (B, 2, H, W) of images (B, 3, X, Y).
 
-        Edges are the mean of the image and its mirror image, in logits. The mirrored grid is
+        Edges are the mean of an image and its mirror image, in logits. The mirrored grid is
         flipped as it is, though it starts at the other side of a ragged last column: official.
         """
-        logits, displacement = self(torch.stack([image, image.flip(-1)]))
-        return torch.sigmoid(logits[0, 0] / 2 + logits[1, 0].flip(-1) / 2), displacement[0]
+        logits, displacement = self(torch.cat([images, images.flip(-1)]))
+        straight, mirrored = logits[:, 0].chunk(2)
+        count = len(images)
+        return torch.sigmoid(straight / 2 + mirrored.flip(-1) / 2), displacement[:count]
 
 
 class RelationTraining(nn.Module):

@@ -8,6 +8,7 @@ Shapes: P objects, H x W pixels of the image, h x w cells of the network's grid,
 instances of an object.
 """
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ from irnet.affinity.walk import random_walk
 from stages.config.steps import CELL, Propagation
 
 SMALLEST_FRAGMENT = 0.01  # of the image; official: smaller fragments score 0 but stay in the mask
-ROWS_AT_ONCE = 32  # instances that are enlarged to image size together
+# Pixels of instances that are enlarged to image size together: 32 instances of 640 x 640, at least.
+VALUES_AT_ONCE = 32 * 640 * 640
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,33 @@ class Fragments:
     scores: NDArray[np.float32]  # (fragments,)
 
 
-def find_relations(edge: Tensor, displacement: Tensor, config: Propagation) -> Relations:
-    """Edges and instances of an image, from the network's predictions (h, w) and (2, h, w)."""
+def find_relations(edges: Tensor, displacement: Tensor, config: Propagation) -> list[Relations]:
+    """Edges and instances of B images, from the network's predictions (B, h, w), (B, 2, h, w)."""
     if not config.instances:
-        return Relations(edge, torch.zeros_like(edge, dtype=torch.long))
+        return [Relations(edge, torch.zeros_like(edge, dtype=torch.long)) for edge in edges]
     instances = find_instances(displacement, config.refinement_steps, config.cluster_threshold)
-    return Relations(edge, torch.from_numpy(instances).to(edge.device))
+    on_device = torch.from_numpy(instances).to(edges.device)
+    return [Relations(*relations) for relations in zip(edges, on_device, strict=True)]
 
 
 def pseudo_masks(
-    responses: Tensor, relations: Relations, factor: int, config: Propagation
+    responses: Tensor,
+    relations: Relations,
+    factor: int,
+    config: Propagation,
+    pool: Executor | None = None,
 ) -> list[PseudoMask]:
     """A mask for each of the non-negative response maps (P, H, W) of one image.
+
+    The pool, if there is one, finds the connected parts of several objects at a time.
 
     `factor` is the number of image pixels a cell. A response that is zero everywhere gives an
     empty mask, where the official code divides zero by zero and takes the whole image.
     """
     spread = spread_responses(responses, relations, config)
     shape = (responses.shape[1], responses.shape[2])
-    return [_pseudo_mask(rows, factor, shape, config) for rows in spread]
+    assigned = [_assigned(rows, factor, shape, config) for rows in spread]
+    return list((pool.map if pool is not None else map)(_pseudo_mask, assigned))
 
 
 def spread_responses(responses: Tensor, relations: Relations, config: Propagation) -> list[Tensor]:
@@ -76,9 +86,11 @@ def spread_responses(responses: Tensor, relations: Relations, config: Propagatio
     grid = relations.edge.shape
     small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
     members = F.one_hot(relations.instances).permute(2, 0, 1).bool()  # (instances, h, w)
-    # An instance without any response stays at zero, and is left out.
-    by_instance = [response * members for response in small]
-    rows = [instances[instances.flatten(1).any(1)] for instances in by_instance]
+    rows = []
+    for response in small:
+        instances = response * members
+        # An instance without any response stays at zero, and is left out.
+        rows.append(instances[instances.flatten(1).any(1)])
     walked = random_walk(torch.cat(rows), relations.edge, config.radius, config.beta, config.steps)
     return list(walked.split([len(instances) for instances in rows]))
 
@@ -86,8 +98,9 @@ def spread_responses(responses: Tensor, relations: Relations, config: Propagatio
 def strongest(rows: Tensor, factor: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Highest score (H, W) of rows (K, h, w) at image size, and the row (H, W) it is from."""
     best, owner = None, None
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        chunk = rows[start : start + ROWS_AT_ONCE, None]
+    step = max(1, VALUES_AT_ONCE // (shape[0] * shape[1]))
+    for start in range(0, len(rows), step):
+        chunk = rows[start : start + step, None]
         if factor > 1:
             chunk = F.interpolate(chunk, scale_factor=factor, mode="bilinear", align_corners=False)
         values, row = chunk[:, 0, : shape[0], : shape[1]].max(dim=0)
@@ -128,13 +141,22 @@ def split_fragments(relative: NDArray[np.float32], owner: NDArray[np.int64]) -> 
     return Fragments(number[label], scores[order])
 
 
-def _pseudo_mask(
+def _assigned(
     rows: Tensor, factor: int, shape: tuple[int, int], config: Propagation
-) -> PseudoMask:
+) -> tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_]:
+    """Relative scores and owners (H, W) of an object; an empty mask if there is no response."""
     if len(rows) == 0 or not bool(rows.max() > 0):
-        return PseudoMask(np.zeros(shape, bool), 0.0, empty_response=True)
+        return np.zeros(shape, bool)
     relative, owner = assign(*strongest(rows, factor, shape), config.background_threshold)
-    fragments = split_fragments(relative.cpu().numpy(), owner.cpu().numpy())
+    return relative.cpu().numpy(), owner.cpu().numpy()
+
+
+def _pseudo_mask(
+    assigned: tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_],
+) -> PseudoMask:
+    if not isinstance(assigned, tuple):
+        return PseudoMask(assigned, 0.0, empty_response=True)
+    fragments = split_fragments(*assigned)
     return PseudoMask(
         fragments.label > 0, float(fragments.scores.max(initial=0)), empty_response=False
     )

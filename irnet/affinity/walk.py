@@ -29,9 +29,17 @@ class Neighbors:
     pairs: Tensor  # (entries,) its place in the flat (D, H, W) affinities; D H W: the cell itself
 
 
-@lru_cache(maxsize=16)
+CELLS_TO_KEEP = 40_000  # of a grid: 60 MB at radius 5; tables of larger ones are made each time
+
+
 def neighbors(radius: int, height: int, width: int, device: torch.device) -> Neighbors:
-    """The pairs of a grid, which only depend on its size; kept on the device."""
+    """The pairs of a grid, which only depend on its size; kept on the device for some sizes."""
+    if height * width > CELLS_TO_KEEP:
+        return _neighbors(radius, height, width, device)
+    return _kept_neighbors(radius, height, width, device)
+
+
+def _neighbors(radius: int, height: int, width: int, device: torch.device) -> Neighbors:
     cells = torch.arange(height * width).view(height, width)
     rows, columns, places = [cells.flatten()], [cells.flatten()], [torch.full_like(cells, -1)]
     for number, pair in enumerate(directions(radius)):
@@ -49,6 +57,9 @@ def neighbors(radius: int, height: int, width: int, device: torch.device) -> Nei
     starts[1:] = torch.bincount(row, minlength=cells.numel()).cumsum(0)
     tables = (starts, column[order].int(), row[order], place[order])
     return Neighbors(*(table.to(device) for table in tables))
+
+
+_kept_neighbors = lru_cache(maxsize=16)(_neighbors)
 
 
 def transition(edge: Tensor, radius: int, beta: float) -> Tensor:

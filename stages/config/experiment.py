@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stages.config.encoders import ClipSource, WithClip
 from stages.config.figures import Figures
-from stages.config.resources import Resources, Step, TrainingStep
+from stages.config.resources import ExecutionStep, Resources, Step
 from stages.config.section import Execution, Positive
 from stages.config.segmentors import AnySegmentor, TrisOptions
 from stages.config.steps import Affinity, Evaluation, Labels, Prms, Propagation, Report, Stage1
@@ -42,7 +42,7 @@ class Experiment(Figures, WithClip):
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     resources: dict[Step, Resources] = Field(default_factory=dict)  # of a step, or of all (default)
-    execution: dict[TrainingStep, Execution] = Field(default_factory=dict)  # the same: how trained
+    execution: dict[ExecutionStep, Execution] = Field(default_factory=dict)  # how they are computed
     reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
 
     @field_validator("supervision")
@@ -61,13 +61,25 @@ class Experiment(Figures, WithClip):
             )
         return self
 
+    @model_validator(mode="after")
+    def _require_execution_of_use(self) -> "Experiment":
+        for step, section in self.execution.items():
+            is_of_labels = {"make_labels": {True}, "default": {True, False}}.get(step, {False})
+            useless = [n for n in section.model_fields_set if (n == "crf") not in is_of_labels]
+            if useless:
+                raise ValueError(
+                    f"execution.{step}: {step} has no use for {', '.join(sorted(useless))}; crf is"
+                    " of make_labels, the others are of trainings"
+                )
+        return self
+
     @property
     def figures(self) -> Figures:
         """What its scores are to be held against."""
         return Figures(published=self.published, expected=self.expected)
 
-    def execution_of(self, step: TrainingStep) -> Execution:
-        """How a training is computed: what is set for it, or for all of them, or the defaults."""
+    def execution_of(self, step: ExecutionStep) -> Execution:
+        """How a step is computed: what is set for it, or for all of them, or the defaults."""
         chosen: dict[str, Any] = {}
         for name in ("default", step):
             section = self.execution.get(name)

@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.config.baselines import BASELINES
 from stages.config.contamination import coco_warning
+from stages.config.experiment import Experiment
 from stages.config.products import MODELS, STORED, Product, Products, everything_behind
 from stages.config.recipes import recipe, step_version
 
@@ -51,14 +52,14 @@ def _report(products: Products, name: str) -> Page:
     for split in experiment.evaluation.splits:
         rows |= {(name, scored, split): own[f"scores/{scored}"] for scored in BASELINES}
         if experiment.from_text:
-            for scored in ("zero_shot", "stage1", *STORED):
+            for scored in ("zero_shot", "stage1", *_stored(experiment)):
                 rows[source, scored, split] = own[f"scores/{scored}"]
         rows[name, "segmentor", split] = own["scores/segmentor"]
         if bound:
             rows[bound, "segmentor", split] = bound_products["scores/segmentor"]
     if experiment.from_text:
         rows |= {(source, scored, "train"): own[f"scores/{scored}"] for scored in STORED}
-    columns = {kind: own[kind] for kind in STORED if experiment.from_text}
+    columns = {kind: own[kind] for kind in _stored(experiment) if experiment.from_text}
     columns["predictions"] = own["predictions/segmentor"]
     trainings = {kind: own[kind] for kind in MODELS if kind in own}
     if bound:
@@ -80,6 +81,11 @@ def _report(products: Products, name: str) -> Page:
     )
     split = experiment.evaluation.splits[0]
     return Page(name, product, rows, _links(own), columns, trainings, split)
+
+
+def _stored(experiment: Experiment) -> list[str]:
+    """What is scored of the evaluated splits as it is stored."""
+    return [kind for kind in STORED if kind != "labels" or experiment.evaluation.labels]
 
 
 def _comparison(products: Products, name: str, experiments: list[str]) -> Page:

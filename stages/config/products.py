@@ -314,7 +314,7 @@ class Products:
     # ---------------------------------------------------------------------------- predictions
 
     def _predictions(self, experiment: Experiment, model: Product) -> Product:
-        options = recipe(experiment.evaluation, "splits")
+        options = recipe(experiment.evaluation, "splits", "labels")
         sources = (self.samples(experiment.dataset), model)
         return self._product(
             "predictions", "predict", experiment.dataset, options, sources, (), experiment
@@ -323,7 +323,7 @@ class Products:
     def _zero_shot(self, experiment: Experiment) -> Product:
         """Predictions of the CLIP that stage 1 starts from, without any training."""
         clip = experiment.stage1.clip
-        options = recipe(experiment.evaluation, "splits")
+        options = recipe(experiment.evaluation, "splits", "labels")
         options |= {"clip": recipe(clip), "image_size": experiment.stage1.image_size}
         return self._product(
             "predictions",

@@ -19,8 +19,10 @@ Step = Literal[
     "score",
     "make_report",
 ]
-# Trainings of an experiment, which it may set the execution of; `default` is for all of them.
-TrainingStep = Literal["default", "train_stage1", "train_affinity", "train_segmentor"]
+# Steps that an experiment may set the execution of; `default` is for all of them.
+ExecutionStep = Literal[
+    "default", "train_stage1", "make_labels", "train_affinity", "train_segmentor"
+]
 Name = Literal["threads", "gpu", "mem_mb", "runtime"]
 
 

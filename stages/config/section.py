@@ -16,6 +16,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
+CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 
@@ -71,10 +72,16 @@ class Training(Section):
 
 
 class Execution(Section):
-    """How a training is computed: the result is the same, on a GPU up to rounding."""
+    """How a training, or make_labels, is computed: the result is the same, on a GPU up to rounding.
+
+    All but `crf` are of trainings.
+    """
 
     workers: Count | None = None  # processes that read images; None: the threads, of a GPU's step
     save_every: Positive = 500  # steps between two resume states
     compile: bool = False  # the model by torch.compile, for batches of one size: minutes at first
     recompute: bool = False  # inner values again in the backward pass (Swin): slower, less memory
     deterministic: bool = False  # on a GPU the same bits each time, if slower; a CPU always does
+    # Of make_labels: the implementation of the dense CRF. On a GPU auto is torch; on a CPU it is
+    # torch for images of two or more objects, and pydensecrf for the others.
+    crf: CrfName = "auto"

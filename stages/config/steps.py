@@ -143,6 +143,7 @@ class Evaluation(Section):
         "val",
     )  # the splits that are predicted and scored
     batch_size: Positive = 64  # expressions a forward pass
+    labels: bool = False  # also score the CRF labels of these splits, which nothing else needs
 
 
 class Report(Section):

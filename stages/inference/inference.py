@@ -5,6 +5,7 @@ Shapes: I images, T expressions, S x S pixels that the model sees, H x W pixels 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
 from stages.runtime.device import autocast
 from stages.storage.masks import Mask
+from stages.storage.run_lengths import encode_all
+
+VALUES_AT_ONCE = 20_000_000  # pixels of maps at the size of an image: 65 of 640 x 480
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,16 @@ class ExpressionPrediction:
     peak: tuple[int, int]  # row and column where the map is highest
     score: float  # the map's highest value
     no_target: bool  # predicted, or, by most models, only told by an empty mask
+
+
+@dataclass(frozen=True)
+class EncodedPrediction:
+    """The same without its map: the mask as run lengths."""
+
+    mask: str
+    peak: tuple[int, int]
+    score: float
+    no_target: bool
 
 
 class Inference:
@@ -64,6 +78,43 @@ class Inference:
                 score=float(full[row, column]),
                 no_target=not mask.any() if nothing is None else nothing,
             )
+
+    def encode(
+        self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+    ) -> Iterator[EncodedPrediction]:
+        """As `predict`, with masks and peaks found on the device.
+
+        The device is waited for once for each image, not for each expression. So many maps of an
+        image are at full size at a time as have VALUES_AT_ONCE pixels, one at least.
+        """
+        on_device = {name: value.to(self.device) for name, value in batch.items()}
+        with torch.inference_mode(), autocast(self.device):
+            maps, absent = _predict(self.model, on_device)
+        start = 0
+        for image, run in groupby(batch["image_index"].tolist()):
+            height, width = shapes[image]
+            stop = start + len(list(run))
+            while start < stop:
+                end = min(stop, start + max(1, VALUES_AT_ONCE // (height * width)))
+                yield from self._encode(maps[start:end], absent[start:end], (height, width))
+                start = end
+
+    def _encode(
+        self, maps: Tensor, absent: Sequence[bool | None], shape: tuple[int, int]
+    ) -> Iterator[EncodedPrediction]:
+        outside = self.model.background_value
+        # One by one, as `predict` does: of several together the last bit may differ.
+        full = torch.cat([self.resize_mode.restore(one[None], shape, outside) for one in maps])
+        flat = full.flatten(1)
+        peaks = flat.argmax(1)
+        scores = flat.gather(1, peaks[:, None])[:, 0].tolist()
+        places = peaks.tolist()
+        inside = full > 0
+        masks, filled = encode_all(inside), inside.flatten(1).any(1).tolist()
+        for number, nothing in enumerate(absent):
+            row, column = divmod(places[number], shape[1])
+            no_target = not filled[number] if nothing is None else nothing
+            yield EncodedPrediction(masks[number], (row, column), scores[number], no_target)
 
 
 def _predict(

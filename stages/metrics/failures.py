@@ -33,6 +33,11 @@ def group(prediction: Mask, ground_truth: Mask, rival: Callable[[], int]) -> Gro
     """The group of one prediction (H, W); `rival` gives its `rival_pixels`, which few need."""
     common = int(np.count_nonzero(prediction & ground_truth))
     predicted, target = int(np.count_nonzero(prediction)), int(np.count_nonzero(ground_truth))
+    return group_of_counts(common, predicted, target, rival)
+
+
+def group_of_counts(common: int, predicted: int, target: int, rival: Callable[[], int]) -> Group:
+    """The group of one prediction, from its pixels, those of the target, and those of both."""
     union = predicted + target - common
     if not union or common / union > RIGHT:
         return "right"

@@ -44,13 +44,20 @@ class GeneralizedScores:
 def outcome(
     prediction: ArrayLike, ground_truth: ArrayLike, no_target: bool, predicted_no_target: bool
 ) -> Outcome:
-    """The outcome of one expression from its masks (H, W).
+    """The outcome of one expression from its masks (H, W)."""
+    counts = intersection_union(prediction, ground_truth)
+    return outcome_of_counts(*counts, no_target, predicted_no_target)
+
+
+def outcome_of_counts(
+    intersection: int, union: int, no_target: bool, predicted_no_target: bool
+) -> Outcome:
+    """The outcome of one expression from the pixels of its masks.
 
     No target, predicted so: IoU 1, whatever the mask. No target, not predicted: IoU 0 even if the
     mask is empty; its pixels are wrong. A target, but none predicted: IoU 0; the pixels of both
     masks are wrong.
     """
-    intersection, union = intersection_union(prediction, ground_truth)
     if no_target:
         right = predicted_no_target
         return Outcome(0, 0 if right else union, float(right), no_target, predicted_no_target)

@@ -49,16 +49,14 @@ def choose_maps(
         maps = response.upsample(grids[rows], size).relu()
         features.append(encode_masked(judge, resized[image_index[rows]], maps))
     texts = torch.nn.functional.normalize(texts, dim=1)
-    return [
-        _choose(masked, expressions)
+    scores = [
+        # Not a matrix product: under autocast that would have low precision.
+        (masked[:, None] * expressions).sum(dim=2)
         for masked, expressions in zip(
             torch.cat(features).split(counts), texts.split(counts), strict=True
         )
     ]
-
-
-def _choose(masked: Tensor, expressions: Tensor) -> Choice:
-    # Not a matrix product: under autocast that would have low precision.
-    scores = (masked[:, None] * expressions).sum(dim=2)  # (K, K)
-    totals = scores.double().sum(dim=1)
-    return Choice(scores, totals, int(totals.argmax()))
+    totals = [of_object.double().sum(dim=1) for of_object in scores]
+    # All at once, so that the device is waited for once, not for each object.
+    chosen = torch.stack([of_object.argmax() for of_object in totals]).tolist()
+    return [Choice(*choice) for choice in zip(scores, totals, chosen, strict=True)]

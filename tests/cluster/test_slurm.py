@@ -160,6 +160,7 @@ def test_steps_that_need_a_gpu_have_one_each_on_both_nodes(demo: Site) -> None:
     assert set(steps) == {
         "train_stage1",
         "select_maps",
+        "make_labels",
         "train_affinity",
         "propagate",
         "train_segmentor",

@@ -57,9 +57,10 @@ def test_pairs_paths_and_walk_are_the_official_ones(path, device):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_irlabel_*"), ids=lambda path: path.stem)
-def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
+@pytest.mark.parametrize("implementation", ["torch", "pydensecrf"])
+def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path, implementation):
     # Here: it is compiled, and the tests of a GPU also run where it is not.
-    from irnet.affinity.crf import DenseCrf, confident_labels
+    from irnet.affinity.crf import DenseCrf, label_images
 
     case = golden.load(path)
     for number in range(len(case.meta["cases"])):
@@ -67,7 +68,9 @@ def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path):
         response = case.arrays[f"cam_{number}"]
         golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
         golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
-        golden.assert_close(f"label_{number}", confident_labels(response, crf), case, 0)
+        image, maps = case.arrays[f"image_{number}"], tensor(response)[None]
+        (labels,) = label_images([image], [maps], Labels(), torch.device("cpu"), implementation)
+        golden.assert_close(f"label_{number}", labels[0], case, 0)
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_multi_*"), ids=lambda path: path.stem)
@@ -76,7 +79,7 @@ def test_instances_and_fragments_are_the_official_ones(path, device):
     case = golden.load(path)
     edge = tensor(case.arrays["edge"], device)[0]
     displacement = tensor(case.arrays["dp"], device)
-    centers = refine_centers(displacement, 300)
+    centers = refine_centers(displacement[None], 300)[0]
     golden.assert_close("centroids", centers, case, 0)
     instances = group_centers(golden.numbers(centers), golden.numbers(displacement), 2.5)
     golden.assert_close("instance_label", instances, case, 0)
@@ -106,13 +109,14 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path, device):
     config = Propagation()
     for number in range(len(case.meta["cases"])):
         image = inputs.arrays[f"image_{number}"]
-        edge, displacement = net.predict(network_input(image, 1).to(device))
+        edges, displacements = net.predict(network_input(image, 1)[None].to(device))
+        edge, displacement = edges[0], displacements[0]
         scale = np.abs(case.arrays[f"dp_{number}"]).max()
         golden.assert_close(f"edge_{number}", edge, case, OUTPUT)
         golden.assert_close(f"dp_{number}", displacement, case, OUTPUT * scale)
-        centers = golden.numbers(refine_centers(displacement, config.refinement_steps))
+        centers = golden.numbers(refine_centers(displacements, config.refinement_steps)[0])
         assert np.mean(centers != case.arrays[f"centroids_{number}"]) <= MOVED
-        relations = find_relations(edge, displacement, config)
+        (relations,) = find_relations(edges, displacements, config)
         instances = golden.numbers(relations.instances)
         assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
         response = tensor(inputs.arrays[f"cam_{number}"], device)[None]

@@ -75,7 +75,8 @@ def test_network_gives_the_official_edges_and_displacements(path, device):
         images[1] = images[0].flip(-1)
         with torch.no_grad():
             logits, displacement = net(images)
-        edge, first = net.predict(images[0])
+        edges, displacements = net.predict(images[:1])
+        edge, first = edges[0], displacements[0]
         for key, value in {
             f"raw_edge_{size}": logits,
             f"raw_dp_{size}": displacement,

@@ -18,15 +18,16 @@ rule make_labels:
     priority: 1
     threads: asks("threads", 8)
     resources:
-        gpu=asks("gpu", 0),
+        gpu=asks("gpu", 1),
         mem_mb=asks("mem_mb", 16000),
         runtime=asks("runtime", 1440),
     params:
         config=recipe("labels"),
+        crf=execution("crf"),
     shell:
-        "python -m irnet.make_labels --samples {input.samples:q} --maps {input.maps:q}"
-        " --labels {output.labels:q} --config {params.config:q} --workers {threads}"
-        " > {log:q} 2>&1"
+        "python -m stages.runtime.launch {resources.gpu} irnet.make_labels"
+        " --samples {input.samples:q} --maps {input.maps:q} --labels {output.labels:q}"
+        " --config {params.config:q} --workers {threads} --crf {params.crf} > {log:q} 2>&1"
 
 
 rule train_affinity:
@@ -79,4 +80,5 @@ rule propagate:
     shell:
         "python -m stages.runtime.launch {resources.gpu} irnet.propagate"
         " --samples {input.samples:q} --maps {input.maps:q} --model {input.model:q}"
-        " --masks {output.masks:q} --config {params.config:q} > {log:q} 2>&1"
+        " --masks {output.masks:q} --config {params.config:q} --workers {threads}"
+        " > {log:q} 2>&1"
