@@ -24,7 +24,8 @@ test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
 
 test-gpu: $(READY)  ## those that need a GPU, minutes: golden values, bfloat16, resuming, memory
-	$(BIN)/pytest -m gpu -n 4 $(PYTEST_OPTIONS) tests/gpu tests/parity
+	$(BIN)/pytest -m gpu -n 4 $(PYTEST_OPTIONS) tests/gpu tests/parity --ignore tests/gpu/test_memory.py
+	$(BIN)/pytest -m gpu $(PYTEST_OPTIONS) tests/gpu/test_memory.py
 
 test-cluster: $(READY)  ## the demo on a SLURM cluster that is started here; as root, installs SLURM by apt-get
 	$(BIN)/pytest --cluster $(PYTEST_OPTIONS) tests/cluster
