@@ -31,7 +31,7 @@ def command(processes: int, *arguments: str) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     # Names of no GPU: two are leased, and torch finds none.
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": "A,B", "TMPDIR": str(folder)}
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b", "TMPDIR": str(folder)}
 
 
 def train(folder: Path, processes: int, *names: str) -> subprocess.CompletedProcess[str]:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from stages.data.pixels import IMAGE_ERRORS, color_fault, to_rgb
 from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import unreadable
 
 MOST_PIXELS = 50_000_000  # of an image: each expression's map needs 4 bytes a pixel
 
@@ -24,7 +26,10 @@ def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
         _require_size("image", image.size, most_pixels)
-        return image.convert("RGB")
+        try:
+            return to_rgb(image)
+        except ValueError as error:
+            raise InputError(f"image: {error}") from None
     from stages.data.images import read_image  # imports torch, which checks do not need
 
     require_image(image, most_pixels)
@@ -37,10 +42,18 @@ def require_image(path: str | Path, most_pixels: int) -> None:
     try:
         with _own_limit(), Image.open(path) as opened:
             _require_size(str(path), opened.size, most_pixels)
+            if (fault := color_fault(opened)) is not None:
+                raise InputError(f"{path}: {fault}")
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: not a readable image (a folder)") from None
+    except InputError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise InputError(
+            f"{path}: not a readable image ({unreadable(Path(path), error)})"
+        ) from None
 
 
 @contextmanager
