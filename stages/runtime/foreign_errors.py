@@ -13,6 +13,7 @@ LONGEST = 300  # characters of a foreign message
 ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # What PyTorch's restricted unpickler says of the class or function that it refuses.
 BLOCKED = re.compile(r"(?:Unsupported global: |unsupported )GLOBAL (\S+)")
+UNPICKLER = re.compile(r"WeightsUnpickler error: (.*)")
 # What a file is, where the error itself tells more.
 TOLD_WITH_ERROR = ("a PyTorch file", "a Python pickle", "text")
 # Libraries whose errors are about a file or its content: the user can act on them.
@@ -63,7 +64,7 @@ def explain(error: BaseException) -> str | None:
 
 def unreadable(path: Path, error: BaseException) -> str:
     """Why a file cannot be read: what it is where that explains it, else the error in short."""
-    reason = one_line(next(iter(str(error).splitlines()), "")) or type(error).__name__
+    reason = _reason(error)
     if isinstance(error, pickle.UnpicklingError) and "asks for" in reason:  # our own unpickler
         return f"{reason}, which is not loaded"
     blocked = BLOCKED.search(str(error))
@@ -73,3 +74,11 @@ def unreadable(path: Path, error: BaseException) -> str:
     if kind is not None and kind not in TOLD_WITH_ERROR:
         return f"it is {kind}"
     return f"{kind}: {reason}" if kind is not None else reason
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says first; of PyTorch's, without its advice to load what is not safe."""
+    text = str(error)
+    own = UNPICKLER.search(text)
+    first = own[1] if own is not None else next(iter(text.splitlines()), "")
+    return one_line(first) or type(error).__name__

@@ -72,7 +72,8 @@ def read_published(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         if _is_torchscript(path):
             return _read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by a path, torch would go by its ending
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # many kinds, all of which mean that the file holds something else
         reason = unreadable(path, error)
         raise InputError(f"{path}: not weights ({reason}); needed tensors only") from error
