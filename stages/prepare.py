@@ -29,7 +29,7 @@ from stages.storage.tables import SplitRule, TableWriter, count_samples, sample_
 
 MOST_SHOWN = 20  # findings in one error message
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,8 @@ Modes whose values have no fixed range (floating point, 32-bit integers) are ref
 any scale would be a guess.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -75,7 +77,7 @@ def object_pixels(image: Image.Image, source: str | None = None) -> tuple[Mask, 
     return inside, told if faint else None
 
 
-def _brightest_channel(image: Image.Image) -> NDArray[np.int64]:
+def _brightest_channel(image: Image.Image) -> NDArray[Any]:
     """The highest color value of each pixel (H, W), 0 where it is transparent."""
     if getattr(image, "n_frames", 1) > 1:
         raise ValueError("several frames or pages; needed one")
@@ -87,18 +89,16 @@ def _brightest_channel(image: Image.Image) -> NDArray[np.int64]:
     if is_keyed or image.mode in ("P", "PA", "RGBa", "La"):
         image = image.convert("RGBA" if is_keyed or image.mode != "P" else "RGB")
     if image.mode in ("RGBA", "LA"):
-        return _visible(np.asarray(image).astype(np.int64))
+        return _visible(np.asarray(image))
     values = np.asarray(image)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ValueError("values that are no numbers (nan, infinity); needed 0 and above")
     if values.dtype.kind in "if" and (values < 0).any():
         raise ValueError("values below 0; needed 0 where no object is, and above 0 where it is")
-    above = np.ceil(values).astype(np.int64) if values.dtype.kind == "f" else values
-    above = above.astype(np.int64)
-    return above.max(axis=2) if above.ndim == 3 else above
+    return values.max(axis=2) if values.ndim == 3 else values
 
 
-def _visible(values: NDArray[np.int64]) -> NDArray[np.int64]:
+def _visible(values: NDArray[Any]) -> NDArray[Any]:
     """Colors over black: the last channel is how opaque a pixel is."""
     colors, opaque = values[:, :, :-1].max(axis=2), values[:, :, -1]
     if not colors.any() and opaque.min(initial=255) < opaque.max(initial=0):
