@@ -27,8 +27,8 @@ from stages.config.steps import Labels
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
+from stages.storage.encode_masks import encode_all
 from stages.storage.masks import area
-from stages.storage.run_lengths import encode_all
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
 

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import explain, printable
 
 USER_ERROR = 1
 PIPED_WIDTH = 200  # characters a line where no terminal says how many there are
@@ -49,12 +49,11 @@ class Verbs(TyperGroup):
         with _quiet():
             try:
                 return super().invoke(ctx)
-            except (InputError, FileNotFoundError) as error:
-                fail(str(error))
-            except OSError as error:
-                if error.errno is None:
+            except Exception as error:
+                message = explain(error)
+                if message is None:
                     raise
-                fail(f"{error.filename or 'output'}: {os.strerror(error.errno)}")
+                fail(message)
 
 
 @contextmanager
@@ -71,9 +70,14 @@ def _quiet() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def tell_error(message: str) -> None:
+    """One mistake of the user, a line."""
+    notes.print(f"error: {printable(message)}", markup=False, style="red")
+
+
 def fail(message: str) -> None:
     """One mistake of the user, and the end."""
-    notes.print(f"error: {message}", markup=False, style="red")
+    tell_error(message)
     raise typer.Exit(USER_ERROR)
 
 

@@ -10,6 +10,7 @@ that memory hardly grows with the data set (data/README.md says what a source ad
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from stages.config.contents import LISTING, listing_of
 from stages.config.datasets import DatasetConfig
 from stages.data.checks import Checked, check_all
 from stages.data.entries import Finding
+from stages.data.orientation import UPRIGHT
 from stages.data.sources import read_source
 from stages.data.spool import Spool
 from stages.runtime.command_line import main
@@ -27,7 +29,7 @@ from stages.storage.tables import SplitRule, TableWriter, count_samples, sample_
 
 MOST_SHOWN = 20  # findings in one error message
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,7 @@ def run(samples: Path, config: DatasetConfig, workers: int = 1) -> None:
     """
     with _scratch(samples.parent) as scratch:
         findings = Findings(is_stopped=config.on_bad_row == "stop")
+        notes = Notes()
         with SamplesWriter(scratch) as writer:
             for checked in check_all(read_source(config, scratch), config, scratch, workers):
                 if isinstance(checked, Finding):
@@ -50,7 +53,9 @@ def run(samples: Path, config: DatasetConfig, workers: int = 1) -> None:
                     findings.add(finding)
                 if checked.is_right:
                     writer.add(checked)
+                    notes.add(checked)
         findings.conclude()
+        notes.conclude()
         if not writer.num_objects:
             raise InputError(f"{config.annotations}: no object is left; needed at least one")
         counts = count_samples(scratch, split_rule(config))
@@ -107,6 +112,35 @@ class Findings:
             remedy = "put them right, or leave them out by on_bad_row: drop"
             lines = [f"{self.count} bad rows; {remedy}", *map(str, self.shown)]
             raise InputError("\n".join([*lines, f"... and {more} more"] if more else lines))
+
+
+class Notes:
+    """Counts what can be used and should be known, and tells it once, with the first place."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, checked: Checked) -> None:
+        if checked.note is not None:
+            self._count("masks are not exact", checked.note)
+        entry = checked.entry
+        if checked.orientation != UPRIGHT:
+            tag = f"{entry.image} has EXIF orientation {checked.orientation}"
+            if entry.frame == "stored":
+                told = "objects are turned upright with their images: they are annotated as stored"
+                self._count(told, tag)
+            elif entry.mask_file is not None:
+                told = "masks are taken as upright, since their images are turned by a tag"
+                self._count(told, tag)
+
+    def _count(self, kind: str, first: str) -> None:
+        self.counts[kind] += 1
+        self.first.setdefault(kind, first)
+
+    def conclude(self) -> None:
+        for kind, count in self.counts.items():
+            log.warning("%d %s; the first: %s", count, kind, self.first[kind])
 
 
 class SamplesWriter:

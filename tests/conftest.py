@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,6 +23,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
     parser.addoption("--cluster", action="store_true", help="run the tests that start SLURM, alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples tests of drawn inputs see, where they do not say it themselves."""
+    settings.register_profile("quick", max_examples=40)
+    settings.register_profile("slow", max_examples=300)
+    settings.load_profile("slow" if config.getoption("--slow") else "quick")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

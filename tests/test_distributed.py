@@ -32,7 +32,8 @@ def command(processes: int, *arguments: str) -> list[str]:
 
 def environment(folder: Path) -> dict[str, str]:
     # Names of no GPU: some are leased, and torch finds none.
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": "A,B,C,D", "TMPDIR": str(folder)}
+    gpus = "GPU-a,GPU-b,GPU-c,GPU-d"
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": gpus, "TMPDIR": str(folder)}
 
 
 def train(

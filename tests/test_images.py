@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from stages.data.checks import ORIENTATION, upright_size
 from stages.data.images import read_image
+from stages.data.orientation import TAG, upright_size
 from stages.runtime.errors import InputError
 
 WIDTH, HEIGHT = 12, 8
@@ -73,7 +73,7 @@ def test_pictures_that_lie_on_their_side_are_turned(
         8: gray.T[:, ::-1],
     }[orientation]
     exif = Image.Exif()
-    exif[ORIENTATION] = orientation
+    exif[TAG] = orientation
     Image.fromarray(np.ascontiguousarray(undo)).save(tmp_path / "turned.png", exif=exif)
     assert (pixels(tmp_path / "turned.png")[:, :, 0] == gray).all()
 

@@ -104,3 +104,24 @@ def test_without_gpus_a_step_runs_as_it_is(start: Start, tmp_path: Path) -> None
     while not list(tmp_path.glob("*.gpus")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert [path.read_text() for path in tmp_path.glob("*.gpus")] == [""]
+
+
+@pytest.mark.parametrize("text", ["-1", "NoDevFiles", ""])
+def test_steps_without_a_gpu_do_not_wait_for_each_other(
+    start: Start, tmp_path: Path, text: str
+) -> None:
+    for _ in range(2):
+        start(1, CUDA_VISIBLE_DEVICES=text)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.gpus"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [path.read_text() for path in tmp_path.glob("*.gpus")] == [text, text]
+
+
+def test_instances_of_one_gpu_are_leased_one_by_one_and_one_to_a_step(
+    start: Start, tmp_path: Path
+) -> None:
+    names = [f"MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/{number}/0" for number in (1, 2)]
+    for _ in range(2):
+        start(2, CUDA_VISIBLE_DEVICES=", ".join(names))
+    assert sorted(given(tmp_path, 2).values()) == names

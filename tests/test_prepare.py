@@ -246,7 +246,7 @@ def test_at_most_twenty_findings_are_shown_and_the_rest_counted(folder: Path) ->
     assert len(lines) == 22 and lines[-1] == "... and 10 more"
 
 
-def test_findings_are_told_in_the_order_of_objects(folder: Path) -> None:
+def test_findings_of_rows_are_told_before_those_of_objects_in_their_order(folder: Path) -> None:
     bad = ["", "no.jpg", "x" * 1001, "a.jpg"]
     rows = [
         {"image": "no.jpg" if text == "no.jpg" else "a.jpg", "expression": text, "object": text[:1]}
@@ -256,7 +256,7 @@ def test_findings_are_told_in_the_order_of_objects(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         prepare_table(folder, rows)
     places = [re.search(r"csv:(\d+): ", line) for line in str(caught.value).splitlines()[1:]]
-    assert [int(place[1]) for place in places if place] == [2, 3, 6, 5]
+    assert [int(place[1]) for place in places if place] == [2, 5, 3, 6]
 
 
 def test_an_error_leaves_nothing_behind_and_what_was_there_stays(folder: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_broken_line_of_jsonl_is_told_with_its_number(folder: Path) -> None:
     [
         ({"annotations": None}, "annotations: not given"),
         ({"annotations": Path("nowhere.csv")}, "nowhere.csv: no such file"),
-        ({"annotations": Path("README.md")}, "needed .csv, .jsonl or .parquet"),
+        ({"annotations": Path("README.md")}, "needed a table that ends in .csv"),
         ({"images": Path("nowhere")}, "nowhere: no such folder"),
     ],
 )

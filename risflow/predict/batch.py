@@ -6,46 +6,72 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import typer
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from risflow.console import notes, out
+from risflow.console import USER_ERROR, notes, out, tell_error
 from risflow.predict.images import require_image
 from risflow.predict.requests import Request, require_expressions
+from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import printable
 
 
 def predict_all(
     requests: Sequence[Request],
+    failures: Sequence[str],
     model: Path,
     output: Path,
     device: Literal["auto", "cpu", "cuda"],
     as_json: bool,
     most_pixels: int,
 ) -> None:
-    """Write and print the predictions. Requests are checked before the model is read."""
-    for request in requests:
-        require_expressions(request.expressions)
-        require_image(request.image, most_pixels)
-    output.mkdir(parents=True, exist_ok=True)
+    """Write and print the predictions; what cannot be answered is named, and then the exit code 1.
+
+    Requests are checked before the model is read. `failures` are of requests that are none.
+    """
+    failed = list(failures)
+    answered = [request for request in requests if _is_answered(request, most_pixels, failed)]
     started = time.monotonic()
-    records = list(_predictions(requests, model, output, device, most_pixels))
+    records: list[dict[str, Any]] = []
+    if answered:
+        output.mkdir(parents=True, exist_ok=True)
+        records = list(_predictions(answered, failed, model, output, device, most_pixels))
     if as_json:
         out.print_json(json.dumps(records))
-    else:
+    elif records:
         out.print(_table(records))
-    masks = "1 mask" if len(records) == 1 else f"{len(records)} masks"
-    seconds = time.monotonic() - started
-    notes.print(f"{masks} by {model}, {seconds:.1f} s including the loading", markup=False)
+    if records:
+        masks = "1 mask" if len(records) == 1 else f"{len(records)} masks"
+        seconds = time.monotonic() - started
+        notes.print(f"{masks} by {model}, {seconds:.1f} s including the loading", markup=False)
+    for failure in failed:
+        tell_error(failure)
+    if failed:
+        raise typer.Exit(USER_ERROR)
+
+
+def _is_answered(request: Request, most_pixels: int, failed: list[str]) -> bool:
+    """Whether a request can be answered; else adds why not."""
+    try:
+        require_expressions(request.expressions)
+        require_image(request.image, most_pixels)
+    except InputError as error:
+        failed.append(str(error))
+        return False
+    return True
 
 
 def _predictions(
     requests: Sequence[Request],
+    failed: list[str],
     path: Path,
     output: Path,
     device: Literal["auto", "cpu", "cuda"],
     most_pixels: int,
 ) -> Iterator[dict[str, Any]]:
+    """The records of all predictions; adds why images that do not decode have none."""
     from risflow.predict.images import load_image
     from risflow.predict.model import Model
     from risflow.predict.outputs import write_prediction
@@ -58,9 +84,13 @@ def _predictions(
         transient=True,
         disable=len(requests) == 1,
     ):
+        try:
+            image = load_image(request.image, most_pixels)
+        except InputError as error:
+            failed.append(str(error))
+            continue
         for text in model.too_long(request.expressions):
-            notes.print(f"only the first words are read: {text}", markup=False)
-        image = load_image(request.image, most_pixels)
+            notes.print(f"only the first words are read: {printable(text)}", markup=False)
         results = model.predict_each(image, request.expressions)
         for text, result in zip(request.expressions, results, strict=True):
             yield write_prediction(output, request.image, image, text, path, result)
@@ -79,5 +109,5 @@ def _table(records: Sequence[dict[str, Any]]) -> Table:
         image = [record["image"]] if several else []
         score, mask = f"{record['score']:.2f}", record["files"]["mask"]
         cells = [*image, record["expression"], score, area, mask]
-        table.add_row(*map(escape, cells))
+        table.add_row(*(escape(printable(cell)) for cell in cells))
     return table

@@ -9,9 +9,12 @@ DEVICES = Literal["auto", "cpu", "cuda"]
 
 
 def predict(
-    image: Annotated[Path | None, typer.Argument(help="An image file.")] = None,
-    expressions: Annotated[
-        list[str] | None, typer.Argument(help="Expressions of objects in it.")
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Image files, then expressions of objects in them.",
+            metavar="IMAGE... EXPRESSION...",
+        ),
     ] = None,
     table: Annotated[
         Path | None,
@@ -28,14 +31,20 @@ def predict(
     ] = 50,
 ) -> None:
     """Predict masks of the objects that expressions refer to."""
-    if (table is None) == (image is None):
+    if (table is None) == (not arguments):
         raise typer.BadParameter("needed an image with expressions, or --table", param_hint="")
-    if image is not None and not expressions:
-        raise typer.BadParameter(f"no expression for {image} is given", param_hint="")
+    from risflow.predict.requests import Request, read_requests, split_arguments
+
+    images, expressions = split_arguments(arguments or [])
+    if images and not expressions:
+        raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
     from risflow.predict.batch import predict_all
-    from risflow.predict.requests import Request, read_requests
     from risflow.project.project import newest_segmentor, results_folder
 
-    requests = read_requests(table) if table else [Request(image or Path(), expressions or [])]
+    if table is not None:
+        requests, findings = read_requests(table)
+    else:
+        requests, findings = [Request(image, expressions) for image in images], []
     chosen = model or newest_segmentor(results_folder())
-    predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))
+    failures = [str(finding) for finding in findings]
+    predict_all(requests, failures, chosen, output, device, json, round(max_megapixels * 1e6))

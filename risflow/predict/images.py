@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from stages.data.formats import open_image, require_size
+from stages.data.pixels import IMAGE_ERRORS, color_fault, to_rgb
 from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import unreadable
 
 MOST_PIXELS = 50_000_000  # of an image: each expression's map needs 4 bytes a pixel
 
@@ -23,7 +25,10 @@ def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
         require_size("image", image.size, most_pixels)
-        return image.convert("RGB")
+        try:
+            return to_rgb(image)
+        except ValueError as error:
+            raise InputError(f"image: {error}") from None
     from stages.data.images import read_image  # imports torch, which checks do not need
 
     return read_image(image, most_pixels)
@@ -32,9 +37,16 @@ def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
 def require_image(path: str | Path, most_pixels: int) -> None:
     """Raises InputError if there is no image, or one of too many pixels; decodes nothing."""
     try:
-        with open_image(path, most_pixels):
-            pass
+        with open_image(path, most_pixels) as opened:
+            if (fault := color_fault(opened)) is not None:
+                raise InputError(f"{path}: {fault}")
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: not a readable image (a folder)") from None
+    except InputError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise InputError(
+            f"{path}: not a readable image ({unreadable(Path(path), error)})"
+        ) from None

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.data.entries import LONGEST, Finding
+from stages.data.entries import LONGEST, Finding, is_unicode
 from stages.runtime.errors import InputError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ def require_expressions(expressions: Sequence[str], place: str = "") -> None:
     for number, text in enumerate(expressions, 1):
         if not text.strip():
             raise InputError(f"{place}expression {number} is empty; needed words")
+        if not is_unicode(text):
+            raise InputError(f"{place}expression {number} has half of a character; needed text")
         if len(text) > LONGEST:
             raise InputError(
                 f"{place}expression {number} has {len(text):,} characters ({text[:30]!r}...);"
@@ -30,23 +34,49 @@ def require_expressions(expressions: Sequence[str], place: str = "") -> None:
             )
 
 
-def read_requests(table: Path) -> list[Request]:
-    """A request for each image of a table; paths are relative to it, and the files must exist.
+def read_requests(table: Path) -> tuple[list[Request], list[Finding]]:
+    """A request for each image of a table, and what is wrong with other rows.
 
-    Raises InputError that names the row.
+    Paths are relative to the table. Raises InputError for a file that is no table, or an empty one.
     """
-    from stages.data.own_table import read_rows  # imports pyarrow, for a second
+    from stages.data.rows import read_rows  # imports pyarrow, for a second
 
     expressions: dict[Path, list[str]] = {}
-    for row_or_finding in read_rows(table):
-        if isinstance(row_or_finding, Finding):
-            raise InputError(str(row_or_finding))
-        place, row = row_or_finding
-        image, text = str(row.get("image") or ""), str(row.get("expression") or "")
-        if not (table.parent / image).is_file():
-            raise InputError(f"{place}: image {image!r} is not in {table.parent}")
-        require_expressions([text], f"{place}: ")
-        expressions.setdefault(table.parent / image, []).append(text)
-    if not expressions:
+    findings: list[Finding] = []
+    for row in read_rows(table):
+        if isinstance(row, Finding):
+            findings.append(row)
+        elif not (table.parent / row.image).is_file():
+            findings.append(Finding(row.place, f"image {row.image!r} is not in {table.parent}"))
+        else:
+            expressions.setdefault(table.parent / row.image, []).append(row.expression)
+    if not expressions and not findings:
         raise InputError(f"{table}: no rows; needed at least one")
-    return [Request(image, texts) for image, texts in expressions.items()]
+    return [Request(image, texts) for image, texts in expressions.items()], findings
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The images and the expressions of a command line: the first is an image, and all files are.
+
+    What ends like an image and is none is an image too, so that a misspelled name is told.
+    """
+    images: list[Path] = []
+    expressions: list[str] = []
+    for number, argument in enumerate(arguments):
+        if number == 0 or _is_file(argument) or _is_image_name(argument):
+            images.append(Path(argument))
+        else:
+            expressions.append(argument)
+    return images, expressions
+
+
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).is_file()
+    except (OSError, ValueError):  # too long for a name, or no name at all
+        return False
+
+
+def _is_image_name(argument: str) -> bool:
+    is_word = len(argument.split()) == 1
+    return is_word and argument.lower().endswith(PICTURES)

@@ -5,22 +5,26 @@ with a text beside each (photo.jpg, photo.txt: an expression a line), of which a
 """
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from risflow.predict.requests import PICTURES
 from risflow.project.project import CONFIGS, read_project
 from stages.config.load import Configs, load_configs
 from stages.config.names import name_fault, taken_names
 from stages.config.requirements import files_of_experiment, missing
+from stages.data.columns import REQUIRED
 from stages.data.entries import Finding
-from stages.data.own_table import REQUIRED, TABLES, read_rows
+from stages.data.rows import DEFAULT_SPLIT, TABLES, Row, own_expression_fault, read_rows
 from stages.runtime.errors import InputError
 from stages.storage.files import replacing
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# A class, then the box or the corners of an object, as numbers.
+YOLO_ROW = re.compile(r"\d+(\s+-?\d+(\.\d+)?([eE]-?\d+)?){4,}")
 MADE_TABLE = "expressions.csv"
 SMALL = "refshapes_tris"  # the experiment whose options need no download
 NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "reasons")
@@ -39,19 +43,19 @@ class Added:
 class _Table:
     path: Path
     images: Path  # the folder that they are in
-    rows: list[dict[str, Any]]
+    rows: list[Row]
 
     @property
     def splits(self) -> list[str]:
-        return list(dict.fromkeys(str(row.get("split") or "train").strip() for row in self.rows))
+        return list(dict.fromkeys(row.split or DEFAULT_SPLIT for row in self.rows))
 
     @property
     def summary(self) -> str:
-        images = {row["image"] for row in self.rows}
+        images = {row.image for row in self.rows}
         found = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
-        if not any(row.get("object") for row in self.rows):
+        if not any(row.object for row in self.rows):
             found += ", each of an object of its own (a column object says which are of one)"
-        return f"{found}; {'some' if any(row.get('mask') for row in self.rows) else 'no'} masks"
+        return f"{found}; {'some' if any(row.mask for row in self.rows) else 'no'} masks"
 
 
 def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:
@@ -117,7 +121,7 @@ def _find_table(folder: Path) -> Path | None:
     """The table that a folder has, or that `folder` itself is."""
     if folder.is_file():
         return folder
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix in TABLES]
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in TABLES]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise InputError(f"{folder}: several tables ({names}); give the path of one")
@@ -131,18 +135,30 @@ def _sidecar_rows(folder: Path) -> list[tuple[str, str]]:
         text = image.with_suffix(".txt")
         if not text.is_file():
             continue
-        try:
-            lines = text.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{text}: not UTF-8 text ({error})") from None
-        known = dict.fromkeys(line.strip() for line in lines if line.strip())
-        rows += [(image.relative_to(folder).as_posix(), line) for line in known]
+        name = image.relative_to(folder).as_posix()
+        rows += [(name, line) for line in _sidecar_lines(text)]
     if not rows:
         raise InputError(
             f"{folder}: no table with columns {' and '.join(REQUIRED)}, and no picture with a text"
             " beside it (photo.jpg, photo.txt: an expression a line)"
         )
     return rows
+
+
+def _sidecar_lines(path: Path) -> list[str]:
+    """The expressions in a text, each once. Raises InputError for what is none."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error})") from None
+    known = {line.strip(): number for number, line in enumerate(lines, 1) if line.strip()}
+    if known and all(YOLO_ROW.fullmatch(line) for line in known):
+        raise InputError(f"{path}: holds YOLO boxes, no words; needed an expression a line")
+    for line, number in known.items():
+        fault = own_expression_fault(line)
+        if fault is not None:
+            raise InputError(f"{path}:{number}: {fault}")
+    return list(known)
 
 
 def _write_table(path: Path, rows: list[tuple[str, str]]) -> None:
@@ -152,20 +168,21 @@ def _write_table(path: Path, rows: list[tuple[str, str]]) -> None:
 
 def _read_table(path: Path) -> _Table:
     """A table whose first image is there, with a split `train`."""
-    placed = []
+    rows: list[Row] = []
     for row in read_rows(path):
         if isinstance(row, Finding):
             raise InputError(str(row))
-        placed.append(row)
-    if not placed:
+        rows.append(row)
+    if not rows:
         raise InputError(f"{path}: no rows; needed at least one")
-    place, first = placed[0]
-    image = str(first.get("image") or "").strip()
+    first = rows[0]
     folders = [path.parent, path.parent / "images"]
-    images = next((folder for folder in folders if image and (folder / image).is_file()), None)
+    images = next((folder for folder in folders if (folder / first.image).is_file()), None)
     if images is None:
-        raise InputError(f"{place}: image {image!r} is neither in {folders[0]} nor {folders[1]}")
-    table = _Table(path, images, [row for _, row in placed])
+        raise InputError(
+            f"{first.place}: image {first.image!r} is neither in {folders[0]} nor {folders[1]}"
+        )
+    table = _Table(path, images, rows)
     if "train" not in table.splits:
         splits = ", ".join(table.splits)
         raise InputError(f"{path}: splits {splits}; needed train to learn from")
@@ -176,7 +193,7 @@ def _small_options() -> dict[str, Any]:
     path = CONFIGS / "experiments" / f"{SMALL}.yaml"
     if not path.is_file():
         raise InputError(f"{path}: no such file; --small-clip takes its options")
-    options: dict[str, Any] = yaml.safe_load(path.read_text())
+    options: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {key: value for key, value in options.items() if key not in NOT_TAKEN_OVER}
 
 

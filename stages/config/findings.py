@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from stages.config.section import Section
+from stages.config.yaml_text import parse_yaml
 from stages.runtime.errors import InputError
 
 SECTION = "needed a section, of options and their values"
@@ -25,12 +25,14 @@ NAMED = re.compile(r"([a-z]\w*(?:\.\w+)*): (.*)")
 def parse_section(section: Any, text: str) -> Section:
     """A section, or one of a union, from JSON text or from the .json or .yaml file of that path."""
     place = "options"
-    if text.endswith((".json", ".yaml")):
-        place, text = text, Path(text).read_text()
+    if text.endswith((".json", ".yaml", ".yml")):
+        place, text = text, Path(text).expanduser().read_text(encoding="utf-8")
     try:
-        return TypeAdapter[Section](section).validate_python(yaml.safe_load(text))
+        return TypeAdapter[Section](section).validate_python(parse_yaml(text))
     except ValidationError as error:
         raise InputError("\n".join(describe(place, error))) from None
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
 
 
 def describe(place: str, error: ValidationError) -> list[str]:

@@ -13,6 +13,8 @@ from stages.config.variants import Options, Variant, combinations, inherit, merg
 from stages.config.yaml_files import read_options, validate
 from stages.runtime.errors import InputError, suggest
 
+RUN_OPTIONS = ("configs", "results", "set")  # of Snakemake's --config
+
 
 @dataclass(frozen=True)
 class Configs:
@@ -84,12 +86,13 @@ def load_configs(folder: Path) -> Configs:
     Raises InputError that names file, field, finding and remedy, for all findings at once.
     """
     findings: list[str] = []
+    _files(folder, findings)
     settings = _load(folder / "config.yaml", Settings, findings)
     listed = folder / "downloads.yaml"
     downloads = _load(listed, Downloads, findings) if listed.exists() else None
     datasets = {
         path.stem: loaded
-        for path in _files(folder / "datasets")
+        for path in _files(folder / "datasets", findings)
         if (loaded := _load(path, DatasetConfig, findings)) is not None
     }
     written, sweeps = _written_experiments(folder / "experiments", findings)
@@ -121,7 +124,7 @@ def _written_experiments(
     """The options of each experiment as they are written, with bases and sweeps worked out."""
     files = {
         path.stem: options
-        for path in _files(folder)
+        for path in _files(folder, findings)
         if (options := read_options(path, findings)) is not None
     }
     written: dict[str, Options] = {}
@@ -159,8 +162,23 @@ def _load(path: Path, section: type[Any], findings: list[str]) -> Any:
     return None if options is None else validate(str(path), options, section, findings)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, findings: list[str]) -> list[Path]:
+    """The YAML files of a folder, and findings for those whose names end otherwise."""
+    for path in sorted(folder.glob("*")):
+        if path.suffix.lower() in (".yml", ".yaml") and path.suffix != ".yaml":
+            findings.append(f"{path}: ends in {path.suffix}; rename it to {path.stem}.yaml")
     return sorted(folder.glob("*.yaml"))
+
+
+def check_run_options(options: Mapping[str, Any]) -> None:
+    """Raises InputError for an option of Snakemake's --config that the workflow does not know."""
+    for name in options:
+        if name not in RUN_OPTIONS:
+            remedy = suggest(str(name), RUN_OPTIONS, f"known: {', '.join(RUN_OPTIONS)}")
+            raise InputError(
+                f"--config {name}: not known; {remedy} (options of experiments:"
+                ' --config set="segmentor.epochs=5")'
+            )
 
 
 def _known(place: str, option: str, name: str | None, known: Collection[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """What options are made of: numbers with a range, the base of all sections, and trainings."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from stages.runtime.errors import InputError
 
@@ -23,7 +23,20 @@ Schedule = Literal["poly", "cosine", "constant", "multistep"]
 class Section(BaseModel):
     """Options of one step: immutable, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        """A path that begins with ~ is in the home folder, as in a shell."""
+        if not isinstance(value, Path) or not str(value).startswith("~"):
+            return value
+        try:
+            return value.expanduser()
+        except RuntimeError:
+            raise ValueError("needed a path; no such user or home folder") from None
 
     @property
     def files(self) -> list[Path]:

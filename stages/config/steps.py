@@ -1,9 +1,10 @@
 """Options of the steps; defaults are the published values, their source in each docstring."""
 
+import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.config.encoders import ClipSource, WithClip, require_two_cells
 from stages.config.section import (
@@ -144,6 +145,16 @@ class Evaluation(Section):
     )  # the splits that are predicted and scored
     batch_size: Positive = 64  # expressions a forward pass
     labels: bool = False  # also score the CRF labels of these splits, which nothing else needs
+
+    @field_validator("splits")
+    @classmethod
+    def _check_splits(cls, splits: tuple[str, ...]) -> tuple[str, ...]:
+        for number, split in enumerate(splits):
+            if not re.fullmatch(r"\w+", split):  # files have it in their names
+                raise ValueError(f"{split!r}: needed letters, digits and _")
+            if split in splits[:number]:
+                raise ValueError(f"{split} stands twice; needed each split once")
+        return splits
 
 
 class Report(Section):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import yaml
+from stages.config.yaml_text import parse_yaml
 
 Options = dict[str, Any]
 NOT_INHERITED = ("base", "sweep", "expected")  # `expected` is of the base's own results
@@ -76,12 +76,17 @@ def parse_changes(text: str) -> dict[str, Any]:
 
     A value is YAML: a number, a word, a list. Raises ValueError for anything else.
     """
-    changes = {}
+    changes: dict[str, Any] = {}
     for part in text.split():
         path, equals, value = part.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", path):
             raise ValueError(f"{part!r}; needed option=value, as in segmentor.epochs=5")
-        changes[path] = yaml.safe_load(value)
+        if path in changes:
+            raise ValueError(f"{path} stands twice; needed each option once")
+        try:
+            changes[path] = parse_yaml(value)
+        except ValueError as error:
+            raise ValueError(f"{part!r}: {error}") from None
     return changes
 
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from stages.config.findings import SECTION, describe
 from stages.config.section import Section
+from stages.config.yaml_text import parse_yaml
 from stages.runtime.errors import suggest
 
 S = TypeVar("S", bound=Section)
@@ -18,14 +18,22 @@ S = TypeVar("S", bound=Section)
 def read_options(path: Path, findings: list[str]) -> dict[str, Any] | None:
     """The options that a file has; None, with a finding, if it cannot be read or has no options."""
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         findings.append(f"{path}: {error.strerror}")
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        findings.append(f"{path}: not YAML: {' '.join(str(error).split())}")
+    except UnicodeDecodeError as error:
+        findings.append(f"{path}: not YAML: {error}")
+    except ValueError as error:
+        findings.append(f"{path}: {error}")
     else:
+        if content is None:
+            return {}
         if isinstance(content, dict):
-            return content
+            unnamed = [key for key in content if not isinstance(key, str)]
+            if not unnamed:
+                return content
+            findings.append(f"{path}: {unnamed[0]!r}: needed the name of an option")
+            return None
         findings.append(f"{path}: {SECTION}, found {content!r}")
     return None
 

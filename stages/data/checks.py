@@ -10,20 +10,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from stages.config.datasets import DatasetConfig
-from stages.data.entries import LONGEST, Entry, Finding
+from stages.data.entries import Entry, Finding, expression_fault, is_unicode, split_fault
 from stages.data.formats import FORMATS, open_image
+from stages.data.orientation import (
+    SIDEWAYS,
+    UPRIGHT,
+    decode_upright,
+    orientation_of,
+    stored_size,
+    turn_box,
+    turn_mask,
+)
+from stages.data.outlines import are_fractions
+from stages.data.pixels import IMAGE_ERRORS, color_fault, object_pixels
 from stages.data.segmentation import object_run_lengths
 from stages.data.spool import Spool
+from stages.runtime.file_kinds import describe_file
+from stages.runtime.foreign_errors import one_line
 from stages.storage import masks
 
 BOX_SLACK = 1.0  # pixels that a box may reach over the image: published ones are rounded
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF tag, and its values for a turn by 90 degrees
 AHEAD = 256  # entries that are checked in advance
 
-Decoded = tuple[int, int] | str  # width and height, or the reason why it does not decode
+# Width and height of the stored pixels and the orientation, or why an image does not decode.
+Decoded = tuple[int, int, int] | str
 
 
 @dataclass
@@ -32,8 +45,10 @@ class Checked:
 
     entry: Entry
     is_right: bool = False
-    size: tuple[int, int] = (0, 0)  # width and height
-    mask: str | None = None  # run lengths
+    size: tuple[int, int] = (0, 0)  # width and height, upright
+    orientation: int = UPRIGHT  # EXIF's, of the image
+    mask: str | None = None  # run lengths, upright
+    note: str | None = None  # what is to be told of the mask, though it can be used
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -92,10 +107,14 @@ class _Sizes:
 
 
 def _decode(file: Path) -> Decoded:
-    """Width and height of an image, or why it does not decode."""
+    """The size and orientation of an image, or why it does not decode."""
+    if file.is_dir():
+        return "a folder; needed the file of an image"
     try:
         with open_image(file) as image:
-            size = upright_size(image)
+            if (fault := color_fault(image)) is not None:
+                return fault
+            size = (*stored_size(image), orientation_of(image))
             # A JPEG is read to its end, but decoded at an eighth of its size.
             image.draft(None, (1, 1))
             image.load()
@@ -103,45 +122,65 @@ def _decode(file: Path) -> Decoded:
     except FileNotFoundError:
         return "no such image; names are relative to the folder given as images"
     except UnidentifiedImageError:
-        return f"not an image; needed one of {', '.join(FORMATS)}"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"does not decode ({error}); needed the whole image"
-
-
-def upright_size(opened: Image.Image) -> tuple[int, int]:
-    """Width and height of an opened image in upright orientation, without decoding it."""
-    width, height = opened.size
-    is_sideways = opened.getexif().get(ORIENTATION, 1) in SIDEWAYS
-    return (height, width) if is_sideways else (width, height)
+        kind = describe_file(file)
+        what = f"it is {kind}" if kind else "its format is not known"
+        return f"not an image ({what}); needed one of {', '.join(FORMATS)}"
+    except IMAGE_ERRORS as error:
+        return f"does not decode ({one_line(str(error))}); needed the whole image"
 
 
 def check(entry: Entry, decoded: Future[Decoded], config: DatasetConfig) -> Checked:
     """Check everything in an entry; expressions that cannot be used are removed from it."""
-    checked, size = Checked(entry), decoded.result()
+    checked, image = Checked(entry), decoded.result()
 
     def reject(message: str) -> Checked:
         checked.findings.append(Finding(entry.place, message))
         return checked
 
-    if isinstance(size, str):
-        return reject(f"image {entry.image}: {size}")
-    if entry.size is not None and entry.size != size:
-        message = "image {} has {} x {} pixels; annotated are {} x {}"
-        return reject(message.format(entry.image, *size, *entry.size))
-    if not _is_unicode(entry.name, entry.split, entry.category or ""):
+    if isinstance(image, str):
+        return reject(f"image {entry.image}: {image}")
+    width, height, orientation = image
+    stored = (width, height)
+    upright = (height, width) if orientation in SIDEWAYS else stored
+    if entry.size is not None and entry.size != stored:
+        tag = f" (its EXIF orientation is {orientation}; needed the stored pixels)"
+        return reject(
+            f"image {entry.image} has {width} x {height} pixels; annotated are"
+            f" {entry.size[0]} x {entry.size[1]}{tag if orientation != UPRIGHT else ''}"
+        )
+    if not is_unicode(entry.name, entry.split, entry.category or ""):
         return reject("half of a character (a lone surrogate) in its names; needed text")
+    if (fault := split_fault(entry.split)) is not None:
+        return reject(fault)
     checked.findings += _check_expressions(entry)
     if not entry.expressions:
         return checked
-    wrong = _wrong_box(entry.boxes or [], *size)
+    wrong = _wrong_box(entry.boxes or [], *stored)
     if wrong:
         return reject(wrong)
+    frame = upright if entry.frame == "upright" else stored
     try:
-        checked.mask = _draw_mask(entry, *size, config)
-    except (OSError, ValueError) as error:
-        return reject(f"its mask: {error}; needed one of {size[0]} x {size[1]}")
-    checked.is_right, checked.size = True, size
+        mask, checked.note = _draw_mask(entry, *frame, config)
+    except IMAGE_ERRORS as error:
+        reason = one_line(str(error))
+        return reject(f"its mask: {reason}; needed one of {frame[0]} x {frame[1]}")
+    if orientation != UPRIGHT and entry.frame == "stored":
+        mask = _turned(entry, mask, stored, orientation)
+    checked.mask, checked.orientation = mask, orientation
+    checked.is_right, checked.size = True, upright
     return checked
+
+
+def _turned(
+    entry: Entry, mask: str | None, stored: tuple[int, int], orientation: int
+) -> str | None:
+    """The mask turned upright with its image; the entry's boxes too."""
+    width, height = stored
+    if entry.boxes is not None:
+        entry.boxes = [turn_box(box, width, height, orientation) for box in entry.boxes]
+    if mask is None:
+        return None
+    return masks.encode(turn_mask(masks.decode(mask, height, width), orientation))
 
 
 def _check_expressions(entry: Entry) -> Iterator[Finding]:
@@ -150,30 +189,20 @@ def _check_expressions(entry: Entry) -> Iterator[Finding]:
         yield Finding(entry.place, "no expression; needed one or more for each object")
     kept = []
     for (text, kind), place in zip(entry.expressions, entry.places, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            yield Finding(place, "empty expression; needed words")
-        elif not _is_unicode(text):
-            yield Finding(place, "half of a character (a lone surrogate); needed text")
-        elif len(text) > LONGEST:
-            yield Finding(place, f"{len(text)} characters; needed at most {LONGEST}")
+        fault = expression_fault(text)
+        if fault is not None:
+            yield Finding(place, fault)
         else:
             kept.append((text, kind))
     entry.expressions = kept
-
-
-def _is_unicode(*texts: str) -> bool:
-    """Whether texts can be written to a file (JSON can hold lone surrogates, which cannot)."""
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _wrong_box(boxes: list[list[float]], width: int, height: int) -> str | None:
     for box in boxes:
         if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0:
             return f"box {box}; needed x, y, width and height in pixels"
+        if are_fractions(box):
+            return f"box {box} lies between 0 and 1, in fractions of the image; needed pixels"
         x, y, w, h = box
         low, high = min(x, y), max(x + w - width, y + h - height)
         if low < -BOX_SLACK or high > BOX_SLACK:
@@ -181,24 +210,44 @@ def _wrong_box(boxes: list[list[float]], width: int, height: int) -> str | None:
     return None
 
 
-def _draw_mask(entry: Entry, width: int, height: int, config: DatasetConfig) -> str | None:
-    """Run lengths of the entry's mask, None if the source has none; fills in its boxes."""
+def _draw_mask(
+    entry: Entry, width: int, height: int, config: DatasetConfig
+) -> tuple[str | None, str | None]:
+    """Run lengths of the entry's mask, None if the source has none, and what is to be told of it.
+
+    Fills in the boxes of the entry.
+    """
     if entry.mask_file is not None:
-        with open_image(entry.mask_file) as opened:
-            has_colors = opened.mode in ("RGB", "RGBA", "LA")
-            mask = np.asarray(opened.convert("RGB").convert("L") if has_colors else opened) > 0
+        mask, note = _read_mask(entry)
         if mask.shape != (height, width):
             file = entry.mask_file if isinstance(entry.mask_file, Path) else "it"
             raise ValueError(f"{file} has {mask.shape[1]} x {mask.shape[0]} pixels")
         entry.no_target = not mask.any()
         entry.boxes = [] if entry.no_target else [_box(mask)]
-        return masks.encode(mask)
+        return masks.encode(mask), note
     if entry.segmentations is None:
-        return None
+        return None, None
     drawn = object_run_lengths(entry.segmentations, height, width, config.overlap)
     if drawn is None and not entry.no_target:
         raise ValueError("no pixel")
-    return drawn or masks.encode(np.zeros((height, width), dtype=bool))
+    return drawn or masks.encode(np.zeros((height, width), dtype=bool)), None
+
+
+def _read_mask(entry: Entry) -> tuple[masks.Mask, str | None]:
+    """The mask of a file, and what is to be told of it."""
+    file = entry.mask_file
+    assert file is not None
+    if isinstance(file, Path) and file.is_dir():
+        raise ValueError(f"{file} is a folder")
+    place = f"{file}: " if isinstance(file, Path) else ""
+    with open_image(file) as opened:
+        kind = opened.format
+        image = decode_upright(opened) if entry.frame == "upright" else opened
+        try:
+            mask, note = object_pixels(image, kind)
+        except ValueError as error:
+            raise ValueError(f"{place}{error}") from None
+    return mask, f"{place}{note}" if note else None
 
 
 def _box(mask: masks.Mask) -> list[float]:

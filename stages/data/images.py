@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from stages.data.formats import open_image
+from stages.data.orientation import decode_upright
+from stages.data.pixels import IMAGE_ERRORS, to_rgb
 from stages.runtime.errors import InputError
 from stages.storage.masks import Mask
 
@@ -24,19 +26,11 @@ def read_image(path: Path | str, most_pixels: int | None = None) -> Image.Image:
     """
     try:
         with open_image(path, most_pixels) as opened:
-            upright = ImageOps.exif_transpose(opened)
-            return _to_eight_bits(upright).convert("RGB")
+            return to_rgb(decode_upright(opened))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except IMAGE_ERRORS as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale images of 16 bits, which Pillow would clip at 255; return others unchanged."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
 
 
 def square(image: Image.Image, size: int) -> Tensor:

@@ -26,8 +26,10 @@ def read_lmdb(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path}: no LMDB of this version ({error})") from None
     with environment, environment.begin() as transaction:
         length = _value(transaction, "__len__", path)
-        if not isinstance(length, int):
+        if type(length) is not int or length < 0:
             raise InputError(f"{path}: __len__ is {length!r}; needed the number of records")
+        if transaction.get(str(length).encode()) is not None:
+            raise InputError(f"{path}: __len__ is {length}; there are more records")
         for number in range(length):
             record = _value(transaction, str(number), path)
             for name, kind in NEEDED.items():
@@ -36,6 +38,12 @@ def read_lmdb(path: Path) -> Iterator[dict[str, Any]]:
                         f"{path}: record {number} has no {name} ({kind.__name__}); needed a file"
                         " that folder2lmdb.py of CRIS wrote"
                     )
+            count = record.get("num_sents", len(record["sents"]))
+            if count != len(record["sents"]):
+                raise InputError(
+                    f"{path}: record {number} has num_sents {count!r} and"
+                    f" {len(record['sents'])} sents"
+                )
             yield record
 
 

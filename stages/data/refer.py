@@ -16,6 +16,7 @@ from typing import Any
 from stages.data.json_stream import list_elements, named_lists
 from stages.data.spool import Spool
 from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import unreadable
 
 # Containers that pickles build by name; python 2 calls the module __builtin__.
 CONTAINERS = {
@@ -59,8 +60,9 @@ def read_refs(path: Path) -> Iterator[dict[str, Any]]:
                 raise TypeError(f"holds {type(ref).__name__}")
             yield ref
     except Exception as error:  # a damaged pickle can raise any exception
+        reason = unreadable(path, error)
         raise InputError(
-            f"{path}: cannot be read ({error}); needed REFER's list of refs, in plain containers"
+            f"{path}: cannot be read ({reason}); needed REFER's list of refs, in plain containers"
         ) from None
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from stages.data.entries import Entry, Finding
 from stages.data.refer import load_plain
 from stages.runtime.errors import InputError
+from stages.runtime.foreign_errors import unreadable
 
 SPLITS = ("train", "val", "test")
 EVALUATED = 0.05  # of the image: a ref whose box is smaller is not evaluated
@@ -54,7 +55,8 @@ def _load(path: Path) -> dict[Any, Any]:
     try:
         content = load_plain(path.read_bytes())
     except Exception as error:  # a damaged pickle can raise any exception
-        raise InputError(f"{path}: cannot be read ({error}); needed plain containers") from None
+        reason = unreadable(path, error)
+        raise InputError(f"{path}: cannot be read ({reason}); needed plain containers") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}; needed images by their numbers")
     return content

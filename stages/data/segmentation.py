@@ -11,7 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as coco
 
+from stages.data.outlines import require_polygons
 from stages.storage.masks import Mask
+from stages.storage.run_lengths import require_run_lengths
 
 Overlap = Literal["union", "official"]
 LEAST_COORDINATES = 6  # of a polygon: three corners
@@ -63,21 +65,31 @@ def _parts(segmentation: Any) -> list[Any]:
     """The polygons and run lengths of a segmentation, without polygons that hold nothing."""
     parts = [segmentation] if isinstance(segmentation, dict) else segmentation
     if not isinstance(parts, list) or not all(isinstance(part, dict | list) for part in parts):
-        raise ValueError(f"no COCO segmentation (found {segmentation!r})")
+        raise ValueError(f"no COCO segmentation (found {repr(segmentation)[:60]})")
+    if _has_pairs(parts):
+        raise ValueError("polygons of pairs [[x, y], ...]; needed flat ones, [x, y, x, y, ...]")
     return [part for part in parts if isinstance(part, dict) or len(part) >= LEAST_COORDINATES]
+
+
+def _has_pairs(parts: list[Any]) -> bool:
+    """Whether corners are pairs: in polygons, or in the place of polygons."""
+    polygons = [part for part in parts if isinstance(part, list)]
+    if any(isinstance(value, list) for polygon in polygons for value in polygon):
+        return True
+    return len(polygons) >= 3 and all(len(polygon) == 2 for polygon in polygons)
 
 
 def _run_lengths(parts: list[Any], height: int, width: int) -> list[dict[str, Any]]:
     """COCO's compressed run lengths of polygons and of run lengths of either kind."""
+    polygons = [part for part in parts if isinstance(part, list)]
+    require_polygons(polygons, height, width)
+    for part in parts:
+        if isinstance(part, dict):
+            require_run_lengths(part, height, width)
     try:
-        runs = [_compressed(part, height, width) for part in parts]
-        sizes = [tuple(part["size"]) for part in runs]
+        return [_compressed(part, height, width) for part in parts]
     except Exception as error:  # pycocotools raises bare Exceptions
         raise ValueError(f"no COCO segmentation ({error})") from None
-    for size in sizes:
-        if size != (height, width):
-            raise ValueError("of {} x {} pixels".format(*reversed(size)))
-    return runs
 
 
 def _compressed(part: Any, height: int, width: int) -> dict[str, Any]:

@@ -5,13 +5,13 @@ that is wrong; it raises InputError for a file of another format. It spools larg
 `scratch`. A new source format is one more reader in `READERS`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.config.datasets import DatasetConfig
-from stages.data.entries import Entry, Finding
+from stages.data.entries import Entry, Finding, has_controls
 from stages.data.lmdb_file import read_lmdb
 from stages.data.own_table import read_table
 from stages.data.refer import Instances, open_instances, read_refs
@@ -60,11 +60,11 @@ def _read_lmdb(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
     for path in files:
         for number, record in enumerate(read_lmdb(path)):
             place = f"{path}: record {number}"
-            name = Path(record["img_name"]).name
-            image = config.images / name
-            if not image.exists():
-                with replacing(image) as temporary:
-                    temporary.write_bytes(record["img"])
+            try:
+                image = _kept_image(config.images, record)
+            except ValueError as error:
+                yield Finding(place, str(error))
+                continue
             yield Entry(
                 place=place,
                 name=str(record.get("seg_id", number)),
@@ -74,6 +74,23 @@ def _read_lmdb(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
                 places=[f"{place}, sentence {n}" for n in range(len(record["sents"]))],
                 mask_file=BytesIO(record["mask"]),
             )
+
+
+def _kept_image(folder: Path, record: Mapping[str, Any]) -> Path:
+    """The image of a record as a file in the folder, in the subfolders that its name has.
+
+    Raises ValueError for a name that leads out of the folder, and where another image is there.
+    """
+    name = PurePosixPath(record["img_name"])
+    if name.is_absolute() or ".." in name.parts or not name.name or has_controls(str(name)):
+        raise ValueError(f"img_name {record['img_name']!r}; needed a name within the folder images")
+    image = folder / name
+    if not image.exists():
+        with replacing(image) as temporary:
+            temporary.write_bytes(record["img"])
+    elif not image.is_file() or image.read_bytes() != record["img"]:
+        raise ValueError(f"{image} is there and is another image; needed another folder images")
+    return image
 
 
 def _existing(path: Path, option: str, value: object) -> Path:
@@ -113,7 +130,11 @@ def _ref_entry(ref: dict[str, Any], place: str, images: Path, instances: Instanc
     image = instances.images[ref["image_id"]]
     is_group = isinstance(ref["ann_id"], list)
     numbers = ref["ann_id"] if is_group else [ref["ann_id"]]
-    no_target = bool(ref.get("no_target", False)) or numbers == [-1]
+    if not numbers:
+        raise ValueError("ann_id is empty; needed [-1] for a ref without a target")
+    no_target = numbers == [-1]
+    if ref.get("no_target", no_target) not in (no_target, None):
+        raise ValueError(f"no_target is {ref['no_target']!r} and ann_id {numbers}")
     annotations = [] if no_target else [instances.annotations[number] for number in numbers]
     if is_group:  # ReLA's official reader drops crowds from a group
         annotations = [row for row in annotations if not row.get("iscrowd", 0)]

@@ -16,8 +16,8 @@ from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
 from stages.runtime.device import autocast
+from stages.storage.encode_masks import encode_all
 from stages.storage.masks import Mask
-from stages.storage.run_lengths import encode_all
 
 VALUES_AT_ONCE = 20_000_000  # pixels of maps at the size of an image: 65 of 640 x 480
 

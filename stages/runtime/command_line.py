@@ -9,7 +9,6 @@ JSON text or as the path of a .json or .yaml file.
 import argparse
 import inspect
 import logging
-import os
 import signal
 import sys
 import types
@@ -20,28 +19,36 @@ from typing import Annotated, Any
 from stages.config.findings import parse_section
 from stages.config.section import Section
 from stages.runtime.errors import InputError, Interrupted
+from stages.runtime.foreign_errors import explain, printable
 
 log = logging.getLogger(__name__)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """Lines that hold no control characters of users' data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def main(run: Callable[..., None]) -> None:
     """Run a step from the command line; the user's mistakes are one line, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_PrintableFormatter("%(message)s"))
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     arguments = vars(parser(run).parse_args())
     try:
         run(**arguments)
-    except (InputError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno is None:
-            raise
-        place = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"error: {place}{os.strerror(error.errno)}")
     except Interrupted as ended:
         log.error("%s", ended)
         sys.exit(ended.exit_code)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        sys.exit(f"error: {message}")
 
 
 def parser(run: Callable[..., None]) -> argparse.ArgumentParser:
@@ -81,7 +88,7 @@ def _section_argument(section: Any, text: str) -> Section:
     try:
         return parse_section(section, text)
     except (InputError, OSError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise argparse.ArgumentTypeError(explain(error)) from None
 
 
 def _interrupted(number: int, _frame: types.FrameType | None) -> None:

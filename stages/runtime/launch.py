@@ -18,6 +18,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
+
+from stages.runtime.gpu_names import is_mig, visible_gpus
 
 JOBS_PER_GPU = "RISFLOW_JOBS_PER_GPU"
 NODE = "RISFLOW_NODE"  # set in what runs on each node of a job of several
@@ -36,9 +39,12 @@ def main(arguments: Sequence[str]) -> None:
         _become_step_of_all_nodes(nodes, int(wanted), [module, *rest])
     devices = visible_gpus()
     count = min(int(wanted), len(devices))
+    if count > 1 and any(map(is_mig, devices)):
+        log.warning("%s GPUs asked for; CUDA gives a process one MIG instance: one is used", wanted)
+        count = 1
+    elif 0 < count < int(wanted):
+        log.warning("%s GPUs asked for, %d are visible", wanted, count)
     if count:
-        if count < int(wanted):
-            log.warning("%s GPUs asked for, %d are visible", wanted, count)
         jobs = int(os.environ.get(JOBS_PER_GPU, "1"))
         leased = lease(devices, count, jobs, lease_folder())
         log.info("on GPU %s", ",".join(leased))
@@ -103,14 +109,6 @@ def _meeting(nodes: int) -> list[str]:
     ]
 
 
-def visible_gpus() -> list[str]:
-    """Names of the GPUs that may be used, without loading CUDA."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
-    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
-
-
 def lease_folder() -> Path:
     """Where the locks are: one folder for all users of a machine; each SLURM job has its own."""
     place = "-".join(os.environ.get(name, "local") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME"))
@@ -144,7 +142,7 @@ def _lease_now(devices: Sequence[str], count: int, jobs: int, folder: Path) -> l
     for slot in range(jobs):  # an idle device before a second job on one
         for device in devices:
             if len(held) < count and device not in held:
-                lock = _lock(folder / f"{device}.{slot}")
+                lock = _lock(folder / f"{quote(device, safe='')}.{slot}")
                 if lock is not None:
                     held[device] = lock
     if len(held) == count:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from stages.runtime.errors import InputError
@@ -44,12 +45,19 @@ def find_mismatches(module: nn.Module, state: Mapping[str, Tensor]) -> Mismatche
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], place: str | Path) -> None:
     """Load `state` if all names and shapes match; other number types are cast.
 
-    Otherwise raises InputError that names the first missing, surplus and misshapen weight.
+    Otherwise raises InputError that names the first missing, surplus and misshapen weight, or the
+    first that is not finite.
     """
     mismatches = find_mismatches(module, state)
     if mismatches.count:
         kind = type(module).__name__
         raise InputError(f"{place}: {mismatches.text}; needed the weights of this {kind}")
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise InputError(
+                f"{place}: {name} has values that are not finite (nan or infinity); needed weights"
+                " of a training that went well"
+            )
     module.load_state_dict(dict(state))
 
 

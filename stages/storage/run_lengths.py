@@ -1,28 +1,62 @@
-"""Run lengths of masks that are on a device: counted there, so that only the counts leave it.
+"""COCO's run lengths from outside, checked before pycocotools draws them.
 
-The same text as stages/storage/masks.py makes of each mask.
+pycocotools believes them: runs that do not fill the mask leave pixels as they were in memory.
 """
 
-import numpy as np
-import torch
-from pycocotools import mask as coco
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Of COCO's text: 6 bits a character from "0" on, five of the number and one that says it goes on.
+BASE, BITS, CONTINUES, SIGN = 48, 5, 0x20, 0x10
+LONGEST = 7  # characters of one number: 35 bits
 
 
-def encode_all(masks: Tensor) -> list[str]:
-    """COCO run-length counts of each of some masks (P, H, W) of one size."""
-    count, height, width = masks.shape
-    if not count:
-        return []
-    columns = masks.bool().transpose(1, 2).flatten(1)  # column by column
-    before = torch.zeros((count, 1), dtype=torch.bool, device=masks.device)
-    changes = (torch.cat([before, columns[:, :-1]], dim=1) != columns).nonzero().cpu().numpy()
-    starts = np.searchsorted(changes[:, 0], np.arange(1, count))  # of all masks but the first
-    runs = []
-    for places in np.split(changes[:, 1], starts):
-        lengths = np.diff(places, prepend=0, append=height * width)
-        runs.append({"size": [height, width], "counts": lengths.tolist()})
-    return [
-        str(compressed["counts"].decode("ascii"))
-        for compressed in coco.frPyObjects(runs, height, width)
-    ]
+def require_run_lengths(part: Mapping[str, Any], height: int, width: int) -> None:
+    """Raises ValueError unless {size, counts} fills a mask (height, width) exactly."""
+    size, counts = part.get("size"), part.get("counts")
+    if not isinstance(counts, str | bytes | list):
+        raise ValueError("no COCO segmentation (run lengths need counts)")
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError("no COCO segmentation (run lengths need size: [height, width])")
+    if tuple(size) != (height, width):
+        shown = " x ".join(str(side)[:20] for side in reversed(size))
+        raise ValueError(f"of {shown} pixels")
+    runs: Sequence[Any] = counts if isinstance(counts, list) else read_counts(counts)
+    if not all(type(run) is int and run >= 0 for run in runs):
+        raise ValueError("run lengths that are no whole numbers from 0 on")
+    total = sum(runs)
+    if total != height * width:
+        raise ValueError(
+            f"run lengths sum to {total:,}, needed {height * width:,} ({width} x {height})"
+        )
+
+
+def read_counts(text: str | bytes) -> list[int]:
+    """The run lengths in COCO's compressed text (rleFrString of its maskApi.c).
+
+    From the fourth on, each number is the difference to the last but one. Raises ValueError for
+    other characters and for a number that does not end.
+    """
+    try:
+        content = text.encode("ascii") if isinstance(text, str) else bytes(text)
+    except UnicodeEncodeError:
+        raise ValueError("run lengths with characters that COCO's text does not have") from None
+    runs: list[int] = []
+    value = length = 0
+    for character in content:
+        code = character - BASE
+        if not 0 <= code < 2 * CONTINUES:
+            raise ValueError(f"run lengths with {chr(character)!r}, which COCO's text has not")
+        value |= (code & 0x1F) << BITS * length
+        length += 1
+        if length > LONGEST:
+            raise ValueError("run lengths with a number that is too long")
+        if code & CONTINUES:
+            continue
+        if code & SIGN:
+            value -= 1 << BITS * length
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = length = 0
+    if length:
+        raise ValueError("run lengths that end within a number")
+    return runs

@@ -19,7 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stages.runtime.errors import InputError
-from stages.storage.damage import archive_damage, damaged, first_line
+from stages.runtime.file_kinds import SAFETENSORS, describe_file
+from stages.runtime.foreign_errors import unreadable
+from stages.storage.damage import archive_damage, damaged
 from stages.storage.files import remove_abandoned, replacing
 
 WRAPPERS = ("model", "state_dict", "module")  # keys under which training scripts keep the weights
@@ -61,7 +63,8 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as opened:
             yield opened
     except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error}); make it anew") from None
+        reason = unreadable(path, error)
+        raise InputError(f"{path}: not a whole safetensors file ({reason}); make it anew") from None
 
 
 def _about(opened: Any, path: Path) -> dict[str, str]:
@@ -91,18 +94,19 @@ def read_published(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; needed a file of weights (see data/README.md)")
     try:
-        if path.suffix == ".safetensors":
+        if (describe_file(path) or "").startswith(SAFETENSORS):  # whatever its name ends in
             return load_weights(path)[0]
         damage = archive_damage(path)
         if damage is not None:
             raise InputError(f"{path}: damaged ({damage}); fetch or copy it again")
         if _is_torchscript(path):
             return _read_torchscript(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by a path, torch would go by its ending
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except InputError:
         raise
     except Exception as error:  # many kinds, all of which mean that the file holds something else
-        reason = first_line(error)
+        reason = unreadable(path, error)
         raise InputError(f"{path}: not weights ({reason}); needed tensors only") from error
     return _unwrap(content, path)
 

@@ -170,7 +170,7 @@ def test_mistakes_are_one_line(
     table.write_text("picture,expression\na.png,x\n")
     broken.write_bytes(model.read_bytes()[:1000])
     gone = tmp_path / "gone.csv"
-    gone.write_text("image,expression\na photo.png,x\nno.png,y\n")
+    gone.write_text("image,expression\nno.png,y\n")
     own = ("--output", tmp_path / "o")
     with_model = ("--model", model, *own)
     cases = [
@@ -190,8 +190,11 @@ def test_mistakes_are_one_line(
         ((image_file, "x", "--model", model, "--output", text), "File exists|Not a directory"),
         ((image_file, "x", "--model", model, "--output", text / "o"), "Not a directory"),
         (("--table", table, *with_model), r"table\.csv: no column 'image' among picture"),
-        (("--table", gone, *with_model), r"gone\.csv:3: image 'no\.png' is not in"),
-        (("--table", image_file, *with_model), r"ends in '\.png'; needed \.csv"),
+        (("--table", gone, *with_model), r"gone\.csv:2: image 'no\.png' is not in"),
+        (
+            ("--table", image_file, *with_model),
+            r"ends in .\.png.; needed a table that",
+        ),
     ]
     if not torch.cuda.is_available():
         on_gpu = (image_file, "x", "--device", "cuda", *with_model)

@@ -14,7 +14,7 @@ from snakemake.exceptions import WorkflowError
 
 from stages.config.catalog import Catalog, contents_of
 from stages.config.earlier import notice
-from stages.config.load import load_configs
+from stages.config.load import check_run_options, load_configs
 from stages.config.products import FILES
 from stages.config.resources import chosen_resource
 from stages.config.sizes import count_shards, keeps_images, known_objects
@@ -23,18 +23,19 @@ from stages.runtime.errors import InputError
 from stages.runtime.launch import JOBS_PER_GPU
 from workflow.scheduling.orphaned_jobs import take_over
 
-CONFIGS = Path(config.get("configs", "configs"))
+CONFIGS = Path(config.get("configs", "configs")).expanduser()
 CHANGES = str(config.get("set", ""))
 try:
+    check_run_options(config)
     configs = load_configs(CONFIGS)
     changes = parse_changes(CHANGES)
 except (InputError, ValueError) as error:
     raise WorkflowError(f"the configuration is wrong:\n{error}")
 
+RESULTS = str(Path(config.get("results", configs.settings.results)).expanduser())
+
 if workflow.is_main_process:
-    earlier_results = notice(
-        Path(config.get("results", configs.settings.results)), configs.experiments
-    )
+    earlier_results = notice(Path(RESULTS), configs.experiments)
     if earlier_results is not None:
         logger.warning(earlier_results)
 
@@ -52,7 +53,6 @@ onstart:
             raise WorkflowError(str(error))
 
 
-RESULTS = str(config.get("results", configs.settings.results))
 WORK = f"{RESULTS}/work"
 catalog = Catalog(
     configs,

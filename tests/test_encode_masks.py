@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from stages.storage.encode_masks import encode_all
 from stages.storage.masks import area, decode, encode
-from stages.storage.run_lengths import encode_all
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (7, 5), (480, 640)])
