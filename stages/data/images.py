@@ -29,6 +29,8 @@ def read_image(path: Path | str, most_pixels: int | None = None) -> Image.Image:
             return to_rgb(decode_upright(opened))
     except FileNotFoundError:
         raise InputError(f"{path}: no such image") from None
+    except InputError:
+        raise
     except IMAGE_ERRORS as error:
         raise InputError(f"{path}: not a readable image ({error})") from None
 
