@@ -74,5 +74,7 @@ def test_a_response_of_zero_is_background_everywhere():
 
 def test_where_the_crf_is_not_installed_one_line_tells_which_python_has_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
-    with pytest.raises(InputError, match=r"^the dense CRF: .*; needed Python 3\.11 or 3\.12$"):
+    with pytest.raises(
+        InputError, match=r"^the dense CRF: .*; needed crf: torch, or Python 3\.11 or 3\.12$"
+    ):
         DenseCrf(picture()[0], Labels())

@@ -68,7 +68,7 @@ def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path, implement
         response = case.arrays[f"cam_{number}"]
         golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
         golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
-        image, maps = case.arrays[f"image_{number}"], tensor(response)[None]
+        image, maps = case.arrays[f"image_{number}"], torch.from_numpy(response)[None]
         (labels,) = label_images([image], [maps], Labels(), torch.device("cpu"), implementation)
         golden.assert_close(f"label_{number}", labels[0], case, 0)
 
