@@ -36,7 +36,7 @@ from stages.config.steps import CELL
 from stages.models.saved import build_segmentor
 from stages.models.tris import Stage1Trainer, build_stage1
 from stages.runtime.device import choose_device, given_threads, set_up_gpu
-from stages.training.batches import Steps, count_workers
+from stages.training.batches import WHOLE_STEP, Steps, count_workers
 from stages.training.engine import _Run
 
 # Of each training: its experiment on a GPU and on a CPU, and what of it is trained.
@@ -110,14 +110,14 @@ def start(experiment: Experiment, what: str, execution: Execution, folder: Path)
     model, config = build(experiment, what)
     device = choose_device()
     if device.type == "cuda":
-        set_up_gpu(config.precision, execution.deterministic)
+        set_up_gpu(config.precision, execution.deterministic, not config.group_by_image)
     return _Run(model, config, device, folder / "model.safetensors", "", 10**6, execution)
 
 
 def one_step(experiment: Experiment, what: str, batch: dict[str, Tensor]) -> None:
     """A single step of a training."""
     with tempfile.TemporaryDirectory() as folder:
-        start(experiment, what, Execution(), Path(folder)).advance([(batch, 1.0)])
+        start(experiment, what, Execution(), Path(folder)).advance([(batch, WHOLE_STEP)])
 
 
 def data_of(config: Any, what: str, objects: pd.DataFrame, folder: Path | None) -> Any:
@@ -145,7 +145,7 @@ def measure(
     run = start(experiment, what, execution, folder)
     config, device = cast(Any, run.config), run.device
     batch = noise(config, config.batch_size, device)
-    step = partial(run.advance, [(batch, 1.0)])
+    step = partial(run.advance, [(batch, WHOLE_STEP)])
     seconds = _seconds(step, options.seconds, device)
     row: dict[str, Any] = {
         "training": name,

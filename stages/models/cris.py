@@ -35,8 +35,8 @@ class CrisSegmentor(QuerySegmentor):
 
     def fuse(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (T, C, h, w), words (T, L, D) and expressions (T, E)."""
-        _, *maps = self.backbone.stages(batch["images"])
-        maps[-1] = self.backbone.residual.attnpool(maps[-1])
+        _, fine, middle, last = self.backbone.stages(batch["images"])
+        maps = [fine, middle, self.backbone.residual.attnpool(last)]
         words, expressions = self.backbone.encode_text(batch["tokens"])
         return self.neck(maps, expressions, batch["image_index"]), words, expressions
 

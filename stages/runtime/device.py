@@ -38,20 +38,25 @@ def choose_device() -> torch.device:
     return pick_device()
 
 
-def set_up_gpu(precision: str, deterministic: bool) -> None:
+def set_up_gpu(precision: str, deterministic: bool, has_one_shape: bool) -> None:
     """What a training may round and choose on a GPU; no effect on a CPU.
 
     float32 is exact. Beside bfloat16, what stays in float32 is multiplied in TF32. The fastest
-    convolution of each shape is found by trying, unless each run must give the same bits.
+    convolution of each shape is found by trying, unless each run must give the same bits. That
+    takes seconds a shape: not where the number of images differs from batch to batch.
     """
     exact = precision == "float32"
     torch.set_float32_matmul_precision("highest" if exact else "high")
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at import
     convolutions.fp32_precision = "ieee" if exact else "tf32"
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.benchmark = has_one_shape and not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.deterministic = True
+        # Fused attention adds in any order as long as other operations may (warn_only).
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

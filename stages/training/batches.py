@@ -36,6 +36,9 @@ class MicroBatch:
     processes: int  # those that have items of their own
 
 
+WHOLE_STEP = MicroBatch([], share=1.0, processes=1)  # of a step that is not divided
+
+
 class TrainingData(Protocol):
     """Items by (epoch, index); the same key always gives the same item."""
 

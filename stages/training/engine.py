@@ -96,7 +96,7 @@ def fit(
     """
     device = choose_device()
     if device.type == "cuda":
-        set_up_gpu(config.precision, execution.deterministic)
+        set_up_gpu(config.precision, execution.deterministic, not config.group_by_image)
     started = time.perf_counter()
     with joined(device), Interruption() as interruption:
         run = _Run(

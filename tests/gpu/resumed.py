@@ -25,6 +25,7 @@ class Interrupting(FloatScenes):
     """Sends SIGTERM while the batch of one step is made."""
 
     def __init__(self, step: int) -> None:
+        super().__init__()
         self.step, self.made = step, 0
 
     def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -31,8 +31,9 @@ def test_one_process_over_nccl_has_the_losses_and_gradients_of_none(
     name: str, connected: None
 ) -> None:
     alone = case(name, GPU)
-    model = synchronize_norms(copy.deepcopy(alone.model), GPU)
-    wrapped = _distributed(model, GPU)
+    model = copy.deepcopy(alone.model)
+    synchronize_norms(model, GPU)
+    wrapped = _distributed(model, GPU, is_accumulated=False)
     loss = wrapped(alone.batch)["loss"]
     loss.backward()
     dist.destroy_process_group()

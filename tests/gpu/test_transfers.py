@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stages.config.section import Execution
+from stages.training.batches import WHOLE_STEP
 from stages.training.engine import _Run
 from tests.gpu.small_models import NAMES, case
 
@@ -74,11 +75,11 @@ def test_no_step_waits_for_the_gpu(name: str, tmp_path: Path) -> None:
     config = small.config.model_copy(update={"max_grad_norm": 1.0, "optimizer": "adamw"})
     run = _Run(small.model, config, GPU, tmp_path / "model.safetensors", "", 100, Execution())
     batch = {key: value.pin_memory() for key, value in small.batch.items()}
-    run.advance([(batch, 1.0)])
+    run.advance([(batch, WHOLE_STEP)])
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        run.advance([(batch, 1.0)])
+        run.advance([(batch, WHOLE_STEP)])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert run.record()[0]["loss"] > 0

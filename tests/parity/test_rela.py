@@ -147,7 +147,8 @@ def test_a_training_step_has_the_official_losses_and_gradients(
         losses = model(rela_models.inputs(golden, device))
     losses["loss"].backward()
 
-    is_exact = is_taught or tag == "R50"
+    # On an H200 some attention masks of R50 round to the other side too: the loss moves by 1.6e-4.
+    is_exact = is_taught or (tag == "R50" and device.type == "cpu")
     tolerance = LOSS if is_exact else FREE_LOSS
     theirs = float(golden.arrays["train_loss"])
     assert losses["loss"].item() == pytest.approx(theirs, rel=tolerance)
