@@ -99,9 +99,21 @@ class Hostile:
     ("records", "dump", "message"),
     [
         ([{"img": Hostile()}], pickle.dumps, "0 holds no plain .* .it asks for builtins.exec"),
-        ([{}], lambda value: b"\xff\xff\xff\xff\x10\x00", "needed a file of folder2lmdb.py. The same"),
-        ([{}], lambda value: bytes(16) + b"no stream", "holds no plain containers .no Arrow stream"),
-        ([{"img": b""}], pickle.dumps, r"record 0 has no mask .bytes.; needed a file of folder2lmdb.py"),
+        (
+            [{}],
+            lambda value: b"\xff\xff\xff\xff\x10\x00",
+            "needed a file of folder2lmdb.py. The same",
+        ),
+        (
+            [{}],
+            lambda value: bytes(16) + b"no stream",
+            "holds no plain containers .no Arrow stream",
+        ),
+        (
+            [{"img": b""}],
+            pickle.dumps,
+            r"record 0 has no mask .bytes.; needed a file of folder2lmdb.py",
+        ),
     ],
 )
 def test_other_contents_are_refused(

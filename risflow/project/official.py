@@ -25,12 +25,14 @@ def import_official(
     `name` says which experiment; else all of this system are tried. Raises InputError that names
     the closest one, and the first weight that keeps it from fitting.
     """
-    candidates = {n: e for n, e in configs.experiments.items() if _has(e, system)}
+    known = {n: e for n, e in configs.experiments.items() if _has(e, system)}
+    # Those that only import have the options of another one, as a rule.
+    candidates = {n: e for n, e in known.items() if e.checkpoint is None} or known
     if name is not None:
-        if name not in candidates:
-            known = ", ".join(candidates)
-            raise InputError(f"--experiment: {name!r} is not of {system}; known: {known}")
-        candidates = {name: candidates[name]}
+        if name not in known:
+            names = ", ".join(known)
+            raise InputError(f"--experiment: {name!r} is not of {system}; known: {names}")
+        candidates = {name: known[name]}
     fitting = fitting_experiments(read_official(checkpoint, system), system, candidates, checkpoint)
     chosen = configs.experiments[fitting[0]]
     notes.print(f"{checkpoint}: fits the experiment {fitting[0]}", markup=False)

@@ -30,7 +30,8 @@ RETRAINED = (-2.0, 2.0)
 class Figures(Section):
     """What the scores of a segmentor are to be held against: split -> metric -> percent."""
 
-    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)  # of the paper
+    # Of the paper; `val: {}` makes a row whose figures are in no source that we could read.
+    published: dict[str, dict[Metric, Percent]] = Field(default_factory=dict)
     expected: dict[str, dict[Metric, tuple[Percent, Percent]]] = Field(default_factory=dict)
 
     def ranges(self, split: str) -> dict[Metric, tuple[Percent, Percent]]:

@@ -194,8 +194,8 @@ class Products:
         """All products of an experiment, by what they are for it.
 
         `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` where it learns from
-        text; `samples` and `segmentor`; `predictions/<scored>`, `rows/<scored>` and
-        `scores/<scored>` of each thing that is scored.
+        text, `stage1` alone where both models are imported; `samples` and `segmentor`;
+        `predictions/<scored>`, `rows/<scored>` and `scores/<scored>` of each thing that is scored.
         """
         if name not in self._experiments:
             self._experiments[name] = self._experiment(name)
@@ -205,11 +205,16 @@ class Products:
         experiment = self.configs.experiments[name]
         made = {"samples": self.samples(experiment.dataset)}
         predicted = {}
-        if experiment.from_text:
+        if experiment.learns_from_text:
             made |= self._chain(self.configs.source(name))
             source = self.configs.experiments[self.configs.source(name)]
             predicted["zero_shot"] = self._zero_shot(source)
             predicted["stage1"] = self._predictions(source, made["stage1"])
+        elif experiment.stage1_checkpoint is not None:
+            made["stage1"] = self._imported(
+                experiment, experiment.stage1_checkpoint, experiment.stage1
+            )
+            predicted["stage1"] = self._predictions(experiment, made["stage1"])
         made["segmentor"] = self._segmentor(name, made)
         predicted["segmentor"] = self._predictions(experiment, made["segmentor"])
         scored: dict[str, tuple[Product, ...]] = {baseline: () for baseline in BASELINES}
@@ -287,7 +292,7 @@ class Products:
         experiment = self.configs.experiments[name]
         if experiment.checkpoint is not None:
             return self._imported(experiment, experiment.checkpoint, experiment.segmentor)
-        masks = (made["pseudo_masks"],) if experiment.from_text else ()
+        masks = (made["pseudo_masks"],) if experiment.learns_from_text else ()
         return self._product(
             "segmentor",
             "train_segmentor",

@@ -48,7 +48,7 @@ def fetch(file: RemoteFile, folder: Path, pause: float = 2.0) -> None:
         path.unlink()
     missing = _missing(needed, folder)
     if missing:
-        raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+        raise InputError(f"{file.path}: has no {missing[0]} in it; needed another archive")
 
 
 def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
@@ -58,6 +58,8 @@ def _missing(patterns: Sequence[Path], folder: Path) -> list[Path]:
 
 def _download(file: RemoteFile, path: Path, pause: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not file.urls:
+        raise InputError(f"{path}: no address of its own; put it there by hand, from {file.source}")
     reasons = []
     for url in file.urls:
         partial = path.with_name(
