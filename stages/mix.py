@@ -17,7 +17,7 @@ from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.tables import Samples, count_samples, read_samples, write_samples
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 

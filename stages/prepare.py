@@ -27,7 +27,7 @@ from stages.storage.tables import SplitRule, TableWriter, count_samples, sample_
 
 MOST_SHOWN = 20  # findings in one error message
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +143,12 @@ class SamplesWriter:
                 "no_target": entry.no_target,
             }
         )
-        for text, kind in entry.expressions:
+        for expression in entry.expressions:
             self.expressions.add(
                 {
                     "expression": self.num_expressions,
                     "object": self.num_objects,
-                    "text": text,
-                    "kind": kind,
+                    **expression._asdict(),
                 }
             )
             self.num_expressions += 1

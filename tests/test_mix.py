@@ -37,6 +37,7 @@ def samples(objects: list[tuple[str, str]], width: int = 8) -> Samples:
                 "object": [row for row in rows for _ in range(2)],
                 "text": [f"{file} {split} {n}" for file, split in objects for n in range(2)],
                 "kind": None,
+                "raw": None,
             }
         ),
     )

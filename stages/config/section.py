@@ -16,6 +16,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
+TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -148,16 +149,26 @@ def _check_expressions(entry: Entry) -> Iterator[Finding]:
     if not entry.expressions:
         yield Finding(entry.place, "no expression; needed one or more for each object")
     kept = []
-    for (text, kind), place in zip(entry.expressions, entry.places, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            yield Finding(place, "empty expression; needed words")
-        elif not _is_unicode(text):
-            yield Finding(place, "half of a character (a lone surrogate); needed text")
-        elif len(text) > LONGEST:
-            yield Finding(place, f"{len(text)} characters; needed at most {LONGEST}")
+    for expression, place in zip(entry.expressions, entry.places, strict=True):
+        fault = _fault(expression.text)
+        if fault is None and expression.raw is not None and (of_raw := _fault(expression.raw)):
+            fault = f"raw: {of_raw}"
+        if fault is None:
+            kept.append(expression)
         else:
-            kept.append((text, kind))
+            yield Finding(place, fault)
     entry.expressions = kept
+
+
+def _fault(text: Any) -> str | None:
+    """Why a text cannot be used, and what is needed."""
+    if not isinstance(text, str) or not text.strip():
+        return "empty expression; needed words"
+    if not _is_unicode(text):
+        return "half of a character (a lone surrogate); needed text"
+    if len(text) > LONGEST:
+        return f"{len(text)} characters; needed at most {LONGEST}"
+    return None
 
 
 def _is_unicode(*texts: str) -> bool:

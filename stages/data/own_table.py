@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.data.entries import Entry, Finding
+from stages.data.entries import Entry, Expression, Finding
 from stages.data.spool import Spool
 from stages.runtime.errors import InputError
 
@@ -67,7 +67,7 @@ def _object(rows: list[list[Any]], images: Path) -> Iterator[Entry | Finding]:
         name=name,
         image=images / image,
         split=split,
-        expressions=[(text, None) for text in places],
+        expressions=[Expression(text) for text in places],
         places=list(places.values()),
         mask_file=images / mask if mask else None,
     )
