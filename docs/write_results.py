@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.config.requirements import downloads_of, files_of_experiment
-from stages.reporting.table import COLUMNS, GENERALIZED
+from stages.reporting.table import BOXES, COLUMNS, GENERALIZED
 
 HEAD = """# Results
 
@@ -91,7 +91,7 @@ SPEED = [
     ("ReLA, Swin-T", 75, "rela_swint_grefcoco", 209344),
     ("ReLA, Swin-B", 59, "rela_swinb_grefcoco", 209344),
 ]
-NAMES = COLUMNS | GENERALIZED
+NAMES = COLUMNS | BOXES | GENERALIZED
 
 
 def main() -> None:

@@ -62,9 +62,17 @@ Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at heig
 
 
 def run(
-    samples: Path, split: str, scored: Scored, results: Path, masks: Sequence[Path] = ()
+    samples: Path,
+    split: str,
+    scored: Scored,
+    results: Path,
+    masks: Sequence[Path] = (),
+    boxes: bool = False,
 ) -> None:
-    """The rows of all that `masks` are of, or of the whole split, for what needs no masks."""
+    """The rows of all that `masks` are of, or of the whole split, for what needs no masks.
+
+    `boxes`: the boxes of each mask are scored too, which takes longer.
+    """
     everything = read_samples(samples)
     part = everything.split(split)
     without = part.objects["mask"].isna()
@@ -79,7 +87,7 @@ def run(
         table = pd.DataFrame({"expression": part.expressions.expression})
     else:
         others = _Others(everything, part.images.image)
-        table = _score(part, _source(scored, masks), others, with_boxes=scored == "stage1")
+        table = _score(part, _source(scored, masks), others, boxes)
     with replacing(results) as temporary:
         pq.write_table(pa.Table.from_pandas(table, preserve_index=False), temporary)
     log.info("%s on %s: %d expressions", scored, split, len(table))

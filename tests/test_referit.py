@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import prepare
+from stages import evaluate, prepare, score
 from stages.config.datasets import DatasetConfig
+from stages.reporting.table import label_in_report, text_table
 from stages.runtime.errors import InputError
+from stages.storage.files import read_json
 from stages.storage.masks import decode, encode
-from stages.storage.tables import Samples, read_samples
+from stages.storage.tables import Samples, read_samples, write_table
 
 WIDTH, HEIGHT = 40, 20  # a box of 40 pixels covers 5 %
 
@@ -91,6 +93,33 @@ def test_refs_of_at_most_a_twentieth_of_the_image_are_trained_on_but_not_evaluat
     with caplog.at_level("INFO"):
         assert "6" in prepared(tmp_path).objects.name.tolist()
     assert "test.pickle: 2 small objects are left out, as in the official code" in caplog.text
+
+
+def test_hit_and_boxes_are_in_scores_and_table(tmp_path: Path) -> None:
+    """The object's box is 40 x 2; the predicted one covers its left half, and the peak is there."""
+    train, test = files(tmp_path)
+    write(tmp_path, train=train, test=test)
+    samples = prepared(tmp_path)
+    predicted = np.zeros((HEIGHT, WIDTH), bool)
+    predicted[:2, :20] = True
+    row = {"expression": 3, "object": 2, "height": HEIGHT, "width": WIDTH, "row": 1, "column": 5}
+    row |= {"mask": encode(predicted), "score": 1.0, "no_target": False}
+    masks, rows = tmp_path / "predictions.parquet", tmp_path / "rows.parquet"
+    write_table(masks, "predictions", [row])
+    assert samples.expressions.text[3] == "large cloud"
+    file, metrics = tmp_path / "out/samples.json", tmp_path / "test.json"
+    table_rows = []
+    for scored in ("stage1", "segmentor"):
+        evaluate.run(file, "test", scored, rows, [masks], boxes=True)
+        score.run(file, "referit", "test", scored, [rows], metrics, tmp_path / "all.parquet")
+        entry = read_json(metrics) | {"experiment": "it"}
+        scores = entry["scores"]
+        assert scores["pointing_accuracy"] == 1
+        assert (scores["box_iou"], scores["box_accuracy"]) == (0.5, 0)
+        table_rows.append(entry)
+    text = text_table(table_rows, label_in_report("it"), {})
+    assert "box mIoU" in text.splitlines()[0] and "box acc" in text.splitlines()[0]
+    assert [line.split()[-2:] for line in text.splitlines()[1:3]] == 2 * [["50.0", "0.0"]]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """risflow predict: masks of the objects that expressions refer to."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -18,7 +19,10 @@ def predict(
         typer.Option(help="Instead: a table (CSV, JSONL, Parquet) of image, expression."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model file; else the newest segmentor of results/.")
+        Path | None,
+        typer.Option(
+            help="A model file, or an official checkpoint; else the newest segmentor of results/."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
     device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
@@ -38,4 +42,11 @@ def predict(
 
     requests = read_requests(table) if table else [Request(image or Path(), expressions or [])]
     chosen = model or newest_segmentor(results_folder())
-    predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))
+    with TemporaryDirectory() as folder:
+        if chosen.is_file() and chosen.suffix != ".safetensors":
+            from risflow.project.official import import_of_any_system
+            from risflow.project.project import read_project
+
+            official, chosen = chosen, Path(folder) / f"{chosen.stem}.safetensors"
+            import_of_any_system(official, chosen, read_project())
+        predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))

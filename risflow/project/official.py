@@ -12,9 +12,10 @@ from stages.config.load import Configs
 from stages.config.segmentors import AnySegmentor
 from stages.config.steps import Stage1
 from stages.models.official import compare_shapes, read_official
-from stages.models.saved import STAGE1
+from stages.models.saved import MODELS, STAGE1
 from stages.runtime.errors import InputError
 from stages.storage.matching import Mismatches
+from stages.storage.weights import read_published
 
 
 def import_official(
@@ -48,6 +49,23 @@ def import_official(
     else:
         import_checkpoint.run(checkpoint, out, chosen.segmentor)
     notes.print(f"written: {out}", markup=False)
+
+
+def import_of_any_system(checkpoint: Path, out: Path, configs: Configs) -> None:
+    """The same for a checkpoint of which nobody says whose it is: it tells by its weights.
+
+    Raises InputError if it fits no experiment of any system.
+    """
+    read_published(checkpoint)  # whose error tells all that a file can lack
+    for system in MODELS:
+        try:
+            import_official(checkpoint, system, out, configs, None)
+            return
+        except InputError:  # of another system
+            continue
+    raise InputError(
+        f"{checkpoint}: fits no experiment; `risflow import --system` tells what it lacks"
+    )
 
 
 def _has(experiment: Experiment, system: str) -> bool:

@@ -14,6 +14,8 @@ Metric = Literal[  # those that the tables show
     "precision_90",
     "pointing_accuracy",
     "pointing_accuracy_mask",
+    "box_iou",
+    "box_accuracy",
     "g_iou",
     "c_iou",
     "n_acc",

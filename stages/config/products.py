@@ -230,7 +230,10 @@ class Products:
     ) -> dict[str, Product]:
         """The scored rows of some masks, and the scores that are made of them."""
         dataset, options = experiment.dataset, {"scored": scored}
-        rows = self._product("rows", "evaluate", dataset, options, sources, (), experiment)
+        # TRIS's validate.py and validate_referit.py score boxes, of both stages.
+        is_tris = scored == "segmentor" and experiment.segmentor.model == "tris"
+        asked = {**options, "boxes": is_tris or scored == "stage1"}
+        rows = self._product("rows", "evaluate", dataset, asked, sources, (), experiment)
         behind = (sources[0], rows)
         scores = self._product("scores", "score", dataset, options, behind, (), experiment)
         return {f"rows/{scored}": rows, f"scores/{scored}": scores}
