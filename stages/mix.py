@@ -1,8 +1,8 @@
 """Samples of several data sets as one, to train on all of them at once (DETRIS's mixed data).
 
-The train splits become one; a member's other splits keep its name: `refcoco_val`. With `pooled`, all
-splits of one name become one, as ReLA registers gRefCOCO and RefCOCO as `full`. The data sets of
-COCO share images, so a train image of one can be a test image of another: objects of such images
+The train splits become one; a member's other splits keep its name: `refcoco_val`. With `pooled`,
+all splits of one name become one, as ReLA registers gRefCOCO and RefCOCO as `full`. The data sets
+of COCO share images, so a train image of one can be a test image of another: objects of such images
 are left out of train, unless told otherwise (official tools/mix.py keeps them).
 """
 

@@ -1,7 +1,5 @@
 """Released weights are imported and scored: planned with pretended files, and run on the toy."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from stages.config.load import load_configs
-from stages.config.requirements import downloads_of, files_of_experiment
+from stages.config.requirements import downloads_of
 from stages.models.saved import STAGE1, build
 from stages.storage.files import read_json
-from tests.conftest import ROOT, Toy, link_workflow, planned_rules, small_demo
+from tests.conftest import ROOT, Toy, planned_rules, small_demo
+from tests.pretended import plan, pretended_project
 
 CONFIGS = load_configs(ROOT / "configs")
 RELEASED = [name for name in CONFIGS.experiments if name.endswith("_released")]
@@ -21,42 +20,9 @@ IMPORTED_AND_SCORED = {
 }
 
 
-def pretend(file: Path) -> None:
-    """A file or a folder by this name, as the workflow looks for it when it plans."""
-    if file.exists():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix:
-        file.touch()
-    else:
-        file.mkdir()
-
-
 @pytest.fixture(scope="module")
 def pretended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which all files of all experiments are, empty."""
-    folder = tmp_path_factory.mktemp("project")
-    link_workflow(folder)
-    (folder / "configs").symlink_to(ROOT / "configs")
-    (folder / "data").unlink()
-    (folder / "data").mkdir()
-    for name in ("small_clip.json", "small_clip.safetensors"):
-        (folder / "data" / name).symlink_to(ROOT / "data" / name)
-    for name in CONFIGS.experiments:
-        for file in files_of_experiment(name, CONFIGS):
-            pretend(folder / file)
-    for split in ("train", "test"):
-        (folder / f"data/referit/annotations/{split}.pickle").touch()
-    return folder
-
-
-def plan(folder: Path, *words: str) -> str:
-    """What a dry run says, from a folder."""
-    program = str(Path(sys.executable).parent / words[0])
-    line = [program, *words[1:], "--dry-run", "--nolock"]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
-    return done.stdout + done.stderr
+    return pretended_project(tmp_path_factory.mktemp("project"))
 
 
 def test_each_released_file_is_in_the_list_of_downloads() -> None:
@@ -77,13 +43,6 @@ def test_released_weights_of_both_stages_are_scored_and_nothing_is_trained(prete
     rules = planned_rules(text) - {"tris_r50_refcocog_umd_released", "link_results"}
     assert rules == IMPORTED_AND_SCORED
     assert text.count("rule import_checkpoint:") == 2
-
-
-@pytest.mark.workflow
-def test_released_weights_of_a_segmentor_are_scored(pretended: Path) -> None:
-    text = plan(pretended, "snakemake", "--cores", "1", "detris_base_refcoco_released")
-    rules = planned_rules(text) - {"detris_base_refcoco_released", "link_results"}
-    assert rules == IMPORTED_AND_SCORED
 
 
 @pytest.mark.slow
