@@ -440,3 +440,52 @@ def test_execution_is_that_of_a_step_then_of_all_then_the_default() -> None:
     assert experiment.execution_of("train_stage1") == Execution(workers=2, save_every=50)
     assert experiment.execution_of("train_segmentor") == Execution(workers=8, save_every=50)
     assert Experiment(dataset="refshapes").execution_of("train_affinity") == Execution()
+
+
+def write_experiments(folder: Path, **texts: str) -> Path:
+    for kind in ("experiments", "datasets"):
+        (folder / kind).mkdir()
+    for name in ("refshapes", "other"):
+        (folder / f"datasets/{name}.yaml").write_text("source: refshapes\n")
+    for name, text in texts.items():
+        (folder / f"experiments/{name}.yaml").write_text(text)
+    (folder / "config.yaml").write_text("demo: row\n")
+    return folder
+
+
+def test_published_figures_are_inherited_on_the_same_data_set_alone(tmp_path: Path) -> None:
+    loaded = load_configs(
+        write_experiments(
+            tmp_path,
+            row="dataset: refshapes\npublished: {val: {mean_iou: 50, overall_iou: 40}}\n",
+            variant="base: row\n",
+            of_other="base: row\ndataset: other\n",
+            own="base: row\npublished: {val: {mean_iou: 30}}\n",
+            unknown="base: row\npublished: {val: {}}\n",
+        )
+    )
+    published = {name: each.published for name, each in loaded.experiments.items()}
+    row = {"val": {"mean_iou": 50, "overall_iou": 40}}
+    assert published == {
+        "row": row,
+        "variant": row,
+        "of_other": {},
+        "own": {"val": {"mean_iou": 30}},
+        "unknown": {"val": {}},
+    }
+    assert loaded.experiments["unknown"].ranges("val") == {}
+
+
+def test_a_data_set_makes_its_rows_and_leaves_out_what_only_imports(tmp_path: Path) -> None:
+    loaded = load_configs(
+        write_experiments(
+            tmp_path,
+            row="dataset: refshapes\npublished: {val: {mean_iou: 50}}\n",
+            unknown="dataset: refshapes\npublished: {val: {}}\n",
+            mine="dataset: refshapes\n",
+            released="base: row\ncheckpoint: a.pth\n",
+            imported="dataset: other\ncheckpoint: a.pth\n",
+        )
+    )
+    assert loaded.of_dataset("refshapes") == ["row", "unknown"]
+    assert loaded.of_dataset("other") == ["imported"]

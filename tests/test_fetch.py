@@ -192,3 +192,12 @@ def test_what_is_no_archive_or_another_one_is_told(server: Server, tmp_path: Pat
         get(tmp_path, server.url("file.bin"), **options)
     with pytest.raises(InputError, match=r"has no .*some/a in it; needed another archive"):
         get(tmp_path, server.url("other.bin", packed(b=b"")), **options)
+
+
+def test_a_file_without_an_address_is_put_there_by_hand(tmp_path: Path) -> None:
+    file = RemoteFile(path=Path("a.pth"), source="https://example.org/drive", license="MIT")
+    message = r"a\.pth: no address of its own; put it there by hand, from https://example.org/drive"
+    with pytest.raises(InputError, match=message):
+        download.fetch(file, tmp_path)
+    (tmp_path / "a.pth").touch()
+    download.fetch(file, tmp_path)
