@@ -82,3 +82,4 @@ def _require_results(run: Toy, files: dict[str, Path]) -> None:
         assert 0 <= scores["mean_iou"] <= 1 and "box_iou" in scores
     page = (run.experiment / "report.html").read_text()
     assert "TRIS stage 1" in page and "Nothing was trained here." in page
+    assert "The segmentor and stage 1 are imported, not trained here." in page

@@ -26,8 +26,10 @@ def files_of_experiment(name: str, configs: Configs) -> list[Path]:
     """The data and the weights that an experiment reads, and those it takes pseudo masks from."""
     experiment = configs.experiments[name]
     files = files_of_dataset(experiment.dataset, configs)
-    imported = [experiment.checkpoint] if experiment.checkpoint is not None else None
-    files += imported or experiment.segmentor.files
+    if experiment.checkpoint is not None:
+        files += [experiment.checkpoint, *experiment.segmentor.tokenizer_files]
+    else:
+        files += experiment.segmentor.files
     stage1 = experiment.stage1_checkpoint
     files += [stage1] if stage1 is not None else []
     if experiment.learns_from_text and experiment.pseudo_masks_of:

@@ -46,6 +46,13 @@ class Segmentor(Training, WithClip):
         return self.clip.files if self.clip is not None else []
 
     @property
+    def tokenizer_files(self) -> list[Path]:
+        """The files of them that are read to predict, too: the words that it knows."""
+        if self.clip is None or not self.clip.model.endswith(".json"):
+            return []
+        return [Path(self.clip.model)]
+
+    @property
     def num_tokens(self) -> int:
         """The tokens that it reads of an expression."""
         assert self.clip is not None  # but where a class says how many itself
@@ -241,6 +248,11 @@ class RelaOptions(Segmentor):
     def files(self) -> list[Path]:
         found = (self.backbone_weights, self.text_weights, self.vocabulary)
         return [*super().files, *(path for path in found if path is not None)]
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        own = [self.vocabulary] if self.vocabulary is not None else []
+        return [*super().tokenizer_files, *own]
 
     @property
     def num_tokens(self) -> int:
