@@ -21,9 +21,9 @@ Not fetched:
 
 - gRefCOCO (https://github.com/henghuiding/gRefCOCO; no license stated), which has no permanent
   address;
-- official checkpoints without an address of their own (`none` in the last column, and no mirror in
-  `configs/downloads.yaml`): DETRIS's and ReLA's. `fetch_detris_released` and `fetch_rela_released`
-  say where to put them. ETRIS's are on Baidu; CRIS has released none.
+- the released weights of DETRIS and ReLA, of which only a folder is published:
+  `fetch_detris_released` and `fetch_rela_released` say where to put the files. ETRIS's are on
+  Baidu; CRIS has released none.
 
 Released weights are imported by the experiments `<row>_released`. No code in them is run; no
 checksums are published.

@@ -1,7 +1,6 @@
 """risflow predict: masks of the objects that expressions refer to."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -42,11 +41,11 @@ def predict(
 
     requests = read_requests(table) if table else [Request(image or Path(), expressions or [])]
     chosen = model or newest_segmentor(results_folder())
-    with TemporaryDirectory() as folder:
-        if chosen.is_file() and chosen.suffix != ".safetensors":
-            from risflow.project.official import import_of_any_system
-            from risflow.project.project import read_project
+    if chosen.is_file() and chosen.suffix != ".safetensors":
+        from risflow.project.official import import_of_any_system
+        from risflow.project.project import read_project
 
-            official, chosen = chosen, Path(folder) / f"{chosen.stem}.safetensors"
-            import_of_any_system(official, chosen, read_project())
-        predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))
+        official, chosen = chosen, output / f"{chosen.stem}.safetensors"
+        output.mkdir(parents=True, exist_ok=True)
+        import_of_any_system(official, chosen, read_project())
+    predict_all(requests, chosen, output, device, json, round(max_megapixels * 1e6))

@@ -178,7 +178,7 @@ class ReferringDataset:
 
 def _texts(expressions: pd.DataFrame, field: TextField) -> list[str]:
     """One of the two texts of each expression; the only one where a source has no other."""
-    if field == "raw" and "raw" in expressions:
+    if field == "raw":
         return [str(text) for text in expressions.raw.fillna(expressions.text)]
     return [str(text) for text in expressions.text]
 
