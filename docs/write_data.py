@@ -22,8 +22,12 @@ Not fetched:
 
 - gRefCOCO (https://github.com/henghuiding/gRefCOCO; no license stated), which has no permanent
   address;
-- official checkpoints of the segmentors. An experiment imports them from its `checkpoint`. No code
-  in them is run; no checksums are published.
+- the released weights of DETRIS and ReLA, of which only a folder is published:
+  `fetch_detris_released` and `fetch_rela_released` say where to put the files. ETRIS's are on
+  Baidu; CRIS has released none.
+
+Released weights are imported by the experiments `<row>_released`. No code in them is run; no
+checksums are published.
 
 The test images of RefCOCO, RefCOCO+ and RefCOCOg are training images of COCO 2014: a detector or
 segmentor trained on COCO has seen them. None of the weights above is known to be trained on COCO:

@@ -9,7 +9,7 @@ from pathlib import Path
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.config.requirements import downloads_of, files_of_experiment
-from stages.reporting.table import COLUMNS, GENERALIZED
+from stages.reporting.table import BOXES, COLUMNS, GENERALIZED
 
 HEAD = """# Results
 
@@ -91,14 +91,30 @@ SPEED = [
     ("ReLA, Swin-T", 75, "rela_swint_grefcoco", 209344),
     ("ReLA, Swin-B", 59, "rela_swinb_grefcoco", 209344),
 ]
-NAMES = COLUMNS | GENERALIZED
+NAMES = COLUMNS | BOXES | GENERALIZED
+
+
+RELEASED = """
+## Released weights
+
+These experiments import what a repository has released, train nothing, and score it. Figures are
+those of the row; none is measured yet. `fetch_detris_released` and `fetch_rela_released` tell where
+to put files that have no address of their own.
+
+    snakemake tris_r50_refcocog_umd_released --cores 16 --resources gpu=1
+
+| experiment | data set | `fetch` |
+|---|---|---|
+"""
 
 
 def main() -> None:
     configs = load_configs(Path(__file__).parent.parent / "configs")
     embedded = (embedded_row(name, configs.experiments[name]) for name in EMBEDDED)
-    published = (row(name, each, configs) for name, each in configs.experiments.items())
-    page = [HEAD, *embedded, PUBLISHED, *filter(None, published), TAIL, *speed_rows(configs)]
+    rows = {name: each for name, each in configs.experiments.items() if each.published}
+    published = (row(name, each, configs) for name, each in rows.items() if not each.checkpoint)
+    released = (released_row(name, configs) for name, each in rows.items() if each.checkpoint)
+    page = [HEAD, *embedded, PUBLISHED, *published, RELEASED, *released, TAIL, *speed_rows(configs)]
     print("".join(page), end="")
 
 
@@ -112,19 +128,28 @@ def embedded_row(name: str, experiment: Experiment) -> str:
 
 
 def row(name: str, experiment: Experiment, configs: Configs) -> str:
-    """A row of a published table; nothing for the others."""
-    if not experiment.published:
-        return ""
-    figures = "<br>".join(f"{split}: {shown(of)}" for split, of in experiment.published.items())
+    """A row of a published table."""
+    known = {split: of for split, of in experiment.published.items() if of}
+    figures = "<br>".join(f"{split}: {shown(of)}" for split, of in known.items())
+    figures = figures or "not published in a source we could read"
     ranges = "<br>".join(
         ", ".join(f"{low:g} to {high:g}" for low, high in experiment.ranges(split).values())
-        for split in experiment.published
+        for split in known
     )
-    needed = downloads_of(files_of_experiment(name, configs), configs)
-    names = " ".join(f"`{one}`" for one in needed)
+    names = downloads_shown(name, configs)
     data = experiment.dataset
     why = "not measured: needs data, weights, a GPU"
     return f"| `{name}` | `{data}` | {figures} | {ranges} | {why} | {names} |\n"
+
+
+def released_row(name: str, configs: Configs) -> str:
+    dataset = configs.experiments[name].dataset
+    return f"| `{name}` | `{dataset}` | {downloads_shown(name, configs)} |\n"
+
+
+def downloads_shown(name: str, configs: Configs) -> str:
+    needed = downloads_of(files_of_experiment(name, configs), configs)
+    return " ".join(f"`{download}`" for download in needed)
 
 
 def shown(figures: Mapping[str, float]) -> str:

@@ -58,9 +58,17 @@ Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at heig
 
 
 def run(
-    samples: Path, split: str, scored: Scored, results: Path, masks: Sequence[Path] = ()
+    samples: Path,
+    split: str,
+    scored: Scored,
+    results: Path,
+    masks: Sequence[Path] = (),
+    boxes: bool = False,
 ) -> None:
-    """The rows of all that `masks` are of, or of the whole split, for what needs no masks."""
+    """The rows of all that `masks` are of, or of the whole split, for what needs no masks.
+
+    `boxes`: the boxes of each mask are scored too, which takes longer.
+    """
     everything = read_samples(samples)
     part = everything.split(split)
     without = part.objects["mask"].isna()
@@ -78,7 +86,7 @@ def run(
         table = pd.DataFrame({"expression": part.expressions.expression})
     else:
         others = _Others(everything, part.images.image)
-        table = _score(part, _source(scored, masks), others, with_boxes=scored == "stage1")
+        table = _score(part, _source(scored, masks), others, boxes)
     write_parquet(results, table)
     log.info("%s on %s: %d expressions", scored, split, len(table))
 

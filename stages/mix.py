@@ -1,7 +1,8 @@
 """Samples of several data sets as one, to train on all of them at once (DETRIS's mixed data).
 
-The train splits become one; a member's other splits keep its name: `refcoco_val`. The data sets of
-COCO share images, so a train image of one can be a test image of another: objects of such images
+The train splits become one; a member's other splits keep its name: `refcoco_val`. With `pooled`,
+all splits of one name become one, as ReLA registers gRefCOCO and RefCOCO as `full`. The data sets
+of COCO share images, so a train image of one can be a test image of another: objects of such images
 are left out of train, unless told otherwise (official tools/mix.py keeps them).
 """
 
@@ -17,7 +18,7 @@ from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 from stages.storage.tables import Samples, count_samples, read_samples, write_samples
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
     """`members` are the samples.json of the data sets that `config.members` names, in order."""
     parts = [read_samples(path) for path in members]
-    mixed = mix(parts, config.members)
+    mixed = mix(parts, config.members, config.pooled)
     if config.drop_evaluated_images:
         mixed, dropped = drop_evaluated(mixed)
         log.info("left out of train: %d objects of images that are evaluated on", dropped)
@@ -34,7 +35,7 @@ def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
     write_json(samples, {"splits": counts, "split_rule": "exact", "left_out": 0})
 
 
-def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
+def mix(parts: Sequence[Samples], names: Sequence[str], pooled: bool = False) -> Samples:
     """All images once (by file), all objects and expressions; ids are numbered anew."""
     images = pd.concat([part.images for part in parts]).drop_duplicates("file", ignore_index=True)
     sizes = pd.concat([part.images for part in parts]).groupby("file")[["width", "height"]]
@@ -51,7 +52,7 @@ def mix(parts: Sequence[Samples], names: Sequence[str]) -> Samples:
             part.objects.assign(
                 object=part.objects.object.map(new),
                 image=part.objects.image.map(file).map(number),
-                split=[s if s == "train" else f"{name}_{s}" for s in part.objects.split],
+                split=[s if pooled or s == "train" else f"{name}_{s}" for s in part.objects.split],
                 name=[f"{name}:{own}" for own in part.objects.name],
             )
         )

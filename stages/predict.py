@@ -54,6 +54,7 @@ def run(
         inference.tokenizer,
         inference.image_size,
         resize_mode=inference.resize_mode_name,
+        text_field=inference.text_field,
         images=images,
     )
     objects = part.expressions.set_index("expression").object

@@ -177,13 +177,12 @@ class SamplesWriter:
                 "no_target": entry.no_target,
             }
         )
-        for text, kind in entry.expressions:
+        for expression in entry.expressions:
             self.expressions.add(
                 {
                     "expression": self.num_expressions,
                     "object": self.num_objects,
-                    "text": text,
-                    "kind": kind,
+                    **expression._asdict(),
                 }
             )
             self.num_expressions += 1

@@ -44,6 +44,7 @@ def run(
         tokenizer,
         config.image_size,
         resize_mode=resize_mode,
+        text_field=config.text_field,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
@@ -57,7 +58,9 @@ def run(
         output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *masks, *config.files]),
         about=describe(config.model, config),
-        panel=validation_panel(everything, tokenizer, config.image_size, resize_mode),
+        panel=validation_panel(
+            everything, tokenizer, config.image_size, resize_mode, config.text_field
+        ),
     )
     write_provenance(model, speed)
 

@@ -42,6 +42,7 @@ def run(
         config.image_size,
         seed=config.seed,
         negatives=config.negatives if config.weight_negatives else 0,
+        expressions_per_object=config.expressions_per_object,
         share_images=False,
         images=images,
     )

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +34,9 @@ class Documented(NamedTuple):
         return shlex.join(self.words)
 
 
-def commands(program: str) -> list[Documented]:
+def commands(program: str, pages: Iterable[Path] = (*PAGES, *COMMENTED)) -> list[Documented]:
     """The commands of a program, once each, without those that leave a place to fill in."""
-    found = {each.words: each for path in (*PAGES, *COMMENTED) for each in _of_file(path)}
+    found = {each.words: each for path in pages for each in _of_file(path)}
     return [each for each in found.values() if each.words[0] == program]
 
 

@@ -456,3 +456,52 @@ def test_an_execution_option_is_of_the_steps_that_use_it() -> None:
     for step, option in {"make_labels": {"workers": 3}, "train_stage1": {"crf": "torch"}}.items():
         with pytest.raises(ValueError, match=f"execution.{step}: {step} has no use for"):
             Experiment.model_validate({"dataset": "refshapes", "execution": {step: option}})
+
+
+def write_experiments(folder: Path, **texts: str) -> Path:
+    for kind in ("experiments", "datasets"):
+        (folder / kind).mkdir()
+    for name in ("refshapes", "other"):
+        (folder / f"datasets/{name}.yaml").write_text("source: refshapes\n")
+    for name, text in texts.items():
+        (folder / f"experiments/{name}.yaml").write_text(text)
+    (folder / "config.yaml").write_text("demo: row\n")
+    return folder
+
+
+def test_published_figures_are_inherited_on_the_same_data_set_alone(tmp_path: Path) -> None:
+    loaded = load_configs(
+        write_experiments(
+            tmp_path,
+            row="dataset: refshapes\npublished: {val: {mean_iou: 50, overall_iou: 40}}\n",
+            variant="base: row\n",
+            of_other="base: row\ndataset: other\n",
+            own="base: row\npublished: {val: {mean_iou: 30}}\n",
+            unknown="base: row\npublished: {val: {}}\n",
+        )
+    )
+    published = {name: each.published for name, each in loaded.experiments.items()}
+    row = {"val": {"mean_iou": 50, "overall_iou": 40}}
+    assert published == {
+        "row": row,
+        "variant": row,
+        "of_other": {},
+        "own": {"val": {"mean_iou": 30}},
+        "unknown": {"val": {}},
+    }
+    assert loaded.experiments["unknown"].ranges("val") == {}
+
+
+def test_a_data_set_makes_its_rows_and_leaves_out_what_only_imports(tmp_path: Path) -> None:
+    loaded = load_configs(
+        write_experiments(
+            tmp_path,
+            row="dataset: refshapes\npublished: {val: {mean_iou: 50}}\n",
+            unknown="dataset: refshapes\npublished: {val: {}}\n",
+            mine="dataset: refshapes\n",
+            released="base: row\ncheckpoint: a.pth\n",
+            imported="dataset: other\ncheckpoint: a.pth\n",
+        )
+    )
+    assert loaded.of_dataset("refshapes") == ["row", "unknown"]
+    assert loaded.of_dataset("other") == ["imported"]

@@ -278,3 +278,12 @@ def test_an_unpack_that_is_killed_or_doubled_is_whole_or_not_there(
         assert attack == "killed" or statuses == [0, 0]
         assert not counts_as_there or left == NUM_FILES
         assert at_last == NUM_FILES
+
+
+def test_a_file_without_an_address_is_put_there_by_hand(tmp_path: Path) -> None:
+    file = RemoteFile(path=Path("a.pth"), source="https://example.org/drive", license="MIT")
+    message = r"a\.pth: no address of its own; put it there by hand, from https://example.org/drive"
+    with pytest.raises(InputError, match=message):
+        download.fetch(file, tmp_path)
+    (tmp_path / "a.pth").touch()
+    download.fetch(file, tmp_path)

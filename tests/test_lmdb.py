@@ -66,6 +66,30 @@ def test_records_become_samples_and_their_images_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["a.jpg", "b.jpg"]
 
 
+SERIALIZED = Path(__file__).parent / "parity/cases/etris_lmdb"  # by pa.serialize of pyarrow 11
+
+
+def serialized(folder: Path, *names: str) -> None:
+    """An LMDB of values that pyarrow 11 wrote, as folder2lmdb.py of ETRIS and DETRIS puts them."""
+    values = iter((SERIALIZED / f"{name}.bin").read_bytes() for name in names)
+    write(folder / "lmdb/train.lmdb", names[:-1], lambda _: next(values))
+
+
+def test_values_that_pyarrow_serialized_are_read_like_pickles(tmp_path: Path) -> None:
+    serialized(tmp_path, "record", "mixed_record", "length")
+    samples = prepared(tmp_path)
+    assert samples.objects.name.tolist() == ["17", "refcoco_17"]
+    assert samples.expressions.text.tolist() == 2 * ["the red one", "on the left"]
+    assert [decode(rle, HEIGHT, WIDTH).sum() for rle in samples.objects["mask"]] == [100] * 2
+    assert (tmp_path / "images/a.jpg").read_bytes().startswith(b"\xff\xd8")  # a JPEG
+
+
+def test_an_object_in_a_serialized_value_is_refused_by_its_class(tmp_path: Path) -> None:
+    serialized(tmp_path, "object", "object", "length")
+    with pytest.raises(InputError, match=r"train\.lmdb: 0 holds no .* .it asks for Hostile"):
+        prepared(tmp_path)
+
+
 class Hostile:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return exec, ("raise SystemExit('a hostile pickle was run')",)
@@ -74,9 +98,22 @@ class Hostile:
 @pytest.mark.parametrize(
     ("records", "dump", "message"),
     [
-        ([{"img": Hostile()}], pickle.dumps, "0 is no plain pickle .it asks for builtins.exec"),
-        ([{}], lambda value: b"\xff\xff\xff\xff\x10\x00", "pyarrow's serialize cannot be read"),
-        ([{"img": b""}], pickle.dumps, r"record 0 has no mask .bytes.; needed .* folder2lmdb.py"),
+        ([{"img": Hostile()}], pickle.dumps, "0 holds no plain .* .it asks for builtins.exec"),
+        (
+            [{}],
+            lambda value: b"\xff\xff\xff\xff\x10\x00",
+            "needed a file of folder2lmdb.py. The same",
+        ),
+        (
+            [{}],
+            lambda value: bytes(16) + b"no stream",
+            "holds no plain containers .no Arrow stream",
+        ),
+        (
+            [{"img": b""}],
+            pickle.dumps,
+            r"record 0 has no mask .bytes.; needed a file of folder2lmdb.py",
+        ),
     ],
 )
 def test_other_contents_are_refused(

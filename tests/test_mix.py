@@ -37,6 +37,7 @@ def samples(objects: list[tuple[str, str]], width: int = 8) -> Samples:
                 "object": [row for row in rows for _ in range(2)],
                 "text": [f"{file} {split} {n}" for file, split in objects for n in range(2)],
                 "kind": None,
+                "raw": None,
             }
         ),
     )
@@ -90,6 +91,13 @@ def test_train_has_no_image_that_is_evaluated_on(
     assert whole.objects.object.tolist() == list(range(4))
     assert set(whole.expressions.object) == set(range(4))
     assert read_json(tmp_path / "mixed/samples.json")["splits"]["train"]["objects"] == 2
+
+
+def test_pooled_splits_of_one_name_are_one(tmp_path: Path, members: list[Path]) -> None:
+    write_samples(members[1], samples([("d.jpg", "val"), ("a.jpg", "train")]))
+    whole = mixed(tmp_path, members, pooled=True, drop_evaluated_images=False)
+    assert whole.objects.split.tolist() == ["train", "train", "val", "val", "train"]
+    assert whole.split("val").objects.name.tolist() == ["first:2", "second:0"]
 
 
 def test_one_picture_of_two_sizes_is_refused(tmp_path: Path, members: list[Path]) -> None:

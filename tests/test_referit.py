@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import prepare
+from stages import encode_text, evaluate, prepare, score, train_stage1
 from stages.config.datasets import DatasetConfig
+from stages.config.load import load_configs
+from stages.reporting.table import label_in_report, text_table
 from stages.runtime.errors import InputError
+from stages.storage.files import read_json
 from stages.storage.masks import decode, encode
-from stages.storage.tables import Samples, read_samples
+from stages.storage.tables import Samples, read_samples, write_table
+from tests.conftest import ROOT
 
 WIDTH, HEIGHT = 40, 20  # a box of 40 pixels covers 5 %
 
@@ -91,6 +95,52 @@ def test_refs_of_at_most_a_twentieth_of_the_image_are_trained_on_but_not_evaluat
     with caplog.at_level("INFO"):
         assert "6" in prepared(tmp_path).objects.name.tolist()
     assert "test.pickle: 2 small objects are left out, as in the official code" in caplog.text
+
+
+def test_stage_1_takes_each_annotation_as_an_item(tmp_path: Path) -> None:
+    """As ImageLoader_train: three annotations of two objects are two steps of two, not one."""
+    train, test = files(tmp_path)
+    write(tmp_path, train=train, test=test)
+    samples = prepared(tmp_path).split("train")
+    config = load_configs(ROOT / "configs").experiments["refshapes_tris"].stage1
+    brief = {"epochs": 1, "batch_size": 2, "image_size": 32, "weight_negatives": 0}
+    features, model = tmp_path / "text.safetensors", tmp_path / "model.safetensors"
+    file = tmp_path / "out/samples.json"
+    encode_text.run(file, features, config.clip)
+    steps = {}
+    for count in (1, None):
+        chosen = config.model_copy(update={**brief, "expressions_per_object": count})
+        train_stage1.run(file, features, model, chosen, config.clip)
+        steps[count] = read_json(tmp_path / "losses.json")[-1]["step"]
+    assert (len(samples.objects), len(samples.expressions)) == (2, 3)
+    assert steps == {1: 1, None: 2}
+
+
+def test_hit_and_boxes_are_in_scores_and_table(tmp_path: Path) -> None:
+    """The object's box is 40 x 2; the predicted one covers its left half, and the peak is there."""
+    train, test = files(tmp_path)
+    write(tmp_path, train=train, test=test)
+    samples = prepared(tmp_path)
+    predicted = np.zeros((HEIGHT, WIDTH), bool)
+    predicted[:2, :20] = True
+    row = {"expression": 3, "object": 2, "height": HEIGHT, "width": WIDTH, "row": 1, "column": 5}
+    row |= {"mask": encode(predicted), "score": 1.0, "no_target": False}
+    masks, rows = tmp_path / "predictions.parquet", tmp_path / "rows.parquet"
+    write_table(masks, "predictions", [row])
+    assert samples.expressions.text[3] == "large cloud"
+    file, metrics = tmp_path / "out/samples.json", tmp_path / "test.json"
+    table_rows = []
+    for scored in ("stage1", "segmentor"):
+        evaluate.run(file, "test", scored, rows, [masks], boxes=True)
+        score.run(file, "referit", "test", scored, [rows], metrics, tmp_path / "all.parquet")
+        entry = read_json(metrics) | {"experiment": "it"}
+        scores = entry["scores"]
+        assert scores["pointing_accuracy"] == 1
+        assert (scores["box_iou"], scores["box_accuracy"]) == (0.5, 0)
+        table_rows.append(entry)
+    text = text_table(table_rows, label_in_report("it"), {})
+    assert "box mIoU" in text.splitlines()[0] and "box acc" in text.splitlines()[0]
+    assert [line.split()[-2:] for line in text.splitlines()[1:3]] == 2 * [["50.0", "0.0"]]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,18 @@ def test_own_data_need_their_pictures_and_the_weights_of_every_stage(tmp_path: P
         ({"supervision": "masks"}, ["data/weights/RN50.pt"]),
         ({"supervision": "masks", "checkpoint": "official.pth"}, ["official.pth"]),
         ({"supervision": "masks", "segmentor": {"model": "rela"}}, []),
+        (
+            {
+                "supervision": "masks",
+                "checkpoint": "official.pth",
+                "segmentor": {"model": "rela", "backbone_weights": "a.pth", "vocabulary": "words"},
+            },
+            ["official.pth", "words"],
+        ),
+        (
+            {"supervision": "pseudo", "checkpoint": "two.pth", "stage1_checkpoint": "one.pth"},
+            ["two.pth", "one.pth"],
+        ),
     ],
 )
 def test_only_what_is_read_is_needed(

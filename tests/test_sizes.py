@@ -39,6 +39,15 @@ def test_a_mix_is_the_sum_of_its_members_if_all_are_known() -> None:
     assert known_objects("mix", "train", {**named, "mix": all_three}) is None
 
 
+def test_a_split_of_a_pooled_mix_is_the_sum_of_its_members() -> None:
+    named = {
+        "a": DatasetConfig(source="refer", published={"val": 5}),
+        "b": DatasetConfig(source="refer", published={"val": 7}),
+        "mix": DatasetConfig(source="mix", members=("a", "b"), pooled=True),
+    }
+    assert known_objects("mix", "val", named) == 12
+
+
 def test_a_split_of_a_mix_is_that_of_its_member() -> None:
     named = {
         "a": DatasetConfig(source="refer", published={"val": 5}),

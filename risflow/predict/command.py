@@ -21,7 +21,10 @@ def predict(
         typer.Option(help="Instead: a table (CSV, JSONL, Parquet) of image, expression."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="A model file; else the newest segmentor of results/.")
+        Path | None,
+        typer.Option(
+            help="A model file, or an official checkpoint; else the newest segmentor of results/."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
     device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
@@ -47,4 +50,11 @@ def predict(
         requests, findings = [Request(image, expressions) for image in images], []
     chosen = model or newest_segmentor(results_folder())
     failures = [str(finding) for finding in findings]
+    if chosen.is_file() and chosen.suffix != ".safetensors":
+        from risflow.project.official import import_of_any_system
+        from risflow.project.project import read_project
+
+        official, chosen = chosen, output / f"{chosen.stem}.safetensors"
+        output.mkdir(parents=True, exist_ok=True)
+        import_of_any_system(official, chosen, read_project())
     predict_all(requests, failures, chosen, output, device, json, round(max_megapixels * 1e6))

@@ -12,9 +12,10 @@ from stages.config.load import Configs
 from stages.config.segmentors import AnySegmentor
 from stages.config.steps import Stage1
 from stages.models.official import compare_shapes, read_official
-from stages.models.saved import STAGE1
+from stages.models.saved import MODELS, STAGE1
 from stages.runtime.errors import InputError
 from stages.storage.matching import Mismatches
+from stages.storage.weights import read_published
 
 
 def import_official(
@@ -25,12 +26,14 @@ def import_official(
     `name` says which experiment; else all of this system are tried. Raises InputError that names
     the closest one, and the first weight that keeps it from fitting.
     """
-    candidates = {n: e for n, e in configs.experiments.items() if _has(e, system)}
+    known = {n: e for n, e in configs.experiments.items() if _has(e, system)}
+    # Those that only import have the options of another one, as a rule.
+    candidates = {n: e for n, e in known.items() if e.checkpoint is None} or known
     if name is not None:
-        if name not in candidates:
-            known = ", ".join(candidates)
-            raise InputError(f"--experiment: {name!r} is not of {system}; known: {known}")
-        candidates = {name: candidates[name]}
+        if name not in known:
+            names = ", ".join(known)
+            raise InputError(f"--experiment: {name!r} is not of {system}; known: {names}")
+        candidates = {name: known[name]}
     fitting = fitting_experiments(read_official(checkpoint, system), system, candidates, checkpoint)
     chosen = configs.experiments[fitting[0]]
     notes.print(f"{checkpoint}: fits the experiment {fitting[0]}", markup=False)
@@ -46,6 +49,23 @@ def import_official(
     else:
         import_checkpoint.run(checkpoint, out, chosen.segmentor)
     notes.print(f"written: {out}", markup=False)
+
+
+def import_of_any_system(checkpoint: Path, out: Path, configs: Configs) -> None:
+    """The same for a checkpoint of which nobody says whose it is: it tells by its weights.
+
+    Raises InputError if it fits no experiment of any system.
+    """
+    read_published(checkpoint)  # whose error tells all that a file can lack
+    for system in MODELS:
+        try:
+            import_official(checkpoint, system, out, configs, None)
+            return
+        except InputError:  # of another system
+            continue
+    raise InputError(
+        f"{checkpoint}: fits no experiment; `risflow import --system` tells what it lacks"
+    )
 
 
 def _has(experiment: Experiment, system: str) -> bool:

@@ -31,6 +31,7 @@ class DatasetConfig(Section):
     on_bad_row: Literal["stop", "drop"] = "stop"  # stop at rows that are wrong, or leave them out
     overlap: Literal["union", "official"] = "union"  # pixels in two polygons of one object
     members: tuple[str, ...] = ()  # mix: the data sets that it is made of
+    pooled: bool = False  # mix: splits of one name are one; else a member's are <member>_<split>
     drop_evaluated_images: bool = True  # mix: do not train on images of the members' other splits
     published: dict[str, Positive] = Field(default_factory=dict)  # objects that each split has
     refshapes: RefShapes = RefShapes()  # what to draw

@@ -37,7 +37,8 @@ class Experiment(Figures, WithClip):
     propagation: Propagation = Propagation()
     segmentor: AnySegmentor = TrisOptions()
     trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
-    checkpoint: Path | None = None  # official weights of the segmentor, which then is not trained
+    # Official weights of the segmentor, which then is not trained: no pseudo masks are made for it.
+    checkpoint: Path | None = None
     stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
@@ -90,6 +91,11 @@ class Experiment(Figures, WithClip):
     def from_text(self) -> bool:
         """Whether no true mask is learned from."""
         return self.supervision != "masks"
+
+    @property
+    def learns_from_text(self) -> bool:
+        """Whether its segmentor is trained here on pseudo masks."""
+        return self.from_text and self.checkpoint is None
 
     @property
     def pseudo_masks_of(self) -> str | None:

@@ -36,7 +36,8 @@ class Configs:
     def of_dataset(self, name: str) -> list[str]:
         """The experiments that the target of a data set makes, TRIS first.
 
-        Those with published figures, else all of the data set; none that a sweep made.
+        The rows of published tables, else all of the data set; none that a sweep made, and none
+        that only imports its segmentor as long as there are others.
         """
         varied = {variant.name for variants in self.sweeps.values() for variant in variants}
         own = [
@@ -44,8 +45,11 @@ class Configs:
             for experiment, options in self.experiments.items()
             if options.dataset == name and experiment not in varied
         ]
-        rows = [experiment for experiment in own if self.experiments[experiment].published]
-        return sorted(rows or own, key=lambda n: (self.experiments[n].segmentor.model != "tris", n))
+        rows = [experiment for experiment in own if self.experiments[experiment].published] or own
+        trained = [name for name in rows if self.experiments[name].checkpoint is None]
+        return sorted(
+            trained or rows, key=lambda n: (self.experiments[n].segmentor.model != "tris", n)
+        )
 
     def members(self, target: str) -> list[str]:
         """The experiments that a target makes."""

@@ -51,15 +51,16 @@ def _report(products: Products, name: str) -> Page:
     rows: dict[Row, Product] = {}
     for split in experiment.evaluation.splits:
         rows |= {(name, scored, split): own[f"scores/{scored}"] for scored in BASELINES}
-        if experiment.from_text:
-            for scored in ("zero_shot", "stage1", *_stored(experiment)):
+        for scored in ("zero_shot", "stage1", *_stored(experiment)):
+            if f"scores/{scored}" in own:
                 rows[source, scored, split] = own[f"scores/{scored}"]
         rows[name, "segmentor", split] = own["scores/segmentor"]
         if bound:
             rows[bound, "segmentor", split] = bound_products["scores/segmentor"]
-    if experiment.from_text:
-        rows |= {(source, scored, "train"): own[f"scores/{scored}"] for scored in STORED}
-    columns = {kind: own[kind] for kind in _stored(experiment) if experiment.from_text}
+    columns = {kind: own[kind] for kind in _stored(experiment) if kind in own}
+    rows |= {
+        (source, scored, "train"): own[f"scores/{scored}"] for scored in STORED if scored in own
+    }
     columns["predictions"] = own["predictions/segmentor"]
     trainings = {kind: own[kind] for kind in MODELS if kind in own}
     if bound:

@@ -194,8 +194,8 @@ class Products:
         """All products of an experiment, by what they are for it.
 
         `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` where it learns from
-        text; `samples` and `segmentor`; `predictions/<scored>`, `rows/<scored>` and
-        `scores/<scored>` of each thing that is scored.
+        text, `stage1` alone where both models are imported; `samples` and `segmentor`;
+        `predictions/<scored>`, `rows/<scored>` and `scores/<scored>` of each thing that is scored.
         """
         if name not in self._experiments:
             self._experiments[name] = self._experiment(name)
@@ -205,11 +205,16 @@ class Products:
         experiment = self.configs.experiments[name]
         made = {"samples": self.samples(experiment.dataset)}
         predicted = {}
-        if experiment.from_text:
+        if experiment.learns_from_text:
             made |= self._chain(self.configs.source(name))
             source = self.configs.experiments[self.configs.source(name)]
             predicted["zero_shot"] = self._zero_shot(source)
             predicted["stage1"] = self._predictions(source, made["stage1"])
+        elif experiment.stage1_checkpoint is not None:
+            made["stage1"] = self._imported(
+                experiment, experiment.stage1_checkpoint, experiment.stage1
+            )
+            predicted["stage1"] = self._predictions(experiment, made["stage1"])
         made["segmentor"] = self._segmentor(name, made)
         predicted["segmentor"] = self._predictions(experiment, made["segmentor"])
         scored: dict[str, tuple[Product, ...]] = {baseline: () for baseline in BASELINES}
@@ -225,7 +230,10 @@ class Products:
     ) -> dict[str, Product]:
         """The scored rows of some masks, and the scores that are made of them."""
         dataset, options = experiment.dataset, {"scored": scored}
-        rows = self._product("rows", "evaluate", dataset, options, sources, (), experiment)
+        # TRIS's validate.py and validate_referit.py score boxes, of both stages.
+        is_tris = scored == "segmentor" and experiment.segmentor.model == "tris"
+        asked = {**options, "boxes": is_tris or scored == "stage1"}
+        rows = self._product("rows", "evaluate", dataset, asked, sources, (), experiment)
         behind = (sources[0], rows)
         scores = self._product("scores", "score", dataset, options, behind, (), experiment)
         return {f"rows/{scored}": rows, f"scores/{scored}": scores}
@@ -287,7 +295,7 @@ class Products:
         experiment = self.configs.experiments[name]
         if experiment.checkpoint is not None:
             return self._imported(experiment, experiment.checkpoint, experiment.segmentor)
-        masks = (made["pseudo_masks"],) if experiment.from_text else ()
+        masks = (made["pseudo_masks"],) if experiment.learns_from_text else ()
         return self._product(
             "segmentor",
             "train_segmentor",

@@ -26,13 +26,17 @@ def files_of_experiment(name: str, configs: Configs) -> list[Path]:
     """The data and the weights that an experiment reads, and those it takes pseudo masks from."""
     experiment = configs.experiments[name]
     files = files_of_dataset(experiment.dataset, configs)
-    imported = [experiment.checkpoint] if experiment.checkpoint is not None else None
-    files += imported or experiment.segmentor.files
-    if experiment.pseudo_masks_of:
+    if experiment.checkpoint is not None:
+        files += [experiment.checkpoint, *experiment.segmentor.tokenizer_files]
+    else:
+        files += experiment.segmentor.files
+    stage1 = experiment.stage1_checkpoint
+    files += [stage1] if stage1 is not None else []
+    if experiment.learns_from_text and experiment.pseudo_masks_of:
         files += files_of_experiment(experiment.pseudo_masks_of, configs)
-    elif experiment.from_text:
-        files += [*experiment.stage1.files, *experiment.judge.files, *experiment.affinity.files]
-        files += [experiment.stage1_checkpoint] if experiment.stage1_checkpoint is not None else []
+    elif experiment.learns_from_text:
+        files += experiment.stage1.files  # of zero-shot CLIP too
+        files += [*experiment.judge.files, *experiment.affinity.files]
     return list(dict.fromkeys(files))
 
 

@@ -17,6 +17,7 @@ ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
 CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
+TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
 
 

@@ -19,6 +19,7 @@ from stages.config.section import (
     Rate,
     ResizeModeName,
     Schedule,
+    TextField,
     Training,
     Weight,
     require_least,
@@ -33,6 +34,7 @@ class Segmentor(Training, WithClip):
     """What all segmentors have in common."""
 
     resize_mode: ClassVar[ResizeModeName] = "stretch"
+    text_field: ClassVar[TextField] = "sent"  # of the two texts of an expression
     clip: ClipSource | None = None  # its encoders; each model has its own by default
     image_size: Positive  # side of the square that the model sees, in pixels
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
@@ -42,6 +44,13 @@ class Segmentor(Training, WithClip):
     def files(self) -> list[Path]:
         """The files that it is read from."""
         return self.clip.files if self.clip is not None else []
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        """The files of them that are read to predict, too: the words that it knows."""
+        if self.clip is None or not self.clip.model.endswith(".json"):
+            return []
+        return [Path(self.clip.model)]
 
     @property
     def num_tokens(self) -> int:
@@ -178,6 +187,7 @@ class DetrisOptions(QueryOptions):
 class RelaOptions(Segmentor):
     """GRES/ReLA (Liu et al., CVPR 2023): official configs/referring_*.yaml and what they extend."""
 
+    text_field: ClassVar[TextField] = "raw"  # official refcoco_mapper.py
     model: Literal["rela"] = "rela"
     epochs: Positive = 34  # 150,000 steps of 48 are 34.4 passes over gRefCOCO's 209,344 sentences
     batch_size: Positive = 48
@@ -238,6 +248,11 @@ class RelaOptions(Segmentor):
     def files(self) -> list[Path]:
         found = (self.backbone_weights, self.text_weights, self.vocabulary)
         return [*super().files, *(path for path in found if path is not None)]
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        own = [self.vocabulary] if self.vocabulary is not None else []
+        return [*super().tokenizer_files, *own]
 
     @property
     def num_tokens(self) -> int:

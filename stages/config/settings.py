@@ -16,7 +16,7 @@ class RemoteFile(Section):
     license: str  # as its page states it
     size: str | None = None  # where it is large, as people say it
     trained_on_coco: bool = False  # of weights
-    urls: Annotated[tuple[str, ...], Field(min_length=1)]  # mirrors, in the order they are tried
+    urls: tuple[str, ...] = ()  # mirrors, in the order they are tried; none: is put there by hand
     checksum: Annotated[str, Field(pattern=r"^(sha256|md5):[0-9a-f]{8,64}$")] | None = None
     unpack: Path | None = None  # a zip file: the folder that its content goes into
     gives: tuple[Path, ...] = ()  # patterns of what is in the archive: nothing is fetched if it is

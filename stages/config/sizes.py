@@ -27,7 +27,7 @@ def known_objects(name: str, split: str, datasets: Mapping[str, DatasetConfig]) 
     """
     dataset = datasets[name]
     if dataset.source == "mix":
-        return _mixed(dataset.members, split, datasets)
+        return _mixed(dataset, split, datasets)
     if dataset.source == "refshapes":
         shapes = dataset.refshapes
         images = {"train": shapes.train_images, "val": shapes.val_images}
@@ -40,10 +40,9 @@ def known_objects(name: str, split: str, datasets: Mapping[str, DatasetConfig]) 
     return None
 
 
-def _mixed(
-    members: tuple[str, ...], split: str, datasets: Mapping[str, DatasetConfig]
-) -> int | None:
-    if split == "train":
+def _mixed(dataset: DatasetConfig, split: str, datasets: Mapping[str, DatasetConfig]) -> int | None:
+    members = dataset.members
+    if dataset.pooled or split == "train":
         counts = [known_objects(member, split, datasets) for member in members]
         return None if None in counts else sum(count or 0 for count in counts)
     owners = [member for member in members if split.startswith(f"{member}_")]

@@ -52,6 +52,7 @@ class Stage1(Training, WithClip):
     clip: ClipSource = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"))
     image_size: Positive = 320  # side of the square that the model sees, in pixels
     hidden: Positive = 1024  # channels that image and text meet in
+    expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
     negatives: Count = 3  # expressions of other objects, for each image
     weight_foreground: Weight = 1.0  # w1: the judge's cosine of the masked image and its text
     weight_classification: Weight = 5.0  # w4: image-text matching over the batch

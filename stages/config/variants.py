@@ -56,10 +56,15 @@ def inherit(written: Mapping[str, Options], name: str) -> Options:
             raise ValueError(f"base: {' -> '.join([*chain, base])} never ends")
         chain.append(base)
     options: Options = {}
-    for ancestor in reversed(chain[1:]):
-        kept = {key: value for key, value in written[ancestor].items() if key not in NOT_INHERITED}
+    for ancestor in reversed(chain):
+        own = written[ancestor]
+        if own.get("dataset", options.get("dataset")) != options.get("dataset") or (
+            "published" in own
+        ):
+            options.pop("published", None)  # of another data set, or of another row
+        kept = own if ancestor == name else {k: own[k] for k in own.keys() - {*NOT_INHERITED}}
         options = merge(options, kept)
-    return merge(options, written[name])
+    return options
 
 
 def set_option(options: Options, path: str, value: Any) -> Options:

@@ -188,12 +188,15 @@ def _check_expressions(entry: Entry) -> Iterator[Finding]:
     if not entry.expressions:
         yield Finding(entry.place, "no expression; needed one or more for each object")
     kept = []
-    for (text, kind), place in zip(entry.expressions, entry.places, strict=True):
-        fault = expression_fault(text)
-        if fault is not None:
-            yield Finding(place, fault)
+    for expression, place in zip(entry.expressions, entry.places, strict=True):
+        fault = expression_fault(expression.text)
+        if fault is None and expression.raw is not None:
+            of_raw = expression_fault(expression.raw)
+            fault = f"raw: {of_raw}" if of_raw is not None else None
+        if fault is None:
+            kept.append(expression)
         else:
-            kept.append((text, kind))
+            yield Finding(place, fault)
     entry.expressions = kept
 
 

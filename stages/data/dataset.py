@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from stages.config.section import TextField
 from stages.data.images import read_image
 from stages.data.negatives import Negatives
 from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
@@ -52,6 +53,7 @@ class ReferringDataset:
 
     `masks` gives the run lengths of each object to train on, and must hold all objects. `images` is
     the file of resize_images for this size and mode; without it images are decoded here.
+    `text_field` is what the model reads of an expression that has two texts.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class ReferringDataset:
         image_size: int,
         *,
         resize_mode: ResizeModeName = "stretch",
+        text_field: TextField = "sent",
         seed: int = 0,
         negatives: int = 0,
         expressions_per_object: int | None = 1,
@@ -95,7 +98,7 @@ class ReferringDataset:
         self.of_images: dict[int, list[int]] = {
             int(key): group.tolist() for key, group in samples.objects.groupby("image").object
         }
-        self.tokens = _tokenize(rows, tokenizer)  # (T, L)
+        self.tokens = _tokenize(rows, tokenizer, text_field)  # (T, L)
         self.token_row = dict(zip(rows.expression.tolist(), range(len(rows)), strict=True))
         self.cache: dict[int, Tensor] = {}
 
@@ -186,9 +189,16 @@ class ReferringDataset:
         return self.resize_mode.mask(decode(self.masks[object_id], height, width), self.size)
 
 
-def _tokenize(expressions: pd.DataFrame, tokenizer: Tokenizer) -> Tensor:
+def _texts(expressions: pd.DataFrame, field: TextField) -> list[str]:
+    """One of the two texts of each expression; the only one where a source has no other."""
+    if field == "raw":
+        return [str(text) for text in expressions.raw.fillna(expressions.text)]
+    return [str(text) for text in expressions.text]
+
+
+def _tokenize(expressions: pd.DataFrame, tokenizer: Tokenizer, field: TextField) -> Tensor:
     """Tokens (T, L); a warning names the expressions that are too long and are cut off."""
-    texts, ids = expressions.text.tolist(), expressions.expression.tolist()
+    texts, ids = _texts(expressions, field), expressions.expression.tolist()
     tokens = tokenizer(texts)
     full = tokens[:, -1].nonzero()[:, 0].tolist()  # only these can be too long
     cut = [ids[full[place]] for place in tokenizer.too_long([texts[row] for row in full])]

@@ -61,7 +61,7 @@ def _fetch(file: RemoteFile, folder: Path, pause: float) -> None:
         unpack(path, folder / file.unpack)
     missing = _missing(_needed(file), folder)
     if missing:
-        raise InputError(f"{file.urls[0]}: has no {missing[0]} in it; needed another archive")
+        raise InputError(f"{file.path}: has no {missing[0]} in it; needed another archive")
 
 
 def is_there(file: RemoteFile, folder: Path) -> bool:
@@ -95,6 +95,8 @@ def _compare(file: RemoteFile, folder: Path) -> None:
 def _download(file: RemoteFile, folder: Path, pause: float) -> None:
     path = folder / file.path
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not file.urls:
+        raise InputError(f"{path}: no address of its own; put it there by hand, from {file.source}")
     reasons = []
     for url in file.urls:
         part = PartialFile(path, url)

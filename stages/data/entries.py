@@ -5,11 +5,19 @@ import unicodedata
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.data.orientation import Frame
 
 LONGEST = 1000  # characters of any expression; models read about 20 words
+
+
+class Expression(NamedTuple):
+    """What is said of an object."""
+
+    text: str  # REFER's `sent`: lower case, without punctuation
+    kind: str | None = None
+    raw: str | None = None  # REFER's `raw`: as people typed it; None where a source has one text
 
 
 @dataclass
@@ -20,7 +28,7 @@ class Entry:
     name: str
     image: Path
     split: str
-    expressions: list[tuple[str, str | None]]  # text and kind
+    expressions: list[Expression]
     places: list[str]  # of the expressions
     category: str | None = None
     boxes: list[list[float]] | None = None

@@ -1,7 +1,7 @@
-"""The LMDB files of the CRIS family (folder2lmdb.py of CRIS): images, masks and expressions.
+"""The LMDB files of the CRIS family (tools/folder2lmdb.py): images, masks and expressions.
 
-Each value is a pickle, read by the same unpickler as REFER's, which only makes plain containers.
-Those that pyarrow's `serialize` wrote (ETRIS) cannot be read by any current pyarrow.
+A value is a pickle (CRIS), read by the same unpickler as REFER's, which only makes plain
+containers; or pyarrow's `serialize` wrote it (ETRIS, DETRIS): see arrow_serialized.py.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import Any
 
 import lmdb
 
+from stages.data.arrow_serialized import is_serialized, read_serialized
 from stages.data.refer import load_plain
 from stages.runtime.errors import InputError
 
@@ -36,7 +37,7 @@ def read_lmdb(path: Path) -> Iterator[dict[str, Any]]:
                 if not isinstance(record, dict) or not isinstance(record.get(name), kind):
                     raise InputError(
                         f"{path}: record {number} has no {name} ({kind.__name__}); needed a file"
-                        " that folder2lmdb.py of CRIS wrote"
+                        " of folder2lmdb.py"
                     )
             count = record.get("num_sents", len(record["sents"]))
             if count != len(record["sents"]):
@@ -51,10 +52,11 @@ def _value(transaction: lmdb.Transaction, key: str, path: Path) -> Any:
     content = transaction.get(key.encode())
     if content is None:
         raise InputError(f"{path}: nothing under {key}; needed a file of folder2lmdb.py")
+    value = bytes(content)
     try:
-        return load_plain(bytes(content))
+        return read_serialized(value) if is_serialized(value) else load_plain(value)
     except Exception as error:  # a damaged pickle can raise any exception
         raise InputError(
-            f"{path}: {key} is no plain pickle ({error}). Files written with pyarrow's serialize"
-            " cannot be read any more: use the REFER files that they were made of (source: refer)"
+            f"{path}: {key} holds no plain containers ({error}); needed a file of folder2lmdb.py."
+            " The same data are in the REFER files that it was made of (source: refer)"
         ) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.data.entries import Entry, Finding
+from stages.data.entries import Entry, Expression, Finding
 from stages.data.rows import DEFAULT_SPLIT, read_rows
 from stages.data.spool import Spool
 
@@ -50,7 +50,7 @@ def _object(rows: list[list[Any]], images: Path) -> Iterator[Entry | Finding]:
         name=name,
         image=images / image,
         split=split,
-        expressions=[(text, None) for text in places],
+        expressions=[Expression(text) for text in places],
         places=list(places.values()),
         mask_file=images / mask if mask else None,
         frame="upright",

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.data.entries import Entry, Finding
+from stages.data.entries import Entry, Expression, Finding
 from stages.data.refer import load_plain
 from stages.runtime.errors import InputError
 from stages.runtime.foreign_errors import unreadable
@@ -81,7 +81,7 @@ def _refs(content: Any, place: str, split: str, image: Path) -> Iterator[Entry |
                     segmentations=[annotation["segmentation"]],
                     size=(width, height),
                 )
-            entries[name].expressions.append((annotation["query"], None))
+            entries[name].expressions.append(Expression(annotation["query"]))
             entries[name].places.append(f"{place}, annotation {number}")
     except KeyError as error:
         yield Finding(place, f"nothing under {error}; needed annotations as TRIS has them")

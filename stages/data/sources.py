@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.config.datasets import DatasetConfig
-from stages.data.entries import Entry, Finding, has_controls
+from stages.data.entries import Entry, Expression, Finding, has_controls
 from stages.data.lmdb_file import read_lmdb
 from stages.data.own_table import read_table
 from stages.data.refer import Instances, open_instances, read_refs
@@ -70,7 +70,7 @@ def _read_lmdb(config: DatasetConfig, folder: Path, scratch: Path) -> Entries:
                 name=str(record.get("seg_id", number)),
                 image=image,
                 split=path.stem,
-                expressions=[(text, None) for text in record["sents"]],
+                expressions=[Expression(text) for text in record["sents"]],
                 places=[f"{place}, sentence {n}" for n in range(len(record["sents"]))],
                 mask_file=BytesIO(record["mask"]),
             )
@@ -150,7 +150,7 @@ def _ref_entry(ref: dict[str, Any], place: str, images: Path, instances: Instanc
         name=str(ref["ref_id"]),
         image=images / image["file_name"],
         split=str(ref["split"]),
-        expressions=[(sentence["sent"], sentence.get("kind")) for sentence in sentences],
+        expressions=[Expression(s["sent"], s.get("kind"), s.get("raw")) for s in sentences],
         places=[f"{place}, sentence {s.get('sent_id', n)}" for n, s in enumerate(sentences)],
         category=names.pop() if len(names) == 1 else None,
         boxes=[[float(value) for value in row["bbox"]] for row in annotations],

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import frozen
+from stages.config.section import TextField
+from stages.config.segmentors import Segmentor
 from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
@@ -51,6 +53,8 @@ class Inference:
         self.model: Any = frozen(saved.model).to(device)
         self.tokenizer = load_model_tokenizer(saved.config)
         self.image_size = saved.image_size
+        # Stage 1 and zero-shot CLIP read what TRIS's segmentor does.
+        self.text_field: TextField = getattr(saved.config, "text_field", Segmentor.text_field)
         self.resize_mode_name: ResizeModeName = self.model.resize_mode
         self.resize_mode = RESIZE_MODES[self.resize_mode_name]
 

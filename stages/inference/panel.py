@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from stages.config.section import TextField
 from stages.data.dataset import ReferringDataset
 from stages.data.images import read_image
 from stages.data.resize_modes import ResizeModeName
@@ -55,14 +56,21 @@ class Panel:
     """Response maps of fixed expressions, and their masks with the outlines of the ground truth."""
 
     def __init__(
-        self, split: Samples, tokenizer: Tokenizer, image_size: int, resize_mode: ResizeModeName
+        self,
+        split: Samples,
+        tokenizer: Tokenizer,
+        image_size: int,
+        resize_mode: ResizeModeName,
+        text_field: TextField = "sent",
     ) -> None:
         """Shows the first expression of some images of the split."""
         objects = split.objects.drop_duplicates("image")
         picks = np.linspace(0, len(objects) - 1, min(EXPRESSIONS, len(objects))).round().astype(int)
         shown = split.of(objects.iloc[picks])
         shown = replace(shown, expressions=shown.expressions.drop_duplicates("object"))
-        data = ReferringDataset(shown, tokenizer, image_size, resize_mode=resize_mode)
+        data = ReferringDataset(
+            shown, tokenizer, image_size, resize_mode=resize_mode, text_field=text_field
+        )
         self.resize_mode = data.resize_mode
         self.batch = data.prepare(data.collate([data.of_image(i) for i in data.images.index]))
         rows = shown.images.merge(shown.objects, on="image").merge(shown.expressions, on="object")
@@ -105,11 +113,17 @@ class Panel:
 
 
 def validation_panel(
-    samples: Samples, tokenizer: Tokenizer, image_size: int, resize_mode: ResizeModeName
+    samples: Samples,
+    tokenizer: Tokenizer,
+    image_size: int,
+    resize_mode: ResizeModeName,
+    text_field: TextField = "sent",
 ) -> Panel | None:
     """The panel of the split val; None for a data set without one."""
     split = samples.of(samples.objects[samples.objects.split == "val"])
-    return None if split.objects.empty else Panel(split, tokenizer, image_size, resize_mode)
+    if split.objects.empty:
+        return None
+    return Panel(split, tokenizer, image_size, resize_mode, text_field)
 
 
 @contextmanager

@@ -29,12 +29,16 @@ COLUMNS = {
     "pointing_accuracy": "PA",
     "pointing_accuracy_mask": "PA mask",
 }
+BOXES = {"box_iou": "box mIoU", "box_accuracy": "box acc"}  # where a model's boxes are scored
 
 # Of a split with expressions that have no target, where cIoU is oIoU by gRefCOCO's rules.
 GENERALIZED = {"g_iou": "gIoU", "c_iou": "cIoU", "n_acc": "N-acc", "t_acc": "T-acc"}
 NOTE = """\
 percent; mIoU: mean over expressions, with its 95 % CI (bootstrap over images), oIoU: over pixels,
 P@X: IoU above X, PA, PA mask: pointing accuracy, the peak is inside the box, inside the mask
+"""
+BOX_NOTE = """\
+box mIoU: of the box with the peak, box acc: expressions where any box has an IoU above 0.5
 """
 GENERALIZED_NOTE = """\
 gIoU, cIoU: mIoU and oIoU by gRefCOCO's rules, N-acc: expressions without a target that are
@@ -54,7 +58,8 @@ class Row:
 
 def columns(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The metrics of the table, and their heads."""
-    return COLUMNS | (GENERALIZED if _is_generalized(metrics) else {})
+    boxes = BOXES if _has_boxes(metrics) else {}
+    return COLUMNS | boxes | (GENERALIZED if _is_generalized(metrics) else {})
 
 
 def rows(
@@ -119,6 +124,10 @@ def _is_generalized(metrics: Sequence[dict[str, Any]]) -> bool:
     return any("generalized" in entry["scores"] for entry in metrics)
 
 
+def _has_boxes(metrics: Sequence[dict[str, Any]]) -> bool:
+    return any("box_iou" in entry["scores"] for entry in metrics)
+
+
 def text_table(
     metrics: Sequence[dict[str, Any]], label: Label, figures: Mapping[str, Figures]
 ) -> str:
@@ -138,7 +147,8 @@ def text_table(
             lines += ["", _line(row.split, heads, width, widths)]
         lines.append(_line(name, row.cells, width, widths))
         last = row.split
-    note = NOTE + (GENERALIZED_NOTE if _is_generalized(metrics) else "")
+    note = NOTE + (BOX_NOTE if _has_boxes(metrics) else "")
+    note += GENERALIZED_NOTE if _is_generalized(metrics) else ""
     return "\n".join([*lines[1:], "", note])
 
 

@@ -3,7 +3,7 @@
     def run(samples: Path, masks: list[Path], config: Labels, workers: int = 1) -> None: ...
 
 becomes `--samples PATH --masks PATH [PATH ...] --config JSON [--workers N]`. A section is given as
-JSON text or as the path of a .json or .yaml file.
+JSON text or as the path of a .json or .yaml file; a bool `x` is `--x` or `--no-x`.
 """
 
 import argparse
@@ -77,6 +77,8 @@ def _kind(hint: Any) -> dict[str, Any]:
         return {**_kind(next(kind for kind in arguments if kind is not type(None))), "nargs": "?"}
     if origin in (list, Sequence):
         return {"nargs": "*", **_kind(arguments[0])}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
     if origin is typing.Literal:
         return {"choices": list(arguments)}
     if isinstance(hint, type) and issubclass(hint, Section):

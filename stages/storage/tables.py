@@ -5,7 +5,7 @@ shard. Readers take a list of shards and return one table; ids are row numbers o
 
 `images`       image, file, width, height
 `objects`      object, image, split, name, category, boxes (xywh), mask (RLE or null), no_target
-`expressions`  expression, object, text, kind
+`expressions`  expression, object, text, kind, raw (as typed by people; null if there is one text)
 `maps`         object, expression (the chosen one), height, width, input_size (pixels a side of the
                network's input), grid (float32 bytes), scores
 `labels`       object, height, width, foreground (RLE), ignore (RLE)
@@ -52,7 +52,13 @@ SCHEMAS: dict[str, pa.Schema] = {
             "mask": TEXT,
             "no_target": pa.bool_(),
         },
-        "expressions": {"expression": INT, "object": INT, "text": TEXT, "kind": TEXT},
+        "expressions": {
+            "expression": INT,
+            "object": INT,
+            "text": TEXT,
+            "kind": TEXT,
+            "raw": TEXT,
+        },
         "maps": {
             "object": INT,
             "expression": INT,

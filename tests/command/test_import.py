@@ -57,6 +57,26 @@ def test_an_official_checkpoint_finds_its_options_and_predicts_like_its_model(
     assert np.array_equal(api.load(out).predict(image_file, "the red square").maps, expected)
 
 
+@pytest.mark.parametrize("system", ["tris", "etris"])
+def test_predict_takes_an_official_checkpoint_as_it_is(
+    risflow: Command, tmp_path: Path, image_file: Path, system: str
+) -> None:
+    own = write_model(tmp_path / "own.safetensors", SYSTEMS[system])
+    file = official(tmp_path / "best.pth", load_file(own), system)
+    masks = []
+    for model in (own, file):
+        output = tmp_path / model.stem
+        arguments = (image_file, "the red square", "--model", model, "--output", output)
+        done = risflow("predict", *arguments)
+        assert done.exit_code == 0, done.output
+        masks.append([path.read_bytes() for path in sorted(output.rglob("*.png"))])
+    assert f"fits the experiment {SYSTEMS[system]}" in done.stderr
+    assert masks[0] == masks[1] and masks[0]
+    torch.save({"model": {"other.weight": torch.zeros(1)}}, file)
+    done = risflow("predict", image_file, "a cup", "--model", file)
+    assert done.exit_code == 1 and "best.pth: fits no experiment" in done.stderr
+
+
 def test_a_stage_1_checkpoint_is_a_stage_1_model(
     risflow: Command, tmp_path: Path, image_file: Path
 ) -> None:
@@ -74,19 +94,24 @@ def test_a_stage_1_checkpoint_is_a_stage_1_model(
     assert wrong.exit_code == 1 and "the closest is refshapes_tris: attention2." in wrong.stderr
 
 
+OTHERS = ("refcocog_google", "refcocog_umd", "refcocoplus")
+
+
 @pytest.mark.parametrize(
     ("name", "same"),
     [
-        ("cris_r101_refcoco", ["cris_r101_refcocog_umd", "cris_r101_refcocoplus"]),
+        ("cris_r101_refcoco", [f"cris_r101_{data}" for data in OTHERS]),
         ("detris_large_refcoco_mixed", []),
         ("rela_swint_grefcoco", []),
-        ("tris_r50_refcoco", []),
+        ("tris_r50_refcoco", [f"tris_r50_{data}" for data in (*OTHERS, "referit")]),
     ],
 )
 def test_a_published_row_is_told_by_shapes_alone(name: str, same: list[str]) -> None:
     experiment = EXPERIMENTS[name]
     system = experiment.segmentor.model
-    of_system = {n: e for n, e in EXPERIMENTS.items() if e.segmentor.model == system}
+    of_system = {
+        n: e for n, e in EXPERIMENTS.items() if e.segmentor.model == system and e.checkpoint is None
+    }
     with torch.device("meta"):
         network = build(system, experiment.segmentor, pretrained=False)
     fitting = fitting_experiments(network.state_dict(), system, of_system, Path("best.pth"))

@@ -27,10 +27,11 @@ rule evaluate:
         runtime=asks("runtime", 60),
     params:
         scored=lambda w: product_of(w).options["scored"],
+        boxes=lambda w: "--boxes" if product_of(w).options["boxes"] else "--no-boxes",
     shell:
         "python -m stages.evaluate --samples {input.samples:q} --scored {params.scored}"
         " --split {wildcards.split} --masks {input.masks:q} --results {output.rows:q}"
-        " > {log:q} 2>&1"
+        " {params.boxes} > {log:q} 2>&1"
 
 
 rule score:

@@ -42,6 +42,15 @@ def section_of(product):
     return "segmentor"
 
 
+def images_to_predict(wildcards):
+    """Resized ones that a training has read too; for one split alone they are decoded."""
+    product = product_of(wildcards)
+    model = model_of(product)
+    if model is not None and model.kind == "imported" and not product.owner.learns_from_text:
+        return []
+    return images_for(section_of(product))(wildcards)
+
+
 def model_arguments(wildcards, input):
     product = product_of(wildcards)
     if model_of(product) is not None:
@@ -105,7 +114,7 @@ rule predict:
     input:
         samples=made_from("samples"),
         model=model_to_predict_with,
-        images=lambda w: images_for(section_of(product_of(w)))(w),
+        images=images_to_predict,
     output:
         predictions=f"{PREDICTIONS}/predictions-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
