@@ -26,7 +26,7 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         with suppress(SystemExit):
             super().on_broken_pipe()  # what Python writes at its end goes nowhere
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE), "output")
 
 
 def _console(stderr: bool) -> Console:

@@ -66,7 +66,7 @@ def device(request: pytest.FixtureRequest) -> Any:
     import torch  # after the number of threads is set, above
 
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.conv.fp32_precision = "ieee"
+    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     return torch.device(request.param)
 

@@ -338,8 +338,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> N
 )
 def test_schedules_start_at_one_and_have_their_published_middle(schedule: str, half: float) -> None:
     config = CONFIG.model_copy(update={"schedule": schedule})
-    assert engine.schedule(config, 0, 100) == 1
-    assert engine.schedule(config, 50, 100) == pytest.approx(half)
+    assert schedule.schedule(config, 0, 100) == 1
+    assert schedule.schedule(config, 50, 100) == pytest.approx(half)
 
 
 class Waiting(Points):

@@ -44,7 +44,8 @@ def test_rows_are_those_of_decoded_masks(tmp_path: Path) -> None:
             for _ in range(8):
                 name, guess = len(expressions), blob(draw, shape)
                 guesses.append(guess)
-                expressions.append({"expression": name, "object": target, "text": "it", "kind": ""})
+                text = {"text": "it", "kind": "", "raw": None}
+                expressions.append({"expression": name, "object": target, **text})
                 point = {"row": draw.integers(shape[0]), "column": draw.integers(shape[1])}
                 absent = bool(draw.random() < 0.3)
                 predictions.append(

@@ -281,12 +281,11 @@ def test_images_of_an_unknown_range_are_refused_when_they_are_checked_and_read(
         read_image(tmp_path / "f.tif")
 
 
-@pytest.mark.parametrize("ending", ["tif", "png", "pgm", "jp2"])
+@pytest.mark.parametrize("ending", ["tif", "png", "pgm"])
 def test_sixteen_bits_are_scaled_in_every_format(tmp_path: Path, ending: str) -> None:
     values = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     path = tmp_path / f"deep.{ending}"
-    options = {"irreversible": False} if ending == "jp2" else {}
-    Image.fromarray(values).save(path, **options)
+    Image.fromarray(values).save(path)
     assert (np.asarray(read_image(path))[:, :, 0] == values // 257).all()
 
 

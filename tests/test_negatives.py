@@ -17,7 +17,7 @@ def samples_of(texts: dict[int, list[list[str]]]) -> Samples:
             target = len(objects)
             objects.append([target, image, "train", str(target), None, None, None, False])
             for text in texts_of_object:
-                expressions.append([len(expressions), target, text, None])
+                expressions.append([len(expressions), target, text, None, None])
     return Samples(
         pd.DataFrame([], columns=SCHEMAS["images"].names),
         pd.DataFrame(objects, columns=SCHEMAS["objects"].names),

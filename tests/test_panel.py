@@ -60,7 +60,7 @@ def test_a_training_shows_the_validation_and_learns_the_same(
     assert panel is not None
     again = panel(load_model(model).model)
     assert np.abs(pixels(shown[-1].encoded_image_string) - again).mean() < 0.1  # of 255
-    assert np.abs(pixels(shown[0].encoded_image_string) - again).mean() > 1
+    assert np.abs(pixels(shown[0].encoded_image_string) - again).mean() > 0.5
 
     monkeypatch.setattr(train_segmentor, "validation_panel", lambda *_: None)
     train_segmentor.run(samples, tmp_path / "blind/model.safetensors", CONFIG)

@@ -206,7 +206,7 @@ def test_a_training_whose_image_is_gone_ends_in_one_line(tmp_path: Path) -> None
     done = subprocess.run(
         [
             *(sys.executable, "-m", "stages.train_segmentor", "--samples", str(samples)),
-            *("--model", str(tmp_path / "model.safetensors"), "--workers", "1"),
+            *("--model", str(tmp_path / "model.safetensors"), "--execution", '{"workers": 1}'),
             *("--config", config.model_dump_json()),
         ],
         capture_output=True,

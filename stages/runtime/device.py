@@ -47,8 +47,7 @@ def set_up_gpu(precision: str, deterministic: bool, has_one_shape: bool) -> None
     """
     exact = precision == "float32"
     torch.set_float32_matmul_precision("highest" if exact else "high")
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made at import
-    convolutions.fp32_precision = "ieee" if exact else "tf32"
+    torch.backends.cudnn.allow_tf32 = not exact
     torch.backends.cudnn.benchmark = has_one_shape and not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,10 +1,13 @@
 """What a file is by its first bytes, for the message about a file that holds something else."""
 
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+# What zipfile raises of a damaged directory, beside its own error.
+ZIP_ERRORS = (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, NotImplementedError)
 HEAD = 512  # bytes that are looked at
 # The first bytes of formats that are met where weights, annotations or tables are needed.
 SIGNATURES: dict[bytes, str] = {
@@ -60,8 +63,11 @@ def _zip_archive(path: Path, head: bytes, _size: int) -> str | None:
         return None
     if not zipfile.is_zipfile(path):
         return "a zip archive (a PyTorch file?) that is truncated: copy or fetch it again"
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except ZIP_ERRORS:
+        return "a zip archive (a PyTorch file?) that is damaged: copy or fetch it again"
     if any(name.startswith("xl/") for name in names):
         return "an Excel workbook: save it as CSV"
     if any(name.endswith("data.pkl") for name in names):

@@ -43,13 +43,13 @@ STEPS = {
 
 def damaged(path: Path, reason: object) -> InputError:
     """The error of a file with other bytes than were written."""
-    step = STEPS.get(path.resolve().parent.parent.name)
-    remedy = (
-        f"delete it and run the same command again: the step {step} makes it anew"
-        if step
-        else "copy it again, or make it anew"
+    step, reason = STEPS.get(path.resolve().parent.parent.name), first_line(reason)
+    if step is None:
+        return InputError(f"{path}: damaged ({reason}); copy it again, or make it anew")
+    return InputError(
+        f"{path}: damaged ({reason}); delete it and run the same command again: the step {step}"
+        " makes it anew"
     )
-    return InputError(f"{path}: damaged ({first_line(reason)}); {remedy}")
 
 
 def first_line(reason: object) -> str:

@@ -51,6 +51,7 @@ from stages.training.interruption import Interruption
 from stages.training.norms import copy_norms, synchronize_norms
 from stages.training.progress import Speed
 from stages.training.reports import DrawPanel, Reports
+from stages.training.schedule import learning_rates
 
 log = logging.getLogger(__name__)
 
@@ -364,31 +365,6 @@ def _distributed(trainable: nn.Module, device: torch.device, is_accumulated: boo
 def _draw(seed: int, step: int, process: int) -> int:
     """The seed of a process in a step."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
-
-
-def learning_rates(
-    config: Training, base_rates: Sequence[float], step: int, total: int
-) -> list[float]:
-    """The rate of every group at a step (from 0) of `total`."""
-    factor = schedule(config, step, total)
-    if config.one_rate_first_epoch and step * config.epochs < total:
-        return [config.learning_rate * factor] * len(base_rates)
-    return [rate * factor for rate in base_rates]
-
-
-def schedule(config: Training, step: int, total: int) -> float:
-    """The factor on every learning rate at a step (from 0) of `total`."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    done = step / total
-    if config.schedule == "poly":
-        return float((1 - done) ** config.power)
-    if config.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * done))
-    if config.schedule == "multistep":
-        epoch = step * config.epochs // total  # epochs that are finished
-        return config.gamma ** sum(milestone <= epoch for milestone in config.milestones)
-    return 1.0
 
 
 def _recompute(trainable: nn.Module) -> None:

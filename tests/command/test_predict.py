@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(
             (image_file, "x", *own, "--model", tmp_path / "no"),
             "no: no such file; needed a model file",
         ),
-        ((image_file, "x", *own, "--model", image_file), "not a whole safetensors file"),
+        ((image_file, "x", *own, "--model", image_file), "not weights .it is a PNG image"),
         ((image_file, "x", *own, "--model", broken), "not a whole safetensors file"),
         ((image_file, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
         ((image_file, "x", "--model", model, "--output", text), "File exists|Not a directory"),

@@ -17,7 +17,7 @@ from stages.models.etris import EtrisSegmentor
 from stages.models.layers import QuerySegmentor
 from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
-from stages.training.engine import learning_rates
+from stages.training.schedule import learning_rates
 from tests.parity import query_models, recipes
 from tests.parity.golden import Golden, manifest, numbers
 

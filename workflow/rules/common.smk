@@ -117,10 +117,15 @@ def recipe(section):
     return lambda wildcards: getattr(product_of(wildcards).owner, section).model_dump_json()
 
 
-def execution(wildcards):
-    """The options of how a training computes, which change nothing of what it makes."""
+def chosen_execution(wildcards):
+    """The options of how a step computes, which change nothing of what it makes."""
     product = product_of(wildcards)
-    return product.owner.execution_of(product.step).model_dump_json()
+    return product.owner.execution_of(product.step)
+
+
+def execution(wildcards):
+    """All of them, as a training is given them."""
+    return chosen_execution(wildcards).model_dump_json()
 
 
 def asks(name, usual):

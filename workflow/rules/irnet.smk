@@ -23,7 +23,7 @@ rule make_labels:
         runtime=asks("runtime", 1440),
     params:
         config=recipe("labels"),
-        crf=execution("crf"),
+        crf=lambda w: chosen_execution(w).crf,
     shell:
         "python -m stages.runtime.launch {resources.gpu} irnet.make_labels"
         " --samples {input.samples:q} --maps {input.maps:q} --labels {output.labels:q}"
