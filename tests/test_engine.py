@@ -22,6 +22,7 @@ from stages.config.section import Execution, Training
 from stages.runtime.errors import InputError, Interrupted
 from stages.training import engine
 from stages.training.batches import count_workers
+from stages.training.schedule import schedule
 from tests.conftest import ROOT, file_hash
 
 CONFIG = Training(
@@ -333,13 +334,11 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> N
     assert not (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize(
-    ("schedule", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1.0)]
-)
-def test_schedules_start_at_one_and_have_their_published_middle(schedule: str, half: float) -> None:
-    config = CONFIG.model_copy(update={"schedule": schedule})
-    assert schedule.schedule(config, 0, 100) == 1
-    assert schedule.schedule(config, 50, 100) == pytest.approx(half)
+@pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1.0)])
+def test_schedules_start_at_one_and_have_their_published_middle(name: str, half: float) -> None:
+    config = CONFIG.model_copy(update={"schedule": name})
+    assert schedule(config, 0, 100) == 1
+    assert schedule(config, 50, 100) == pytest.approx(half)
 
 
 class Waiting(Points):

@@ -10,6 +10,7 @@ from risflow.predict.images import load_image
 from stages.data.checks import _decode
 from stages.data.formats import open_image
 from stages.data.images import read_image
+from stages.data.orientation import UPRIGHT
 from stages.runtime.errors import InputError
 from tests.conftest import ROOT
 
@@ -22,7 +23,7 @@ def test_these_formats_are_read(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"image.{ending}"
     Image.new("RGB", (64, 32), (200, 100, 50)).save(path)
     assert read_image(path).size == load_image(path, 10_000).size == (64, 32)
-    assert _decode(path) == (64, 32)
+    assert _decode(path) == (64, 32, UPRIGHT)
 
 
 @pytest.mark.parametrize("name", ["as it is", "image.png"])

@@ -103,6 +103,7 @@ def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
         (TRIS, {"propagation": {"steps": 3}}, PSEUDO),
         (TRIS, {"segmentor": {"dice": 0.5}}, SEGMENT),
         (TRIS, {"evaluation": {"batch_size": 3}}, {"predict"} | SCORED),
+        (TRIS, {"evaluation": {"labels": False}}, PAGE),
         (TRIS, {"report": {"examples": 3}}, PAGE),
         (MASKS, {"segmentor": {"dice": 0.5}}, SEGMENT),
         (TRIS, {"resources": {"default": {"threads": 2}}}, set()),
@@ -132,6 +133,7 @@ OTHERS: dict[str, Any] = {
     "segmentor.milestones": [1],
     "affinity.crop_size": 196,
     "evaluation.splits": None,  # a split is made beside the others
+    "evaluation.labels": None,  # a row of the page, no other number
 }
 
 
@@ -244,8 +246,9 @@ def test_a_raised_version_of_a_step_plans_it_and_what_follows(
             shutil.copy(module, tmp_path / package)
     propagate = tmp_path / "irnet/propagate.py"
     text = propagate.read_text()
-    assert "\nVERSION = 1\n" in text
-    propagate.write_text(text.replace("\nVERSION = 1\n", "\nVERSION = 2\n"))
+    version = f"\nVERSION = {step_version('propagate')}\n"
+    assert version in text
+    propagate.write_text(text.replace(version, "\nVERSION = 1000\n"))
     for module in ("products", "pages"):
         monkeypatch.setattr(
             f"stages.config.{module}.step_version", lambda step: step_version(step, tmp_path)

@@ -35,9 +35,8 @@ class DenseCrf:
         try:  # imported here, because torch_crf alone can do without it
             import pydensecrf.densecrf as dcrf
         except ImportError as error:  # not installed on Python 3.13, where it does not compile
-            raise InputError(
-                f"the dense CRF: {error}; needed crf: torch, or Python 3.11 or 3.12"
-            ) from None
+            message = f"the dense CRF: {error}; needed crf: torch, or Python 3.11 or 3.12"
+            raise InputError(message) from None
         self.config = config
         self.height, self.width = image.shape[:2]
         self.field = dcrf.DenseCRF2D(self.width, self.height, 2)
