@@ -1,7 +1,7 @@
 """Batches read by processes of their own, which leave signals and errors to the one that asks."""
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -24,11 +24,12 @@ class Items(Protocol):
 
 def load_batches(
     data: Items, keys: Iterable[Sequence[Any]], workers: int
-) -> Iterator[dict[str, Tensor]]:
+) -> Generator[dict[str, Tensor], None, None]:
     """The batch of each sequence of keys, in order, read by `workers` processes or, with 0, here.
 
     A signal to the whole group of processes reaches this process alone: it decides when to end, and
-    its workers end with it. Raises the InputError or OSError of a worker as it was there.
+    its workers end with it. Who stops before the end closes the iterator (contextlib.closing).
+    Raises the InputError or OSError of a worker as it was there.
     """
     reading = _Reading(data)
     loader: DataLoader[Any] = DataLoader(
@@ -40,10 +41,13 @@ def load_batches(
     )
     with _signals_blocked():  # which the workers inherit
         batches = iter(loader)
-    for batch in batches:
-        if isinstance(batch, Exception):
-            raise batch
-        yield batch
+    try:
+        for batch in batches:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    finally:
+        del batches  # ends the workers; at its exit Python would wait for them, by SIGTERM, forever
 
 
 class _Reading:

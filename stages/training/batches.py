@@ -6,7 +6,8 @@ number of processes and micro-batches.
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,13 +75,13 @@ class Steps:
         self.own = _OwnSteps(data, config, accumulate, first_step)
         self.waited = 0.0
 
-    def __iter__(self) -> Iterator[list[tuple[Batch, MicroBatch]]]:
-        loader = load_batches(self.data, _Items(self.own), self.workers)
-        for step in self.own:
-            start = time.perf_counter()
-            batches = [(next(loader), part) for part in step]
-            self.waited += time.perf_counter() - start
-            yield batches
+    def __iter__(self) -> Generator[list[tuple[Batch, MicroBatch]], None, None]:
+        with closing(load_batches(self.data, _Items(self.own), self.workers)) as loader:
+            for step in self.own:
+                start = time.perf_counter()
+                batches = [(next(loader), part) for part in step]
+                self.waited += time.perf_counter() - start
+                yield batches
 
 
 def count_workers(device: torch.device, wanted: int | None, threads: int) -> int:

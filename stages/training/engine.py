@@ -148,20 +148,23 @@ def _advance_to_end(
     workers = count_workers(run.device, execution.workers, given_threads())
     steps = Steps(data, run.config, run.accumulate, run.step, workers)
     waited = run.waited
-    for batches in steps:
-        run.waited = waited + steps.waited
-        run.advance(batches)
-        if run.step % LOG_EVERY == 0 or run.step == run.total:
-            losses, rate = run.record()
+    with closing(iter(steps)) as loaded:
+        for batches in loaded:
+            run.waited = waited + steps.waited
+            run.advance(batches)
+            if run.step % LOG_EVERY == 0 or run.step == run.total:
+                losses, rate = run.record()
+                if reports is not None:
+                    reports.tell(run.step, losses, rate, run.waited)
             if reports is not None:
-                reports.tell(run.step, losses, rate, run.waited)
-        if reports is not None:
-            reports.show(run.step, run.result())
-        ended = interruption.asked()
-        if (run.step % execution.save_every == 0 or ended) and run.step < run.total:
-            run.save()
-            if ended:
-                interruption.end(f"saved at step {run.step} of {run.total}, to go on from there")
+                reports.show(run.step, run.result())
+            ended = interruption.asked()
+            if (run.step % execution.save_every == 0 or ended) and run.step < run.total:
+                run.save()
+                if ended:
+                    interruption.end(
+                        f"saved at step {run.step} of {run.total}, to go on from there"
+                    )
 
 
 class _Run:
