@@ -37,7 +37,7 @@ def refine(
     """
     shapes = tuple((image.shape[0], image.shape[1]) for image in images)
     kernels = [
-        (config.gaussian_compat, *_normalized(_spatial(shapes, config.gaussian_sxy, device))),
+        (config.gaussian_compat, *_spatial(shapes, config.gaussian_sxy, device)),
         (config.bilateral_compat, *_normalized(_bilateral(images, shapes, config, device))),
     ]
     rough = [mask.to(device).flatten(1) for mask in masks]
@@ -90,10 +90,12 @@ def _normalized(lattice: Lattice) -> tuple[Lattice, Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _spatial(shapes: tuple[Shape, ...], deviation: float, device: torch.device) -> Lattice:
-    """The lattice of positions alone, the same for all images of a size."""
+def _spatial(
+    shapes: tuple[Shape, ...], deviation: float, device: torch.device
+) -> tuple[Lattice, Tensor]:
+    """The lattice of positions alone and its factors, the same for all images of a size."""
     features, image = _positions(shapes, deviation, device)
-    return build_lattice(features, image, len(shapes))
+    return _normalized(build_lattice(features, image, len(shapes)))
 
 
 def _bilateral(

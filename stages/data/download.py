@@ -118,16 +118,16 @@ def _find_fault(file: RemoteFile, part: "PartialFile", folder: Path) -> str | No
     """Why a fetched file is not the wanted one; if it is, its checksum is learned."""
     suffix = ".zip" if file.unpack is not None else file.path.suffix
     fault = find_fault(part.path, suffix)
-    if fault is None and file.checksum is not None:
-        method, _, digits = file.checksum.partition(":")
-        checksum = file_checksum(part.path, method)
-        if not checksum.startswith(digits):
-            fault = f"wrong bytes: {checksum}; needed {file.checksum}"
-    elif fault is None and part.length is None and not shows_its_end(suffix):
-        fault = "the server does not say how long it is; needed a checksum in the configuration"
     if fault is not None:
         return fault
+    if file.checksum is None and part.length is None and not shows_its_end(suffix):
+        return "the server does not say how long it is; needed a checksum in the configuration"
     checksum, known = file_checksum(part.path), known_checksum(folder, file.path)
+    if file.checksum is not None:
+        method, _, digits = file.checksum.partition(":")
+        published = checksum if method == "sha256" else file_checksum(part.path, method)
+        if not published.startswith(digits):
+            return f"wrong bytes: {published}; needed {file.checksum}"
     if known is None:
         learn_checksum(folder, file.path, checksum)
     elif file.checksum is None and checksum != known:

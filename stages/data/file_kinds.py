@@ -1,14 +1,13 @@
 """What a fetched file must look like: servers send error pages and cut files without saying so."""
 
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.storage.damage import archive_damage, first_line
+from stages.runtime.file_kinds import HEAD, is_web_page, safetensors_size
+from stages.runtime.foreign_errors import first_line
+from stages.storage.damage import archive_damage
 
-HEAD = 512  # bytes, in which a page of HTML says that it is one
-PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
 WEIGHTS = (".pt", ".pth", ".safetensors")
 LEAST_WEIGHTS = 1024  # bytes
 
@@ -24,7 +23,7 @@ def find_fault(path: Path, suffix: str) -> str | None:
         return "an empty file"
     with path.open("rb") as file:
         head = file.read(HEAD)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+    if is_web_page(head):
         return "a page of HTML"
     if suffix in WEIGHTS and size < LEAST_WEIGHTS:
         return f"{size} bytes; needed weights, at least {LEAST_WEIGHTS}"
@@ -44,17 +43,9 @@ def _zip_fault(path: Path) -> str | None:
 
 def _safetensors_fault(path: Path) -> str | None:
     """The header says where the last tensor ends."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(min(length, path.stat().st_size)))
-            end = max(
-                (entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"),
-                default=0,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return "no safetensors file, or a cut one"
-    needed, size = 8 + length + end, path.stat().st_size
+    needed, size = safetensors_size(path), path.stat().st_size
+    if needed is None:
+        return "no safetensors file, or a cut one"
     return None if size == needed else f"{size:,} bytes; needed {needed:,}"
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 from stages.storage.masks import Mask
 
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-# Formats that keep about the values of pixels, or can (WebP, JPEG 2000, AVIF).
-LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF", "HEIF")
+# Of the formats that are opened, those that keep about the values of pixels, or can (WebP).
+LOSSY = ("JPEG", "MPO", "WEBP")
 FAINTEST = 16  # of 255: the highest value of a lossy mask that can be told from its noise
 UNCLEAR = 0.5  # pixels that are neither dark nor bright, as a fraction of the object's
 # What Pillow raises for damaged files.

@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stages.runtime.errors import InputError
-from stages.storage.damage import ZIP_ERRORS, first_line
+from stages.runtime.file_kinds import ZIP_ERRORS
+from stages.runtime.foreign_errors import first_line
 from stages.storage.files import require_space
 
 # Of names in a damaged archive that no file can have.

@@ -1,13 +1,23 @@
 """What a file is by its first bytes, for the message about a file that holds something else."""
 
 import json
+import lzma
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-# What zipfile raises of a damaged directory, beside its own error.
-ZIP_ERRORS = (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, NotImplementedError)
+# What zipfile raises of a damaged archive, beside its own error.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+)
 HEAD = 512  # bytes that are looked at
 # The first bytes of formats that are met where weights, annotations or tables are needed.
 SIGNATURES: dict[bytes, str] = {
@@ -26,7 +36,7 @@ SIGNATURES: dict[bytes, str] = {
     b"\xff\xfe": "text in UTF-16: save it as UTF-8",
     b"\xfe\xff": "text in UTF-16: save it as UTF-8",
 }
-WEB_PAGE = (b"<!doctype html", b"<html", b"<head", b"<?xml")
+WEB_PAGE = (b"<!doctype", b"<html", b"<head", b"<?xml")
 SAFETENSORS = "a safetensors file"
 LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors itself
 
@@ -48,7 +58,7 @@ def describe_file(path: Path) -> str | None:
         return "an empty file"
     if not head.strip(b"\0"):
         return "a file of zeros, as a download that was cut off leaves behind"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(WEB_PAGE):
+    if is_web_page(head):
         return "a web page (HTML), as servers send in place of a file: fetch it again"
     for signature, signed in SIGNATURES.items():
         if head.startswith(signature):
@@ -56,6 +66,25 @@ def describe_file(path: Path) -> str | None:
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it first"
     return next((kind for look in LOOKS if (kind := look(path, head, size)) is not None), None)
+
+
+def is_web_page(head: bytes) -> bool:
+    """Whether a file begins as a page of HTML or XML does."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(WEB_PAGE)
+
+
+def safetensors_size(path: Path) -> int | None:
+    """The size of a whole safetensors file, as its header has it; None for no such header."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, path.stat().st_size)))
+            ends = [
+                value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"
+            ]
+            return 8 + length + int(max(ends, default=0))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
 
 
 def _zip_archive(path: Path, head: bytes, _size: int) -> str | None:
@@ -75,34 +104,20 @@ def _zip_archive(path: Path, head: bytes, _size: int) -> str | None:
     return "a zip archive: unpack it first"
 
 
-def _safetensors(_path: Path, head: bytes, size: int) -> str | None:
+def _safetensors(path: Path, head: bytes, size: int) -> str | None:
     """Its length is told by its header: eight bytes of length, then JSON."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 10 or head[8:10] not in (b'{"', b"{}") or not 2 <= length <= LARGEST_HEADER:
         return None
     needed = 8 + length
     if needed <= size:
-        needed = _end_of_tensors(_path, length)
+        needed = safetensors_size(path) or 0
     if size < needed:
         return (
             f"{SAFETENSORS} that is truncated ({size:,} of {needed:,} bytes): copy or fetch it"
             " again"
         )
     return SAFETENSORS
-
-
-def _end_of_tensors(path: Path, length: int) -> int:
-    """The size of a whole file, as its header has it."""
-    with path.open("rb") as file:
-        file.seek(8)
-        try:
-            header = json.loads(file.read(length))
-            ends = [
-                value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"
-            ]
-            return 8 + length + int(max(ends, default=0))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return 0
 
 
 def _pickle(_path: Path, head: bytes, _size: int) -> str | None:

@@ -45,6 +45,11 @@ def one_line(text: str) -> str:
     return words if len(words) <= LONGEST else f"{words[:LONGEST]}..."
 
 
+def first_line(reason: object) -> str:
+    """The first line of a message; the kind of an error without one."""
+    return next(iter(str(reason).splitlines()), type(reason).__name__)
+
+
 def explain(error: BaseException) -> str | None:
     """The line for an error that a user can act on; None for a bug."""
     if isinstance(error, InputError):
@@ -78,7 +83,5 @@ def unreadable(path: Path, error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     """What an error says first; of PyTorch's, without its advice to load what is not safe."""
-    text = str(error)
-    own = UNPICKLER.search(text)
-    first = own[1] if own is not None else next(iter(text.splitlines()), "")
-    return one_line(first) or type(error).__name__
+    own = UNPICKLER.search(str(error))
+    return one_line(own[1] if own is not None else first_line(error)) or type(error).__name__

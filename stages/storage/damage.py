@@ -3,27 +3,15 @@
 What is found before a value is used is named in one line, with the step that makes the file again.
 """
 
-import lzma
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 from stages.runtime.errors import InputError
+from stages.runtime.file_kinds import ZIP_ERRORS
+from stages.runtime.foreign_errors import first_line
 
 CHUNK = 1 << 20  # bytes
 DIRECTORY = 0x10  # the attribute by which torch takes an entry for a folder, without content
-# What zipfile raises of a damaged archive, beside its own error.
-ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    RuntimeError,
-    ValueError,
-)
-
 # What makes the files of results/work/<kind>/.
 STEPS = {
     "samples": "prepare",
@@ -50,11 +38,6 @@ def damaged(path: Path, reason: object) -> InputError:
         f"{path}: damaged ({reason}); delete it and run the same command again: the step {step}"
         " makes it anew"
     )
-
-
-def first_line(reason: object) -> str:
-    """The first line of a message; the kind of an error without one."""
-    return next(iter(str(reason).splitlines()), type(reason).__name__)
 
 
 def archive_damage(path: Path) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from stages.config.section import Section
-from stages.storage.damage import archive_damage, first_line
+from stages.runtime.foreign_errors import first_line
+from stages.storage.damage import archive_damage
 from stages.storage.files import remove_abandoned, replacing
 
 log = logging.getLogger(__name__)
