@@ -11,6 +11,8 @@ from stages.config.segmentors import AnySegmentor
 from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import validation_panel
+from stages.inference.validation import make_selection
+from stages.models.initial import initial_weights, start_from
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.runtime.command_line import main
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
@@ -27,14 +29,19 @@ def run(
     config: AnySegmentor,
     masks: Sequence[Path] = (),
     images: Path | None = None,
+    initialize: Path | None = None,
     execution: Execution | None = None,
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned.
 
-    `images` are those of resize_images; without them they are decoded here.
+    `images` are those of resize_images; without them they are decoded here. `initialize` is a model
+    file or an official checkpoint to start from; without it, the published weights of the encoders.
     """
     torch.manual_seed(config.seed)  # of the new layers
-    segmentor = build_segmentor(config)
+    start = initial_weights(config, initialize)
+    segmentor = build_segmentor(config, pretrained=start is None)
+    if start is not None:
+        start_from(start, segmentor, config.model, config)
     resize_mode = cast(Predictor, segmentor).resize_mode
     tokenizer = load_model_tokenizer(config)
     everything = read_samples(samples)
@@ -50,19 +57,32 @@ def run(
         masks=_pseudo_masks(masks) if masks else _true_masks(train),
         images=images,
     )
+    selection = make_selection(
+        config,
+        everything,
+        tokenizer,
+        config.image_size,
+        resize_mode,
+        config.text_field,
+        images,
+        execution,
+    )
+    files = [*sample_files(samples), *masks, *config.training_files]
     speed = fit(
         segmentor,
         data,
         config,
         execution=execution or Execution(),
         output=model,
-        fingerprint=fingerprint(config, [*sample_files(samples), *masks, *config.files]),
+        fingerprint=fingerprint(config, [*files, *([initialize] if initialize else [])]),
         about=describe(config.model, config),
         panel=validation_panel(
             everything, tokenizer, config.image_size, resize_mode, config.text_field
         ),
+        selection=selection,
+        first_epoch=config.first_epoch,
     )
-    write_provenance(model, speed)
+    write_provenance(model, speed, selection)
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

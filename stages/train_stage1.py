@@ -11,6 +11,8 @@ from stages.config.steps import Stage1
 from stages.data.dataset import ReferringDataset
 from stages.data.text import load_tokenizer
 from stages.inference.panel import validation_panel
+from stages.inference.validation import make_selection
+from stages.models.initial import initial_weights, start_from
 from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1, build_stage1
 from stages.runtime.command_line import main
@@ -30,9 +32,14 @@ def run(
     config: Stage1,
     judge: ClipSource,
     images: Path | None = None,
+    initialize: Path | None = None,
     execution: Execution | None = None,
 ) -> None:
-    """`images` are those of resize_images; without them they are decoded here."""
+    """`images` are those of resize_images; without them they are decoded here.
+
+    `initialize` is a model file or an official checkpoint to start from; without it, the weights of
+    CLIP. Masks are read only for `validation`, where the options have it.
+    """
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]
     tokenizer, everything = load_tokenizer(config.clip), read_samples(samples)
@@ -46,8 +53,23 @@ def run(
         share_images=False,
         images=images,
     )
-    trainable = Stage1Trainer(config, build_stage1(config), load_clip(judge), texts)
-    files = [*sample_files(samples), features, *config.files, *judge.files]
+    start = initial_weights(config, initialize)
+    stage1 = build_stage1(config, pretrained=start is None)
+    if start is not None:
+        start_from(start, stage1, STAGE1, config)
+    trainable = Stage1Trainer(config, stage1, load_clip(judge), texts)
+    resize_mode = TrisStage1.resize_mode
+    selection = make_selection(
+        config,
+        everything,
+        tokenizer,
+        config.image_size,
+        resize_mode,
+        images=images,
+        execution=execution,
+    )
+    files = [*sample_files(samples), features, *config.training_files, *judge.files]
+    files += [initialize] if initialize is not None else []
     speed = fit(
         trainable,
         data,
@@ -56,9 +78,11 @@ def run(
         output=model,
         fingerprint=fingerprint(config, files, judge),
         about=describe(STAGE1, config),
-        panel=validation_panel(everything, tokenizer, config.image_size, TrisStage1.resize_mode),
+        panel=validation_panel(everything, tokenizer, config.image_size, resize_mode),
+        selection=selection,
+        first_epoch=config.first_epoch,
     )
-    write_provenance(model, speed)
+    write_provenance(model, speed, selection)
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ class ClipSource(Section):
         return "transformer" if self._patch_in_name else "other"
 
     @property
+    def tokenizer_files(self) -> list[Path]:
+        """The files of it that are read to predict, too: what words it knows."""
+        return [Path(self.model)] if self.model.endswith(".json") else []
+
+    @property
     def patch(self) -> int | None:
         """Pixels of a side of a vision transformer's patch; None for any other encoder."""
         if self.image_encoder != "transformer":

@@ -18,6 +18,8 @@ from stages.config.experiment import Experiment
 from stages.config.load import Configs
 from stages.config.recipes import digest, recipe, step_version
 from stages.config.section import Section
+from stages.config.selection import ONLY_OF_TRAINING, SelectedTraining
+from stages.config.steps import Stage1
 
 # The file that stands for a product; names in braces are wildcards of the workflow.
 FILES = {
@@ -211,9 +213,7 @@ class Products:
             predicted["zero_shot"] = self._zero_shot(source)
             predicted["stage1"] = self._predictions(source, made["stage1"])
         elif experiment.stage1_checkpoint is not None:
-            made["stage1"] = self._imported(
-                experiment, experiment.stage1_checkpoint, experiment.stage1
-            )
+            made["stage1"] = self._imported_stage1(experiment)
             predicted["stage1"] = self._predictions(experiment, made["stage1"])
         made["segmentor"] = self._segmentor(name, made)
         predicted["segmentor"] = self._predictions(experiment, made["segmentor"])
@@ -256,14 +256,15 @@ class Products:
             )
 
         if experiment.stage1_checkpoint is not None:
-            stage1 = self._imported(experiment, experiment.stage1_checkpoint, experiment.stage1)
+            stage1 = self._imported_stage1(experiment)
         else:
             stage1 = made(
                 "stage1",
                 "train_stage1",
-                recipe(experiment.stage1) | judge,
+                recipe(experiment.stage1, "initialize") | judge,
                 text,
-                files=[*experiment.stage1.files, *experiment.judge.files],
+                *self._initial(experiment.stage1),
+                files=[*experiment.stage1.training_files, *experiment.judge.files],
             )
         maps = made(
             "maps",
@@ -300,16 +301,34 @@ class Products:
             "segmentor",
             "train_segmentor",
             experiment.dataset,
-            recipe(experiment.segmentor),
-            (made["samples"], *masks),
-            experiment.segmentor.files,
+            recipe(experiment.segmentor, "initialize"),
+            (made["samples"], *masks, *self._initial(experiment.segmentor)),
+            experiment.segmentor.training_files,
             experiment,
         )
+
+    def _initial(self, section: SelectedTraining) -> tuple[Product, ...]:
+        """The model of another experiment that a training starts from, if there is one."""
+        name = section.initial_experiment
+        if name is None:
+            return ()
+        experiment = self.configs.experiments[name]
+        if isinstance(section, Stage1):
+            if experiment.learns_from_text:
+                return (self._chain(self.configs.source(name))["stage1"],)
+            return (self._imported_stage1(experiment),)
+        made = {"samples": self.samples(experiment.dataset)}
+        made |= self._chain(self.configs.source(name)) if experiment.learns_from_text else {}
+        return (self._segmentor(name, made),)
+
+    def _imported_stage1(self, experiment: Experiment) -> Product:
+        assert experiment.stage1_checkpoint is not None
+        return self._imported(experiment, experiment.stage1_checkpoint, experiment.stage1)
 
     def _imported(self, experiment: Experiment, checkpoint: Path, section: Section) -> Product:
         """An official checkpoint as a model of ours; it is learned from nothing here."""
         kind = "stage1" if section is experiment.stage1 else "segmentor"
-        options = {"imported": kind} | recipe(section)
+        options = {"imported": kind} | recipe(section, *ONLY_OF_TRAINING)
         return self._product(
             "imported",
             "import_checkpoint",

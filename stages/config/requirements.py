@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stages.config.datasets import DatasetConfig
 from stages.config.load import Configs
+from stages.config.selection import SelectedTraining
 from stages.config.settings import Download
 
 DATA = Path("data")  # what is fetched is put in here
@@ -29,15 +30,24 @@ def files_of_experiment(name: str, configs: Configs) -> list[Path]:
     if experiment.checkpoint is not None:
         files += [experiment.checkpoint, *experiment.segmentor.tokenizer_files]
     else:
-        files += experiment.segmentor.files
+        files += _files_to_train(experiment.segmentor, configs)
     stage1 = experiment.stage1_checkpoint
     files += [stage1] if stage1 is not None else []
     if experiment.learns_from_text and experiment.pseudo_masks_of:
         files += files_of_experiment(experiment.pseudo_masks_of, configs)
     elif experiment.learns_from_text:
-        files += experiment.stage1.files  # of zero-shot CLIP too
+        files += experiment.stage1.clip.files  # of zero-shot CLIP too
+        if stage1 is None:
+            files += _files_to_train(experiment.stage1, configs)
         files += [*experiment.judge.files, *experiment.affinity.files]
     return list(dict.fromkeys(files))
+
+
+def _files_to_train(section: SelectedTraining, configs: Configs) -> list[Path]:
+    """The weights that a training reads, and the files of the experiment that it starts from."""
+    name = section.initial_experiment
+    other = files_of_experiment(name, configs) if name is not None else []
+    return [*section.training_files, *other]
 
 
 def downloads_of(files: Iterable[Path], configs: Configs) -> list[str]:

@@ -20,17 +20,17 @@ from stages.config.section import (
     ResizeModeName,
     Schedule,
     TextField,
-    Training,
     Weight,
     require_least,
     require_multiple,
 )
+from stages.config.selection import SelectedTraining
 
 RN50_17 = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"), context_length=17)
 VIT_17 = ClipSource(model="ViT-B-16", weights=Path("data/weights/ViT-B-16.pt"), context_length=17)
 
 
-class Segmentor(Training, WithClip):
+class Segmentor(SelectedTraining, WithClip):
     """What all segmentors have in common."""
 
     resize_mode: ClassVar[ResizeModeName] = "stretch"
@@ -47,10 +47,7 @@ class Segmentor(Training, WithClip):
 
     @property
     def tokenizer_files(self) -> list[Path]:
-        """The files of them that are read to predict, too: the words that it knows."""
-        if self.clip is None or not self.clip.model.endswith(".json"):
-            return []
-        return [Path(self.clip.model)]
+        return self.clip.tokenizer_files if self.clip is not None else []
 
     @property
     def num_tokens(self) -> int:

@@ -20,6 +20,7 @@ from stages.config.section import (
     Weight,
     require_least,
 )
+from stages.config.selection import SelectedTraining
 
 CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 
@@ -41,7 +42,7 @@ class PretrainClip(Training):
     embedding: Positive = 128  # channels of the common space
 
 
-class Stage1(Training, WithClip):
+class Stage1(SelectedTraining, WithClip):
     """TRIS stage 1 (Liu et al., ICCV 2023): official args.py and scripts/train_stage1.sh."""
 
     resize_mode: ClassVar[ResizeModeName] = "stretch"
@@ -70,6 +71,10 @@ class Stage1(Training, WithClip):
     def files(self) -> list[Path]:
         """The files that it is read from."""
         return self.clip.files
+
+    @property
+    def tokenizer_files(self) -> list[Path]:
+        return self.clip.tokenizer_files
 
     @property
     def num_tokens(self) -> int:

@@ -5,6 +5,7 @@ Shapes: I images, T expressions, S x S pixels that the model sees, H x W pixels 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -15,6 +16,7 @@ from stages.backbones.clip import frozen
 from stages.config.section import TextField
 from stages.config.segmentors import Segmentor
 from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
+from stages.data.text import Tokenizer
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
 from stages.runtime.device import autocast
@@ -51,12 +53,17 @@ class Inference:
     def __init__(self, saved: Saved[Any], device: torch.device) -> None:
         self.device = device
         self.model: Any = frozen(saved.model).to(device)
-        self.tokenizer = load_model_tokenizer(saved.config)
+        self.config = saved.config
         self.image_size = saved.image_size
         # Stage 1 and zero-shot CLIP read what TRIS's segmentor does.
         self.text_field: TextField = getattr(saved.config, "text_field", Segmentor.text_field)
         self.resize_mode_name: ResizeModeName = self.model.resize_mode
         self.resize_mode = RESIZE_MODES[self.resize_mode_name]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the expressions that it reads."""
+        return load_model_tokenizer(self.config)
 
     def predict(
         self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from stages.config.segmentors import Training
+from stages.config.section import Training
 
 
 def optimizer_group(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.config.segmentors import Training
+from stages.config.section import Training
 from stages.runtime.distributed import process_count, process_rank
 from stages.runtime.loading import load_batches
 

@@ -10,18 +10,15 @@ rounding.
 import logging
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Execution, Training
@@ -47,28 +44,23 @@ from stages.training.batches import (
     count_workers,
 )
 from stages.training.checkpoint import load_state, save_state
+from stages.training.finite import require_finite
 from stages.training.interruption import Interruption
 from stages.training.norms import copy_norms, synchronize_norms
 from stages.training.progress import Speed
 from stages.training.reports import DrawPanel, Reports
-from stages.training.schedule import learning_rates
+from stages.training.schedule import describe_continuation, learning_rates
+from stages.training.selection import Selection
+from stages.training.setup import (
+    Trainable,
+    distributed,
+    make_optimizer,
+    recompute_inner_values,
+)
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 20  # steps
-
-
-class Trainable(Protocol):
-    """A module with losses, parameter groups and a part whose weights are kept."""
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Named losses; `loss` is the one that is minimized."""
-
-    def parameter_groups(self, config: Any) -> list[dict[str, Any]]:
-        """Groups for a torch optimizer: `params`, `lr` and other options."""
-
-    def kept(self) -> nn.Module:
-        """The module whose weights are the result (without a frozen judge)."""
 
 
 def fit(
@@ -81,13 +73,17 @@ def fit(
     fingerprint: str,
     about: dict[str, str],
     panel: DrawPanel | None = None,
+    selection: Selection | None = None,
+    first_epoch: int = 0,
     finish: Callable[[nn.Module], None] | None = None,
 ) -> Speed:
     """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
 
-    `panel` draws predictions of the kept part for tensorboard, a few times. `finish` completes the
-    kept part after the last step, by what is measured on it: in the first process alone. Returns
-    how fast the training went since it was started or continued.
+    `panel` draws predictions of the kept part for tensorboard, a few times. `selection` scores a
+    split after epochs and chooses the weights, else they are the last. The epochs before
+    `first_epoch` count as done. `finish` completes the kept part after the last step, by what is
+    measured on it: in the first process alone. Returns how fast the training went since it was
+    started or continued.
 
     A resume state is kept beside the output until that is written: an interrupted run continues
     from it if `fingerprint` (options and data) is the same, also with another number of processes.
@@ -103,11 +99,15 @@ def fit(
         run = _Run(
             trainable, config, device, output, fingerprint, count_steps(data, config), execution
         )
-        run.prepare = data.prepare
+        run.prepare, run.selection = data.prepare, selection
+        run.step = begin = first_epoch * run.steps_per_epoch
+        if first_epoch and is_first_process():
+            log.info("%s", describe_continuation(config, first_epoch, run.steps_per_epoch))
         run.resume()
         first = run.step
-        with _reports(run, data, output, panel) as reports:
-            while run.step < run.total:
+        with _reports(run, data, output, begin, panel) as reports:
+            _validate_if_due(run, reports, interruption)
+            while not run.is_finished:
                 try:
                     _advance_to_end(run, data, execution, reports, interruption)
                     continue
@@ -120,22 +120,24 @@ def fit(
     if is_first_process():
         if finish is not None:
             finish(run.result())
-        save_weights(output, run.result().state_dict(), about)
-        write_json(output.parent / "losses.json", run.history)
+        save_weights(output, run.chosen_weights(), about)
+        history = run.history + (selection.history() if selection is not None else [])
+        write_json(output.parent / "losses.json", history)
         run.state_path.unlink(missing_ok=True)
-    items = (run.total - first) * len(data) / run.steps_per_epoch
+    items = (run.step - first) * len(data) / run.steps_per_epoch
     return Speed(items / seconds, run.waited / seconds)
 
 
 def _reports(
-    run: "_Run", data: TrainingData, output: Path, panel: DrawPanel | None
+    run: "_Run", data: TrainingData, output: Path, begin: int, panel: DrawPanel | None
 ) -> AbstractContextManager[Reports | None]:
     """Reports of the first process; none for the others."""
     if not is_first_process():
         return nullcontext()
     items = len(data) / run.steps_per_epoch
     folder = output.parent / "tensorboard"
-    return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel))
+    is_new = run.step == begin
+    return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel, is_new))
 
 
 def _advance_to_end(
@@ -152,19 +154,34 @@ def _advance_to_end(
         for batches in loaded:
             run.waited = waited + steps.waited
             run.advance(batches)
-            if run.step % LOG_EVERY == 0 or run.step == run.total:
+            if run.step % LOG_EVERY == 0 or run.step == run.total or run.is_validation_due:
                 losses, rate = run.record()
                 if reports is not None:
                     reports.tell(run.step, losses, rate, run.waited)
             if reports is not None:
                 reports.show(run.step, run.result())
+            _validate_if_due(run, reports, interruption)
+            if run.is_finished:
+                return
             ended = interruption.asked()
-            if (run.step % execution.save_every == 0 or ended) and run.step < run.total:
+            if run.step % execution.save_every == 0 or ended:
                 run.save()
                 if ended:
-                    interruption.end(
-                        f"saved at step {run.step} of {run.total}, to go on from there"
-                    )
+                    run.end(interruption)
+
+
+def _validate_if_due(run: "_Run", reports: Reports | None, interruption: Interruption) -> None:
+    """Score the split after an epoch. A signal ends it; it is repeated from its start then."""
+    if run.selection is None or not run.is_validation_due:
+        return
+    epoch = run.step // run.steps_per_epoch
+    row = run.selection.validate(run.result(), run.step, epoch, interruption.asked)
+    run.save()
+    if row is None:
+        run.end(interruption)
+        return
+    if reports is not None:
+        reports.tell_scores(run.step, row)
 
 
 class _Run:
@@ -186,9 +203,10 @@ class _Run:
         self.accumulate = config.accumulate
         self.state_path = output.with_suffix(".state.pt")
         self.prepare: Callable[[Batch], Batch] = dict
+        self.selection: Selection | None = None
         self.waited = 0.0  # seconds, for data
         if execution.recompute:
-            _recompute(trainable)
+            recompute_inner_values(trainable)
         trainable.to(device).train()
         trainable.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
         self.trainable = trainable
@@ -198,8 +216,8 @@ class _Run:
             self.trainable = cast(nn.Module, torch.compile(trainable, dynamic=False))
         if process_count() > 1:
             is_accumulated = self.accumulate > 1
-            self.trainable = _distributed(self.trainable, device, is_accumulated=is_accumulated)
-        self.optimizer = _optimizer(trainable, config, device)
+            self.trainable = distributed(self.trainable, device, is_accumulated=is_accumulated)
+        self.optimizer = make_optimizer(trainable, config, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
         self.average = (
@@ -295,21 +313,9 @@ class _Run:
         if not self.recent:
             return
         table = total(torch.stack(self.recent)).double().cpu().numpy()  # (steps, losses)
-        self._require_finite(table)
+        require_finite(table, self.names, self.step - len(table), self.steps_per_epoch)
         self.settled += table.tolist()
         self.recent = []
-
-    def _require_finite(self, table: NDArray[np.float64]) -> None:
-        bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
-        if bad.size == 0:
-            return
-        step = self.step - len(table) + int(bad[0])
-        row = zip(self.names, table[bad[0]], strict=True)
-        values = ", ".join(f"{name} {value:.4g}" for name, value in row)
-        raise InputError(
-            f"epoch {step // self.steps_per_epoch}, step {step}: loss is not finite ({values});"
-            " lower learning_rate, set max_grad_norm, or use precision: float32"
-        )
 
     def save(self) -> None:
         """Write the resume state, after a check that all losses are finite."""
@@ -326,6 +332,7 @@ class _Run:
             "settled": self.settled,
             "history": self.history,
             "accumulate": self.accumulate,
+            "selection": self.selection.state() if self.selection is not None else None,
         }
         save_state(self.state_path, state)
 
@@ -338,52 +345,39 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.selection is not None:
+            self.selection.load_state(state["selection"])
         self.names, self.settled = state["names"], state["settled"]
         self.history, self.step = state["history"], state["step"]
         if process_count() == 1:  # only one process may have changed it
             self.accumulate = state.get("accumulate", self.accumulate)
         log.info("continues at step %d of %d", self.step, self.total)
 
+    @property
+    def is_validation_due(self) -> bool:
+        chosen = self.selection
+        return chosen is not None and chosen.is_due(self.step, self.steps_per_epoch)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no step is left, or no validation became better for too long."""
+        stops = self.selection is not None and self.selection.stops
+        return self.step >= self.total or stops
+
+    def end(self, interruption: Interruption) -> None:
+        """End because of a signal; the state is saved."""
+        interruption.end(f"saved at step {self.step} of {self.total}, to go on from there")
+
     def result(self) -> nn.Module:
-        """The module whose weights are the result."""
+        """The module whose weights are the result, as they are now."""
         return self.average.module if self.average is not None else self.kept
 
-
-def _distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool) -> nn.Module:
-    """The module in every process; its gradients are averaged over them."""
-    with warnings.catch_warnings():
-        # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
-        warnings.simplefilter("ignore", FutureWarning)
-        return DistributedDataParallel(
-            trainable,
-            device_ids=[device] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # the norms keep them equal
-            # Parameters without a loss are the same in every step, so that a static graph would do;
-            # but it fails where the first backward pass is one without an exchange.
-            static_graph=not is_accumulated,
-            find_unused_parameters=is_accumulated,
-        )
+    def chosen_weights(self) -> dict[str, Tensor]:
+        """The weights that are the result: those of the best epoch, where these are kept."""
+        chosen = self.selection.weights if self.selection is not None else None
+        return chosen if chosen is not None else self.result().state_dict()
 
 
 def _draw(seed: int, step: int, process: int) -> int:
     """The seed of a process in a step."""
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
-
-
-def _recompute(trainable: nn.Module) -> None:
-    """Let the parts that can compute again in the backward pass do so."""
-    parts = [module for module in trainable.modules() if hasattr(module, "recomputes")]
-    for part in parts:
-        cast(Any, part).recomputes = True
-    if not parts:
-        log.warning("recompute: this model has no part that does (Swin); the option has no effect")
-
-
-def _optimizer(trainable: nn.Module, config: Training, device: torch.device) -> Optimizer:
-    """On a GPU one kernel updates all weights."""
-    groups = cast(Trainable, trainable).parameter_groups(config)
-    decay, fused = config.weight_decay, True if device.type == "cuda" else None
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay, fused=fused)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(groups, weight_decay=decay, fused=fused)

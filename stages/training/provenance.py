@@ -9,22 +9,29 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stages.runtime.distributed import is_first_process, process_count
 from stages.storage.files import write_json
 from stages.training.progress import Speed
+from stages.training.selection import Selection
 
 CODE = Path(__file__).parent
 
 
-def write_provenance(model: Path, speed: Speed | None = None) -> None:
-    """Write the provenance of a model, with the speed of its training; the first process does."""
+def write_provenance(
+    model: Path, speed: Speed | None = None, selection: Selection | None = None
+) -> None:
+    """Write the provenance of a model; the first process does.
+
+    Of a training with its speed, and with the validations that chose its epoch.
+    """
     if not is_first_process():
         return
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    provenance: dict[str, str | float | None] = {
+    provenance: dict[str, Any] = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "risflow": _version("risflow"),
         "commit": _commit(),
@@ -37,6 +44,8 @@ def write_provenance(model: Path, speed: Speed | None = None) -> None:
     if speed is not None:
         provenance["items_per_second"] = round(speed.items_per_second, 3)
         provenance["waiting_for_data"] = round(speed.waiting, 3)
+    if selection is not None:
+        provenance["validation"] = selection.about()
     write_json(model.with_name("run.json"), provenance)
 
 

@@ -1,9 +1,11 @@
 """Reports of a running training: its progress, and tensorboard."""
 
+import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +14,15 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stages.training.progress import Progress, Speed
 
+log = logging.getLogger(__name__)
+
 PANELS = 10  # a training: as many images as tensorboard keeps
 
 DrawPanel = Callable[[nn.Module], NDArray[np.uint8]]  # an image (H, W, 3) of predictions of a model
 
 
 class Reports:
-    """Progress in the log; curves and panels in `folder`, which is emptied at step 0."""
+    """Progress in the log; curves and panels in `folder`, which a new training empties."""
 
     def __init__(
         self,
@@ -28,9 +32,10 @@ class Reports:
         total: int,
         items: float,
         panel: DrawPanel | None = None,
+        is_new: bool = True,
     ) -> None:
         """Start at `step` of `total`; each step has `items` items."""
-        if step == 0:
+        if is_new:
             shutil.rmtree(folder, ignore_errors=True)
         self.board = SummaryWriter(str(folder), purge_step=step)
         self.progress = Progress(name, step, total)
@@ -56,6 +61,14 @@ class Reports:
         }
         for name, value in curves.items():
             self.board.add_scalar(f"train/{name}", value, step)
+
+    def tell_scores(self, step: int, row: Mapping[str, Any]) -> None:
+        """Report a validation after `step` steps: its scores are the fractions of the row."""
+        scores = {name: value for name, value in row.items() if isinstance(value, float)}
+        for name, value in scores.items():
+            self.board.add_scalar(f"{row['split']}/{name}", value, step)
+        text = ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())
+        log.info("epoch %d: %s on %s", row["epoch"], text, row["split"])
 
     def show(self, step: int, model: nn.Module) -> None:
         """Show predictions of the model after `step` steps, at a few moments."""

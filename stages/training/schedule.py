@@ -29,3 +29,15 @@ def schedule(config: Training, step: int, total: int) -> float:
         epoch = step * config.epochs // total  # epochs that are finished
         return config.gamma ** sum(milestone <= epoch for milestone in config.milestones)
     return 1.0
+
+
+def describe_continuation(config: Training, first_epoch: int, steps_per_epoch: int) -> str:
+    """In words, what the rates become where a training of `first_epoch` epochs is continued."""
+    step, total = first_epoch * steps_per_epoch, config.epochs * steps_per_epoch
+    shorter = config.model_copy(update={"epochs": first_epoch})
+    now, before = schedule(config, step, total), schedule(shorter, step - 1, step)
+    return (
+        f"learning rate follows the {config.schedule} schedule of {config.epochs} epochs from epoch"
+        f" {first_epoch} on: {now:.3g} of the full rate, where a training of {first_epoch} epochs"
+        f" ended at {before:.3g}; the optimizer starts anew"
+    )

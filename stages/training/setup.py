@@ -1,0 +1,62 @@
+"""What a training loop is set up with: the processes' module, the optimizer, recomputation."""
+
+import logging
+import warnings
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from stages.config.section import Training
+
+log = logging.getLogger(__name__)
+
+
+class Trainable(Protocol):
+    """A module with losses, parameter groups and a part whose weights are kept."""
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named losses; `loss` is the one that is minimized."""
+
+    def parameter_groups(self, config: Any) -> list[dict[str, Any]]:
+        """Groups for a torch optimizer: `params`, `lr` and other options."""
+
+    def kept(self) -> nn.Module:
+        """The module whose weights are the result (without a frozen judge)."""
+
+
+def distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool) -> nn.Module:
+    """The module in every process; its gradients are averaged over them."""
+    with warnings.catch_warnings():
+        # torch 2.14 renames broadcast_buffers, and 2.11 does not know the new name.
+        warnings.simplefilter("ignore", FutureWarning)
+        return DistributedDataParallel(
+            trainable,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # the norms keep them equal
+            # Parameters without a loss are the same in every step, so that a static graph would do;
+            # but it fails where the first backward pass is one without an exchange.
+            static_graph=not is_accumulated,
+            find_unused_parameters=is_accumulated,
+        )
+
+
+def recompute_inner_values(trainable: nn.Module) -> None:
+    """Let the parts that can compute again in the backward pass do so."""
+    parts = [module for module in trainable.modules() if hasattr(module, "recomputes")]
+    for part in parts:
+        cast(Any, part).recomputes = True
+    if not parts:
+        log.warning("recompute: this model has no part that does (Swin); the option has no effect")
+
+
+def make_optimizer(trainable: nn.Module, config: Training, device: torch.device) -> Optimizer:
+    """On a GPU one kernel updates all weights."""
+    groups = cast(Trainable, trainable).parameter_groups(config)
+    decay, fused = config.weight_decay, True if device.type == "cuda" else None
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=decay, fused=fused)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(groups, weight_decay=decay, fused=fused)
