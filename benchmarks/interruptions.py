@@ -113,7 +113,7 @@ def start(folder: Path) -> "subprocess.Popen[bytes]":
 
 def running_steps(session: int) -> set[str]:
     """The modules that the processes of a session run."""
-    found = set()
+    modules = set()
     for process in Path("/proc").glob("[0-9]*"):
         try:
             after_name = (process / "stat").read_text().rpartition(")")[2].split()
@@ -121,8 +121,8 @@ def running_steps(session: int) -> set[str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         if int(after_name[3]) == session and words[0].endswith("python") and words[1] == "-m":
-            found.add(words[2])
-    return found - {"snakemake"}
+            modules.add(words[2])
+    return modules - {"snakemake"}
 
 
 def finished(folder: Path) -> bool:

@@ -73,12 +73,15 @@ def table(seeds: list[int], split: str) -> list[str]:
     """mIoU / oIoU / hitM in percent, a column for each seed."""
     lines = [f"| {split} | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"]
     lines.append("|---" * (len(seeds) + 1) + "|")
-    for part in (split, "train"):
+    for scored_split in (split, "train"):
         for label, (experiment, scored) in ROWS.items():
-            if part == "train" and label not in TRAIN_ROWS:
+            if scored_split == "train" and label not in TRAIN_ROWS:
                 continue
-            cells = [_cell(folder(s) / experiment / f"scores/{scored}/{part}.json") for s in seeds]
-            name = label if part == split else f"{label} ({part})"
+            cells = [
+                _cell(folder(s) / experiment / f"scores/{scored}/{scored_split}.json")
+                for s in seeds
+            ]
+            name = label if scored_split == split else f"{label} ({scored_split})"
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 

@@ -46,11 +46,11 @@ def measure(folder: Path, objects: int) -> str:
     """Seconds and memory of reading one shard, in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    part = take_shard(read_samples(folder).split("train"), 0, count_shards(objects), 64)
+    samples = take_shard(read_samples(folder).split("train"), 0, count_shards(objects), 64)
     seconds = time.perf_counter() - start
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     count = count_shards(objects)
-    return f"{objects:12,d}{count:8d}{len(part.objects):10,d}{seconds:9.2f}{memory:10.0f}"
+    return f"{objects:12,d}{count:8d}{len(samples.objects):10,d}{seconds:9.2f}{memory:10.0f}"
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ def with_links(text: str, place: str) -> str:
     """The text of a file, with links as the site has them; all its pages are in one folder."""
     folder = (ROOT / place).parent
 
-    def link(found: re.Match[str]) -> str:
-        path = (folder / found[1]).resolve().relative_to(ROOT.resolve()).as_posix()
+    def link(match: re.Match[str]) -> str:
+        path = (folder / match[1]).resolve().relative_to(ROOT.resolve()).as_posix()
         return f"]({PAGES.get(path, path.removeprefix('docs/'))}"
 
     return LINK.sub(link, text)

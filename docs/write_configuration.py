@@ -106,10 +106,10 @@ BOUNDS = {
 
 
 def main() -> None:
-    print(HEAD + "".join(part(title, section) for title, section in PARTS), end="")
+    print(HEAD + "".join(section_text(title, section) for title, section in PARTS), end="")
 
 
-def part(title: str, section: type[Section]) -> str:
+def section_text(title: str, section: type[Section]) -> str:
     """A heading, what the section is for, what it shares with others, and its own keys."""
     about = " ".join((inspect.getdoc(section) or "").split())
     shared = [
@@ -149,8 +149,8 @@ def steps_of_rules() -> Iterator[str]:
 
 def rows(section: type[Section]) -> Iterator[tuple[str, str, str, str]]:
     """Key, type, default and meaning of what a class itself declares."""
-    said = comments(section)
-    for key, comment in said.items():
+    texts = comments(section)
+    for key, comment in texts.items():
         if key in section.model_fields:
             field = section.model_fields[key]
             yield key, cell(kind_of(field)), cell(default_of(field)), cell(comment)
@@ -160,7 +160,7 @@ def comments(section: type[Section]) -> dict[str, str]:
     """The comment at or above each key that the class declares; that of a base if it has none."""
     source = inspect.getsource(section)
     lines = source.splitlines()
-    found = {
+    comment_lines = {
         token.start[0]: token.string.lstrip("# ")
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
@@ -172,7 +172,7 @@ def comments(section: type[Section]) -> dict[str, str]:
             while lines[first - 2].lstrip().startswith("#"):
                 first -= 1
             numbers = range(first, node.end_lineno + 1)
-            text = " ".join(found[number] for number in numbers if number in found)
+            text = " ".join(comment_lines[number] for number in numbers if number in comment_lines)
             text = text or inherited(section, node.target.id)
             result[node.target.id] = text.replace("None", "null")
     return result
@@ -196,7 +196,7 @@ def kind(hint: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
-        kinds = [kind(one) for one in arguments if one is not types.NoneType]
+        kinds = [kind(argument) for argument in arguments if argument is not types.NoneType]
         if len(kinds) > 1:  # the segmentors
             return section_link(segmentors.Segmentor)
         return f"{kinds[0]}; or null"
@@ -218,8 +218,8 @@ def section_link(section: type[Section]) -> str:
 def bounded(text: str, metadata: tuple[Any, ...]) -> str:
     """A type with its range."""
     limits: list[str] = []
-    for one in metadata:
-        for limit in getattr(one, "metadata", None) or [one]:
+    for constraint in metadata:
+        for limit in getattr(constraint, "metadata", None) or [constraint]:
             for name, phrase in BOUNDS.items():
                 if getattr(limit, name, None) is not None:
                     limits.append(phrase.format(getattr(limit, name)))

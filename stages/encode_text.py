@@ -30,7 +30,7 @@ def run(samples: Path, features: Path, clip: ClipSource) -> None:
     device = choose_device()
     model = frozen(load_clip(clip)).to(device)
     tokens = load_tokenizer(clip)(texts)
-    rows = [model.encode_text(part.to(device))[1].float().cpu() for part in tokens.split(BATCH)]
+    rows = [model.encode_text(batch.to(device))[1].float().cpu() for batch in tokens.split(BATCH)]
     text = F.normalize(torch.cat(rows), dim=1)  # (E, D)
     save_weights(features, {"text": text}, {"clip": clip.model_dump_json()})
     log.info("%d expressions encoded", len(texts))

@@ -70,23 +70,25 @@ def run(
     `boxes`: the boxes of each mask are scored too, which takes longer.
     """
     everything = read_samples(samples)
-    part = everything.split(split)
-    without = part.objects["mask"].isna()
+    scored_samples = everything.split(split)
+    without = scored_samples.objects["mask"].isna()
     if without.any() and not without.all():
         log.warning(
             "%s: %d of %d objects have a mask; the others are not scored",
             *(split, (~without).sum(), len(without)),
         )
-        part = part.of(part.objects[~without])
+        scored_samples = scored_samples.of(scored_samples.objects[~without])
     if masks:
         covered = read_table(KINDS.get(scored, "predictions"), masks, ["object"])["object"]
-        part = part.of(part.objects[part.objects["object"].isin(covered)])
+        scored_samples = scored_samples.of(
+            scored_samples.objects[scored_samples.objects["object"].isin(covered)]
+        )
     if without.all():
         log.warning("%s has no masks: nothing of it is scored", split)
-        table = pd.DataFrame({"expression": part.expressions.expression})
+        table = pd.DataFrame({"expression": scored_samples.expressions.expression})
     else:
-        others = _Others(everything, part.images.image)
-        table = _score(part, _source(scored, masks), others, boxes)
+        others = _Others(everything, scored_samples.images.image)
+        table = _score(scored_samples, _source(scored, masks), others, boxes)
     write_parquet(results, table)
     log.info("%s on %s: %d expressions", scored, split, len(table))
 
@@ -169,10 +171,14 @@ class _Others:
         return max(counts, default=0)
 
 
-def _score(part: Samples, source: Source, others: _Others, with_boxes: bool) -> pd.DataFrame:
+def _score(
+    scored_samples: Samples, source: Source, others: _Others, with_boxes: bool
+) -> pd.DataFrame:
     """A row for each expression; those beginning with `generalized` go by gRefCOCO's rules."""
     rows = []
-    expressions = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
+    expressions = scored_samples.expressions.merge(scored_samples.objects, on="object").merge(
+        scored_samples.images, on="image"
+    )
     for row in expressions.itertuples():
         size = (row.height, row.width)
         predicted = source(row, *size)

@@ -47,13 +47,13 @@ def run(
         contents_of(results, is_frozen=True),
         parse_changes(changes or ""),
     )
-    found = catalog.find_page(f"{page}-{digest}")
+    page_recipe = catalog.find_page(f"{page}-{digest}")
     folder = linked.parent
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(steps) as temporary:
-        temporary.write_text(yaml.safe_dump(describe_page(found), sort_keys=False, width=100))
+        temporary.write_text(yaml.safe_dump(describe_page(page_recipe), sort_keys=False, width=100))
     _keep_earlier(folder)
-    links = _links(found)
+    links = _links(page_recipe)
     for place in [*folder.glob("*"), *folder.glob("*/*")]:
         if place.is_symlink() and str(place.relative_to(folder)) not in links:
             place.unlink()

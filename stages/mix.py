@@ -37,30 +37,39 @@ def run(samples: Path, members: list[Path], config: DatasetConfig) -> None:
 
 def mix(parts: Sequence[Samples], names: Sequence[str], pooled: bool = False) -> Samples:
     """All images once (by file), all objects and expressions; ids are numbered anew."""
-    images = pd.concat([part.images for part in parts]).drop_duplicates("file", ignore_index=True)
-    sizes = pd.concat([part.images for part in parts]).groupby("file")[["width", "height"]]
+    images = pd.concat([dataset.images for dataset in parts]).drop_duplicates(
+        "file", ignore_index=True
+    )
+    sizes = pd.concat([dataset.images for dataset in parts]).groupby("file")[["width", "height"]]
     unequal = sizes.nunique().max(axis=1)
     if (unequal > 1).any():
         raise InputError(f"{unequal.idxmax()}: two sizes in two data sets; needed one image")
     number = dict(zip(images.file, range(len(images)), strict=True))
     images = images.assign(image=range(len(images)))
     objects, expressions, first, num_expressions = [], [], 0, 0
-    for part, name in zip(parts, names, strict=True):
-        file = part.images.set_index("image").file
-        new = dict(zip(part.objects.object, range(first, first + len(part.objects)), strict=True))
+    for dataset, name in zip(parts, names, strict=True):
+        file = dataset.images.set_index("image").file
+        new = dict(
+            zip(dataset.objects.object, range(first, first + len(dataset.objects)), strict=True)
+        )
         objects.append(
-            part.objects.assign(
-                object=part.objects.object.map(new),
-                image=part.objects.image.map(file).map(number),
-                split=[s if pooled or s == "train" else f"{name}_{s}" for s in part.objects.split],
-                name=[f"{name}:{own}" for own in part.objects.name],
+            dataset.objects.assign(
+                object=dataset.objects.object.map(new),
+                image=dataset.objects.image.map(file).map(number),
+                split=[
+                    s if pooled or s == "train" else f"{name}_{s}" for s in dataset.objects.split
+                ],
+                name=[f"{name}:{own}" for own in dataset.objects.name],
             )
         )
-        ids = range(num_expressions, num_expressions + len(part.expressions))
+        ids = range(num_expressions, num_expressions + len(dataset.expressions))
         expressions.append(
-            part.expressions.assign(expression=ids, object=part.expressions.object.map(new))
+            dataset.expressions.assign(expression=ids, object=dataset.expressions.object.map(new))
         )
-        first, num_expressions = first + len(part.objects), num_expressions + len(part.expressions)
+        first, num_expressions = (
+            first + len(dataset.objects),
+            num_expressions + len(dataset.expressions),
+        )
     return Samples(
         images, pd.concat(objects, ignore_index=True), pd.concat(expressions, ignore_index=True)
     )

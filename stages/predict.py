@@ -48,16 +48,16 @@ def run(
     else:
         raise InputError("predict: neither --model nor --clip is given; needed one of them")
     inference = Inference(saved, choose_device())
-    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
+    shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(
-        part,
+        shard_samples,
         inference.tokenizer,
         inference.image_size,
         resize_mode=inference.resize_mode_name,
         text_field=inference.text_field,
         images=images,
     )
-    objects = part.expressions.set_index("expression").object
+    objects = shard_samples.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
@@ -81,7 +81,7 @@ def run(
                 }
 
     write_table(predictions, "predictions", rows())
-    log.info("masks of %d expressions", len(part.expressions))
+    log.info("masks of %d expressions", len(shard_samples.expressions))
 
 
 if __name__ == "__main__":

@@ -204,11 +204,11 @@ class SamplesWriter:
 def _compare(counts: dict[str, dict[str, int]], published: dict[str, int]) -> None:
     """Say whether each split has as many objects as published."""
     for split, expected in published.items():
-        found = counts.get(split, {}).get("objects", 0)
-        if found == expected:
-            log.info("%s: %s objects, as published", split, f"{found:,}")
+        counted = counts.get(split, {}).get("objects", 0)
+        if counted == expected:
+            log.info("%s: %s objects, as published", split, f"{counted:,}")
         else:
-            log.warning("%s: %s objects; published are %s", split, f"{found:,}", f"{expected:,}")
+            log.warning("%s: %s objects; published are %s", split, f"{counted:,}", f"{expected:,}")
 
 
 if __name__ == "__main__":

@@ -40,12 +40,12 @@ def run(
     if not shards:
         raise InputError(f"{rows[0]}: no rows, nor in the other shards; needed: those of {split}")
     table = pd.concat(shards).sort_values("expression", ignore_index=True)
-    part = read_samples(samples).split(split)
-    masked = part.objects[part.objects["mask"].notna()]
-    expected = len((part.of(masked) if len(masked) else part).expressions)
+    split_samples = read_samples(samples).split(split)
+    masked = split_samples.objects[split_samples.objects["mask"].notna()]
+    expected = len((split_samples.of(masked) if len(masked) else split_samples).expressions)
     if len(table) != expected or table.expression.duplicated().any():
-        found = f"{table.expression.nunique()} different of {len(table)} rows"
-        raise InputError(f"{rows[0]} and the other shards: {found}; needed all {expected}, once")
+        covered = f"{table.expression.nunique()} different of {len(table)} rows"
+        raise InputError(f"{rows[0]} and the other shards: {covered}; needed all {expected}, once")
     about = {"dataset": dataset, "scored": scored, "split": split}
     write_parquet(results, table)
     if "iou" not in table:

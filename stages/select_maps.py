@@ -47,11 +47,11 @@ def run(
     stage1 = frozen(saved.model).to(device)
     judge_clip = frozen(load_clip(judge)).to(device)
     texts = load_weights(features)[0]["text"].to(device)
-    part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
+    shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(
-        part, load_model_tokenizer(saved.config), saved.image_size, images=images
+        shard_samples, load_model_tokenizer(saved.config), saved.image_size, images=images
     )
-    objects = part.expressions.set_index("expression").object
+    objects = shard_samples.expressions.set_index("expression").object
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
@@ -80,7 +80,7 @@ def run(
                 yield map_row(target, response, totals[start : start + count])
 
     write_table(maps, "maps", rows())
-    log.info("maps of %d objects", len(part.objects))
+    log.info("maps of %d objects", len(shard_samples.objects))
 
 
 if __name__ == "__main__":

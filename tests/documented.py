@@ -36,8 +36,8 @@ class Documented(NamedTuple):
 
 def commands(program: str, pages: Iterable[Path] = (*PAGES, *COMMENTED)) -> list[Documented]:
     """The commands of a program, once each, without those that leave a place to fill in."""
-    found = {each.words: each for path in pages for each in _of_file(path)}
-    return [each for each in found.values() if each.words[0] == program]
+    by_words = {each.words: each for path in pages for each in _of_file(path)}
+    return [each for each in by_words.values() if each.words[0] == program]
 
 
 def _of_file(path: Path) -> Iterator[Documented]:

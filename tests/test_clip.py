@@ -218,8 +218,8 @@ def test_the_activation_is_the_one_that_the_weights_were_trained_with(
     if source.image_encoder == "transformer":
         towers.append(clip.visual)
     for tower in towers:
-        found = [type(part) for part in tower.modules() if isinstance(part, nn.GELU | QuickGELU)]
-        assert found == [activation] * len(found) and found
+        actual = [type(part) for part in tower.modules() if isinstance(part, nn.GELU | QuickGELU)]
+        assert actual == [activation] * len(actual) and actual
 
     theirs = reference(tiny, quick_gelu=activation is QuickGELU)
     theirs.load_state_dict(clip.state_dict())

@@ -168,9 +168,9 @@ PLACES = [  # of sections: file, field, and the YAML that has the place of a val
     ("experiments", "", "VALUE\n"),
 ]
 NO_SECTIONS = [
-    (file, text.replace("VALUE", value), f"{field}: {SECTION}, found {found}".removeprefix(": "))
+    (file, text.replace("VALUE", value), f"{field}: {SECTION}, found {actual}".removeprefix(": "))
     for file, field, text in PLACES
-    for value, found in (("cris", "'cris'"), ("[3]", "[3]"))
+    for value, actual in (("cris", "'cris'"), ("[3]", "[3]"))
 ]
 WRONG = [
     *(
@@ -178,9 +178,9 @@ WRONG = [
             "experiments",
             f"dataset: refshapes\nsegmentor: {value}\n",
             "segmentor: no such model; needed a section with model: tris, cris, etris, detris or"
-            f" rela, found {found}",
+            f" rela, found {actual}",
         )
-        for value, found in (("cris", "'cris'"), ("[cris]", "['cris']"), ("", "nothing"))
+        for value, actual in (("cris", "'cris'"), ("[cris]", "['cris']"), ("", "nothing"))
     ),
     (
         "experiments",

@@ -57,18 +57,18 @@ def configs(**experiments: Experiment) -> Configs:
 @pytest.mark.parametrize("case", CASES)
 def test_weights_of_coco_are_warned_about_on_its_train_images(case: str) -> None:
     experiment, is_warned = CASES[case]
-    found = coco_warning(configs(one=experiment), "one")
-    assert (found is not None) == is_warned
-    if found:
-        assert found.startswith("warning: ") and "\n" not in found
-        assert f"the test images of {experiment.dataset}: scores are too high" in found
+    actual = coco_warning(configs(one=experiment), "one")
+    assert (actual is not None) == is_warned
+    if actual:
+        assert actual.startswith("warning: ") and "\n" not in actual
+        assert f"the test images of {experiment.dataset}: scores are too high" in actual
 
 
 def test_pseudo_masks_of_an_experiment_with_such_weights_are_warned_about_too() -> None:
     teacher = Experiment(dataset="refcoco", judge=COCO_CLIP)
     pupil = Experiment(dataset="refcoco", supervision="pseudo:teacher")
-    found = coco_warning(configs(teacher=teacher, pupil=pupil), "pupil")
-    assert found is not None and "data/weights/coco.pt trained on COCO" in found
+    actual = coco_warning(configs(teacher=teacher, pupil=pupil), "pupil")
+    assert actual is not None and "data/weights/coco.pt trained on COCO" in actual
 
 
 def test_no_experiment_of_the_project_uses_weights_of_coco() -> None:

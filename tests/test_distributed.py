@@ -106,9 +106,9 @@ def test_sigterm_saves_the_step_and_one_process_goes_on_where_two_were(
         while not list(folder.glob("etris/*.state.pt")) and time.monotonic() < deadline:
             time.sleep(0.01)
         running.send_signal(signal.SIGTERM)
-        _, said = running.communicate()
+        _, message = running.communicate()
     assert running.returncode != 0, "a failed job is tried again"
-    assert "saved at step" in said
+    assert "saved at step" in message
     assert not (folder / "etris/model.safetensors").exists()
     done = train(folder, 1, "etris")
     assert done.returncode == 0, done.stderr[-3000:]

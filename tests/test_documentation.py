@@ -98,9 +98,9 @@ def test_messages_that_a_page_explains_are_those_of_the_code(page: str, head: st
     known = texts_of_the_code()
     table = rf"^\| {head} \|.*\n((?:\|.*\n)+)"
     rows = "".join(re.findall(table, (DOCS / page).read_text(), re.MULTILINE)).splitlines()
-    said = [text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
-    parts = [part for text in said for part in re.split(r" ?\.\.\. ?", text)]
-    assert said and [part for part in parts if part not in known] == []
+    message = [text for row in rows for text in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    parts = [part for text in message for part in re.split(r" ?\.\.\. ?", text)]
+    assert message and [part for part in parts if part not in known] == []
 
 
 class Asked(HTMLParser):

@@ -34,8 +34,10 @@ def each_of(program: str) -> pytest.MarkDecorator:
     return each(commands(program))
 
 
-def each(found: list[Documented]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("documented", found, ids=[one.text for one in found])
+def each(commands_to_try: list[Documented]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        "documented", commands_to_try, ids=[each.text for each in commands_to_try]
+    )
 
 
 def targets_of(documented: Documented) -> list[str]:

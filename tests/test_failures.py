@@ -46,8 +46,8 @@ def test_of_an_object_that_holds_the_target_only_the_rest_counts() -> None:
 
 
 def test_shares_name_every_group() -> None:
-    found = shares(["right", "right", "nothing", "too_much"])
-    assert found == {
+    actual = shares(["right", "right", "nothing", "too_much"])
+    assert actual == {
         "right": 0.5,
         "wrong_object": 0,
         "too_much": 0.25,

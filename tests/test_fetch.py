@@ -91,14 +91,14 @@ def test_all_addresses_failing_tells_what_each_said_and_where_to_put_the_file(
 ) -> None:
     wrong = server.url("wrong.bin", b"something else")
     gone = server.url("gone.bin", CONTENT, "404")
-    dead = "http://127.0.0.1:9/file.bin"  # nobody listens there
+    ended = "http://127.0.0.1:9/file.bin"  # nobody listens there
     with pytest.raises(InputError) as caught:
-        get(tmp_path, wrong, gone, dead, checksum=SHA256)
-    first, *said = str(caught.value).splitlines()
+        get(tmp_path, wrong, gone, ended, checksum=SHA256)
+    first, *output = str(caught.value).splitlines()
     assert first == f"{tmp_path}/some/file.bin: could not be fetched; put the file there by hand"
-    assert said[0].startswith(f"  {wrong}: wrong bytes: ")
-    assert said[1] == f"  {gone}: 404 Not Found"
-    assert said[2].startswith(f"  {dead}: ") and "refused" in said[2]
+    assert output[0].startswith(f"  {wrong}: wrong bytes: ")
+    assert output[1] == f"  {gone}: 404 Not Found"
+    assert output[2].startswith(f"  {ended}: ") and "refused" in output[2]
     assert not (tmp_path / "some/file.bin").exists()
 
 
@@ -135,8 +135,8 @@ def test_an_archive_is_unpacked_and_removed(server: Server, tmp_path: Path) -> N
     step.run(Download(contents=(file,)), tmp_path / "data", tmp_path / "record.json")
     step.run(Download(contents=(file,)), tmp_path / "data", tmp_path / "record.json")
     assert len(server.asked) == 1
-    found = sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file())
-    assert [path.relative_to(tmp_path / "data").as_posix() for path in found] == [
+    actual = sorted(path for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert [path.relative_to(tmp_path / "data").as_posix() for path in actual] == [
         "checksums.sha256",
         "refer/outside",
         "refer/refcoco/refs(unc).p",

@@ -66,13 +66,13 @@ def test_a_file_that_does_not_fit_is_told_and_the_last_good_one_is_kept(
 
 
 def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
         pass
     path = tmp_path / "model.state.pt"
     names = {
-        "abandoned": f".model.state.{dead.pid}.partial.pt",
+        "abandoned": f".model.state.{killed.pid}.partial.pt",
         "in work": ".model.state.1.partial.pt",
-        "another file": f".model.{dead.pid}.partial.pt",
+        "another file": f".model.{killed.pid}.partial.pt",
     }
     for name in names.values():
         (tmp_path / name).touch()

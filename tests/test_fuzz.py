@@ -74,9 +74,9 @@ def test_no_row_of_a_table_is_lost_in_silence(folder: Path, rows: list[list[str]
     except UnicodeDecodeError:
         assert prepared(folder, source="table", annotations=folder / "t.jsonl") is None
         return
-    found = prepared(folder, source="table", annotations=folder / "t.jsonl")
-    if found is not None:
-        kept, left_out = found
+    result = prepared(folder, source="table", annotations=folder / "t.jsonl")
+    if result is not None:
+        kept, left_out = result
         # An object that is left out takes all of its expressions along: one finding for several.
         assert kept + left_out <= len(rows) and kept > 0
         assert kept == len(rows) or left_out > 0
@@ -153,7 +153,7 @@ def test_spoiled_refer_files_are_refused_or_their_refs_named(folder: Path, data:
         (folder / "instances.json").write_text(json.dumps(instances))
     except TypeError:  # bytes
         return
-    found = prepared(folder, source="refer", annotations=folder, split_by="unc")
-    if found is not None and isinstance(refs, list) and len(refs) == 2:
-        kept, left_out = found
+    result = prepared(folder, source="refer", annotations=folder, split_by="unc")
+    if result is not None and isinstance(refs, list) and len(refs) == 2:
+        kept, left_out = result
         assert kept == 2 or left_out > 0

@@ -172,10 +172,10 @@ def test_the_object_is_the_same_in_every_mode(
     if ending and mode != "F":
         image.save(tmp_path / "m.png")
         with Image.open(tmp_path / "m.png") as opened:
-            found, note = object_pixels(opened, opened.format)
+            actual, note = object_pixels(opened, opened.format)
     else:
-        found, note = object_pixels(image)
-    assert (found == mask).all() and note is None
+        actual, note = object_pixels(image)
+    assert (actual == mask).all() and note is None
 
 
 @drawn

@@ -24,9 +24,9 @@ def two_objects(height=12, width=20):
 
 
 def test_cells_that_point_at_one_center_are_one_instance():
-    found = find_instances(two_objects()[None], steps=300, threshold=2.5)[0]
-    left, right = found[:, :10], found[:, 10:]
-    assert len(np.unique(found)) == 2
+    actual = find_instances(two_objects()[None], steps=300, threshold=2.5)[0]
+    left, right = actual[:, :10], actual[:, 10:]
+    assert len(np.unique(actual)) == 2
     assert (left == left[0, 0]).all()
     assert (right == right[0, 0]).all()
 

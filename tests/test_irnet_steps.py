@@ -80,10 +80,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             known = {"object": target, "image": number, "split": "train", "name": str(target)}
             objects.append({**known, "mask": encode(mask), "no_target": False})
             expressions.append({"expression": target, "object": target, "text": "the disc"})
-            found = response(mask, target)
+            actual = response(mask, target)
             if target == 7:
-                found = ResponseMap(0, np.full((CELLS, CELLS), -1, np.float32), SIZE)
-            maps.append(map_row(target, found, [0.5]))
+                actual = ResponseMap(0, np.full((CELLS, CELLS), -1, np.float32), SIZE)
+            maps.append(map_row(target, actual, [0.5]))
     write_table(here / "images.parquet", "images", images)
     write_table(here / "objects.parquet", "objects", objects)
     write_table(here / "expressions.parquet", "expressions", expressions)
@@ -99,11 +99,11 @@ def shards(folder: Path) -> list[Path]:
     return [folder / "maps-0.parquet", folder / "maps-1.parquet"]
 
 
-def overlaps(folder: Path, found: pd.DataFrame, column: str) -> dict[int, float]:
+def overlaps(folder: Path, actual: pd.DataFrame, column: str) -> dict[int, float]:
     """IoU with the true mask of each object."""
     truth = read_table("objects", folder / "objects.parquet")["mask"]
     scores = {}
-    for row in found.to_dict("records"):
+    for row in actual.to_dict("records"):
         ours = decode(row[column], SIZE, SIZE)
         theirs = decode(truth[row["object"]], SIZE, SIZE)
         scores[row["object"]] = (ours & theirs).sum() / (ours | theirs).sum()
@@ -152,13 +152,13 @@ def test_pseudo_masks_fit_the_objects_and_a_dead_response_is_empty_and_counted(f
     with caplog.at_level(logging.WARNING):
         propagate.run(folder, shards(folder), folder / "net/model.safetensors", masks, PROPAGATION)
     assert "1 of 8 objects have no response at all" in caplog.text
-    found = read_table("masks", masks)
-    assert found.object.tolist() == list(range(8))
-    scores = overlaps(folder, found, "mask")
+    actual = read_table("masks", masks)
+    assert actual.object.tolist() == list(range(8))
+    scores = overlaps(folder, actual, "mask")
     assert scores.pop(7) == 0
-    assert not decode(found["mask"][7], SIZE, SIZE).any()
+    assert not decode(actual["mask"][7], SIZE, SIZE).any()
     assert np.mean(list(scores.values())) > 0.6
-    assert found.score.tolist() == [1] * 7 + [0]
+    assert actual.score.tolist() == [1] * 7 + [0]
 
 
 def test_pseudo_masks_of_images_together_are_those_of_each_alone(folder, monkeypatch):
@@ -189,9 +189,9 @@ def test_a_large_picture_is_propagated_smaller_to_about_the_same_masks(folder, m
     propagate.run(folder, shards(folder), model, whole, PROPAGATION)
     monkeypatch.setattr(propagate, "MOST_CELLS", 20 * 20)  # of 24 x 24
     propagate.run(folder, shards(folder), model, small, PROPAGATION)
-    found = read_table("masks", small)
-    assert set(found.height) == set(found.width) == {SIZE}
-    scores = overlaps(folder, found, "mask")
+    actual = read_table("masks", small)
+    assert set(actual.height) == set(actual.width) == {SIZE}
+    scores = overlaps(folder, actual, "mask")
     assert scores.pop(7) == 0
     assert np.mean(list(scores.values())) > 0.5
 

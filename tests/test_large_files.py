@@ -45,10 +45,10 @@ def test_the_lists_of_a_mapping_are_those_of_the_whole_file(file: Path) -> None:
     @given(content=st.dictionaries(st.text(max_size=3), VALUES, max_size=4))
     def check(content: dict[str, Any]) -> None:
         file.write_text(json.dumps(content), encoding="utf-8")
-        found = {name: list(elements) for name, elements in named_lists(file)}
+        lists = {name: list(elements) for name, elements in named_lists(file)}
         expected = {name: value for name, value in content.items() if isinstance(value, list)}
-        assert {name: [value for value, _ in each] for name, each in found.items()} == expected
-        assert all(json.loads(text) == value for each in found.values() for value, text in each)
+        assert {name: [value for value, _ in each] for name, each in lists.items()} == expected
+        assert all(json.loads(text) == value for each in lists.values() for value, text in each)
 
     check()
 

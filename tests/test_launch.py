@@ -44,11 +44,11 @@ def given(folder: Path, count: int) -> dict[int, str]:
     """Which GPUs each process has, once that many have some."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        found = {int(path.stem): path.read_text() for path in folder.glob("*.gpus")}
-        if len(found) >= count and all(found.values()):
-            return found
+        leases = {int(path.stem): path.read_text() for path in folder.glob("*.gpus")}
+        if len(leases) >= count and all(leases.values()):
+            return leases
         time.sleep(0.02)
-    raise AssertionError(f"only {found} after a minute")
+    raise AssertionError(f"only {leases} after a minute")
 
 
 def test_four_steps_at_once_have_four_gpus(start: Start, tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ def place(module: str) -> str:
 
 def imports(path: Path) -> set[str]:
     """The modules of the project that a file imports."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            imported |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{name.name}" for name in node.names}
-    return {name for name in found if name.split(".")[0] in PACKAGES}
+            imported |= {f"{node.module}.{name.name}" for name in node.names}
+    return {name for name in imported if name.split(".")[0] in PACKAGES}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -93,8 +93,8 @@ def test_a_map_of_negative_responses_alone_is_officially_all_foreground() -> Non
 
 
 def test_a_filled_rectangle_is_its_own_box() -> None:
-    found = find_boxes(mask("......", ".###..", ".###..", "......"))
-    assert found == [(1, 1, 4, 3, 1)]
+    actual = find_boxes(mask("......", ".###..", ".###..", "......"))
+    assert actual == [(1, 1, 4, 3, 1)]
 
 
 def test_a_mask_of_one_value_has_no_box() -> None:

@@ -73,8 +73,8 @@ def test_all_objects_keep_their_image_split_name_and_texts(
         ("a.jpg", "train", "second:1"),
         ("b.jpg", "second_testA", "second:2"),
     ]
-    said = whole.expressions.merge(whole.objects, on="object").merge(whole.images, on="image")
-    assert all(text.startswith(file) for text, file in zip(said.text, said.file, strict=True))
+    message = whole.expressions.merge(whole.objects, on="object").merge(whole.images, on="image")
+    assert all(text.startswith(file) for text, file in zip(message.text, message.file, strict=True))
     assert whole.expressions.expression.tolist() == list(range(12))
     assert len(whole.split("second_testA").objects) == 1
 

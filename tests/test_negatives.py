@@ -12,8 +12,8 @@ from stages.storage.tables import SCHEMAS, Samples
 def samples_of(texts: dict[int, list[list[str]]]) -> Samples:
     """Objects of images: the expressions of each object, by image."""
     objects, expressions = [], []
-    for image, said in texts.items():
-        for texts_of_object in said:
+    for image, message in texts.items():
+        for texts_of_object in message:
             target = len(objects)
             objects.append([target, image, "train", str(target), None, None, None, False])
             for text in texts_of_object:

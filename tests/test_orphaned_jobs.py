@@ -54,9 +54,9 @@ def left(queue: Path) -> list[str]:
 
 def test_the_jobs_of_a_dead_run_in_this_folder_are_ended(queue: Path, tmp_path: Path) -> None:
     run = start(tmp_path / "here")
-    _, said = run.communicate()
-    assert run.returncode == 0, said
-    assert "ends SLURM jobs 5 8 of an earlier run" in said
+    _, message = run.communicate()
+    assert run.returncode == 0, message
+    assert "ends SLURM jobs 5 8 of an earlier run" in message
     assert left(queue) == ["6", "7"]
 
 
@@ -83,9 +83,9 @@ def test_jobs_of_a_run_on_another_machine_are_left_to_the_user(queue: Path, tmp_
     lock.parent.mkdir()
     lock.write_text("login2")
     run = start(tmp_path / "here")
-    _, said = run.communicate()
+    _, message = run.communicate()
     assert run.returncode != 0
-    assert "it was started on login2. If it is dead: scancel 5 8" in said
+    assert "it was started on login2. If it is dead: scancel 5 8" in message
     assert left(queue) == ["5", "6", "7", "8"]
 
 
@@ -94,6 +94,6 @@ def test_without_slurm_there_is_nothing_to_end(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     run = start(tmp_path)
-    _, said = run.communicate()
+    _, message = run.communicate()
     assert run.returncode == 0
-    assert said == ""
+    assert message == ""

@@ -114,9 +114,9 @@ def test_the_same_rows_in_another_format_give_the_same_samples(folder: Path, end
         table.write_text("".join(json.dumps(row) + "\n" for row in GOOD))
     else:
         pd.DataFrame(GOOD).to_parquet(table)
-    found = prepare_source(folder, source="table", annotations=table, images=folder)
-    pd.testing.assert_frame_equal(found.objects, expected.objects)
-    pd.testing.assert_frame_equal(found.expressions, expected.expressions)
+    actual = prepare_source(folder, source="table", annotations=table, images=folder)
+    pd.testing.assert_frame_equal(actual.objects, expected.objects)
+    pd.testing.assert_frame_equal(actual.expressions, expected.expressions)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])

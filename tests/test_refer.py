@@ -117,8 +117,8 @@ def test_joined_run_lengths_are_those_of_the_drawn_masks(overlap: Overlap) -> No
         drawn = [segmentation_mask(one, 20, 25, overlap) for one in objects]
         for count in (1, 2, 3):
             union = np.any(drawn[:count], axis=0)
-            found = object_run_lengths(objects[:count], 20, 25, overlap)
-            assert found == (encode(union) if union.any() else None)
+            run_lengths = object_run_lengths(objects[:count], 20, 25, overlap)
+            assert run_lengths == (encode(union) if union.any() else None)
 
 
 def test_polygons_of_fewer_than_three_corners_hold_nothing() -> None:

@@ -44,10 +44,10 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def refs_by_split(folder: Path) -> dict[str, list[dict]]:
-    found: dict[str, list[dict]] = {}
+    actual: dict[str, list[dict]] = {}
     for ref in read_refs(folder / "refs(unc).p"):
-        found.setdefault(ref["split"], []).append(ref)
-    return found
+        actual.setdefault(ref["split"], []).append(ref)
+    return actual
 
 
 def test_another_process_writes_the_same_bytes(small: Path, tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_group_expressions_fit_all_their_items_and_nothing_fits_the_rest(scenes:
         speaker = Speaker(items, SIDE)
         for expression in speaker.refer_to_groups(rng, 4):
             assert len(expression.items) >= 2
-            found = understand_group(expression.text, items)
-            assert found == set(expression.items), expression
+            actual = understand_group(expression.text, items)
+            assert actual == set(expression.items), expression
         for expression in speaker.refer_to_nothing(rng, 2):
             assert understand(expression.text, items) == set(), expression
 
@@ -182,13 +182,13 @@ def meeting(text: str, items: tuple[Item, ...]) -> set[int]:
     """The items that have all attributes named in the text."""
     plural = {word: shape for shape, word in words.PLURALS.items()}
     named = [plural.get(word, word) for word in text.split()]
-    found = set()
+    actual = set()
     for number, item in enumerate(items):
         own = {item.shape, item.color, item.texture, item.size, "thing", "object", "the"}
         own |= {"things", "objects", "all", "both"}
         if set(named) <= own:
-            found.add(number)
-    return found
+            actual.add(number)
+    return actual
 
 
 def reach(item: Item, direction: str) -> float:

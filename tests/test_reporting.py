@@ -85,8 +85,8 @@ def test_lines_differ_in_color_marker_or_dash() -> None:
 def test_bins_are_named_by_what_is_in_them() -> None:
     assert bin_names(WORDS) == ["1", "2", "3", "4", "5–6", "7–9", "10–14", "15 or more"]  # noqa: RUF001
     assert bins(pd.Series([1, 4, 6, 7, 99]), WORDS) == ["1", "4", "5–6", "7–9", "15 or more"]  # noqa: RUF001
-    found = bins(pd.Series([0.0, 0.99, 1.0, 60.0]), AREAS, whole=False)
-    assert found == ["0–1", "0–1", "1–2", "40 or more"]  # noqa: RUF001
+    actual = bins(pd.Series([0.0, 0.99, 1.0, 60.0]), AREAS, whole=False)
+    assert actual == ["0–1", "0–1", "1–2", "40 or more"]  # noqa: RUF001
 
 
 def test_expressions_are_counted_by_kind_length_and_size() -> None:
@@ -151,9 +151,9 @@ def test_a_comparison_has_a_table_and_plots_for_each_data_set(tmp_path: Path) ->
     ]
     metrics = [tmp_path / f"{number}.json" for number in range(len(rows))]
     results = [path.with_suffix(".parquet") for path in metrics]
-    for path, scores, found in zip(metrics, rows, results, strict=True):
+    for path, scores, actual in zip(metrics, rows, results, strict=True):
         write_json(path, scores)
-        expressions([0.1, 0.9]).to_parquet(found)
+        expressions([0.1, 0.9]).to_parquet(actual)
     figures = {"b": {"published": {"val": {"g_iou": 60}}, "expected": {}}}
     shown = [[row["experiment"], row["scored"], row["split"]] for row in rows]
     options = {"rows": shown, "figures": figures, "values": {}}

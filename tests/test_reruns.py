@@ -173,8 +173,8 @@ def _words(experiment: Experiment, option: str) -> list[str]:
     *path, name = option.split(".")
     for part in path:
         section = getattr(section, part)
-    found = str(type(section).model_fields[name].annotation)
-    return [word.strip("'\" ") for word in found.partition("Literal[")[2].strip("]").split(",")]
+    actual = str(type(section).model_fields[name].annotation)
+    return [word.strip("'\" ") for word in actual.partition("Literal[")[2].strip("]").split(",")]
 
 
 def load_configs_with(experiment: Experiment, option: str, value: Any) -> Experiment:

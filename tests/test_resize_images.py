@@ -57,10 +57,10 @@ def test_the_file_holds_what_would_be_decoded(
 ) -> None:
     images = samples.parent / "images.npy"
     resize_images.run(samples, images, resize_mode, 48, workers)
-    found = ResizedImages(images, 48)
+    actual = ResizedImages(images, 48)
     for number, name in enumerate(["wide.jpg", "high.png", "gray.png", "tiny.png", "clear.webp"]):
         expected = RESIZE_MODES[resize_mode].image(read_image(samples.parent / name), 48)
-        assert torch.equal(found[number], expected)
+        assert torch.equal(actual[number], expected)
 
 
 @BOTH
@@ -84,9 +84,9 @@ def test_batches_are_the_same_with_and_without_the_file(
 def test_another_process_opens_the_file_and_is_not_sent_it(samples: Path) -> None:
     images = samples.parent / "images.npy"
     resize_images.run(samples, images, "stretch", 48)
-    found = ResizedImages(images, 48)
-    assert len(pickle.dumps(found)) < 1000
-    assert torch.equal(pickle.loads(pickle.dumps(found))[2], found[2])
+    actual = ResizedImages(images, 48)
+    assert len(pickle.dumps(actual)) < 1000
+    assert torch.equal(pickle.loads(pickle.dumps(actual))[2], actual[2])
 
 
 def test_too_little_room_is_told_before_anything_is_written(

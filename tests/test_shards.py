@@ -85,9 +85,9 @@ def test_one_two_and_seven_jobs_give_the_same_bytes(toy: Toy, tmp_path: Path) ->
 def test_shards_are_whole_batches_of_whole_images(toy: Toy) -> None:
     train = read_samples(toy.samples).split("train")
     batches = image_batches(train, 40)
-    said = train.expressions.merge(train.objects, on="object").image.value_counts()
+    message = train.expressions.merge(train.objects, on="object").image.value_counts()
     assert [image for batch in batches for image in batch] == sorted(train.images.image)
-    assert all(said[batch].sum() <= 40 or len(batch) == 1 for batch in batches)
+    assert all(message[batch].sum() <= 40 or len(batch) == 1 for batch in batches)
     parts = [take_shard(train, number, 3, 40) for number in range(3)]
     taken = [image_batches(part, 40) for part in parts]
     assert [batch for part in taken for batch in part] == batches

@@ -17,8 +17,8 @@ def table(path: Path) -> DatasetConfig:
 
 def test_generated_data_have_about_three_objects_an_image() -> None:
     dataset = DatasetConfig(source="refshapes", refshapes=RefShapes(train_images=500))
-    found = known_objects("one", "train", {"one": dataset})
-    assert found == 1600  # it has 1,589
+    count = known_objects("one", "train", {"one": dataset})
+    assert count == 1600  # it has 1,589
 
 
 def test_published_counts_are_taken_as_they_are_each_for_its_split() -> None:

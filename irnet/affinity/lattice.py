@@ -206,10 +206,10 @@ def _neighbors(points: Tensor, strides: Sequence[int]) -> Tensor:
     for axis in range(corners):
         step = -sum(strides) + (corners * strides[axis] if axis < len(strides) else 0)
         wanted = points + step
-        found = torch.searchsorted(points, wanted, out_int32=True).clamp_(max=count - 1)
-        there = points[found] == wanted
-        tables[axis, :count, 0] = torch.where(there, found, count)
+        positions = torch.searchsorted(points, wanted, out_int32=True).clamp_(max=count - 1)
+        there = points[positions] == wanted
+        tables[axis, :count, 0] = torch.where(there, positions, count)
         # A point is the opposite neighbor of its neighbor; what has none writes the last row.
-        tables[axis, :, 1].scatter_(0, torch.where(there, found, count).long(), numbers)
+        tables[axis, :, 1].scatter_(0, torch.where(there, positions, count).long(), numbers)
         tables[axis, count] = count
     return tables

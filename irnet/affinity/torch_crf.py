@@ -70,10 +70,10 @@ def _infer(
     masks: Tensor, kernels: Sequence[tuple[float, Lattice, Tensor]], config: Labels
 ) -> Tensor:
     """Mean field steps from masks (N, C): the labelings (N, C)."""
-    certain = float(np.float32(-math.log(1 - config.certainty))) - float(
+    margin = float(np.float32(-math.log(1 - config.certainty))) - float(
         np.float32(-math.log(config.certainty))
     )
-    unary = torch.where(masks, certain, -certain).float()
+    unary = torch.where(masks, margin, -margin).float()
     logits = unary
     for _ in range(config.iterations):
         difference = torch.tanh(logits / 2)

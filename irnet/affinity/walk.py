@@ -50,7 +50,7 @@ def _neighbors(radius: int, height: int, width: int, device: torch.device) -> Ne
         columns += [far, near]
         places += [number * cells.numel() + near] * 2
     row, column = torch.cat(rows), torch.cat(columns)
-    place = torch.cat([part.flatten() for part in places])
+    place = torch.cat([indices.flatten() for indices in places])
     place[place < 0] = len(directions(radius)) * cells.numel()
     order = torch.argsort(row * cells.numel() + column)
     starts = torch.zeros(cells.numel() + 1, dtype=torch.int32)

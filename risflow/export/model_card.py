@@ -60,10 +60,10 @@ def export_with_card(model: Path, out: Path) -> list[Path]:
 
 def _named_files(saved: Saved[Any], about: dict[str, str], folder: Path) -> dict[Path, Path]:
     """What a model cannot be built without, where it is looked for around a model of `folder`."""
-    written, found = read_options(about, folder), saved.config
+    trained, loaded = read_options(about, folder), saved.config
     named: dict[str | None, Any] = {
-        _clip_model(written): _clip_model(found),
-        getattr(written, "vocabulary", None): getattr(found, "vocabulary", None),
+        _clip_model(trained): _clip_model(loaded),
+        getattr(trained, "vocabulary", None): getattr(loaded, "vocabulary", None),
     }
     return {
         folder / name: Path(place)

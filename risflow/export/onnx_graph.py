@@ -82,13 +82,13 @@ def export_onnx(path: Path, out: Path) -> tuple[float, float]:
 
 
 def require_same(
-    graph: Graph, written: Path, image_size: int, tokens: Tensor, place: Path
+    graph: Graph, model_file: Path, image_size: int, tokens: Tensor, place: Path
 ) -> tuple[float, float]:
     """The largest difference of a written graph from PyTorch, and the limit.
 
     Raises InputError, of `place`, where it differs by more, and where all maps are 0.
     """
-    difference, limit = _compare(graph, written, image_size, tokens)
+    difference, limit = _compare(graph, model_file, image_size, tokens)
     if not limit:
         raise InputError(f"{place}: all maps are 0, so that no graph can be compared with it")
     if not difference <= limit:

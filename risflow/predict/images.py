@@ -20,8 +20,8 @@ def load_image(image: ImageLike, most_pixels: int) -> Image.Image:
     """The image as RGB, upright. Raises InputError if it cannot be read or has too many pixels."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            found = f"{image.dtype} {image.shape}"
-            raise InputError(f"image: {found}; needed RGB values (H, W, 3) of 8 bits")
+            given = f"{image.dtype} {image.shape}"
+            raise InputError(f"image: {given}; needed RGB values (H, W, 3) of 8 bits")
         image = Image.fromarray(image)
     if isinstance(image, Image.Image):
         require_size("image", image.size, most_pixels)

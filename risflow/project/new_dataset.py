@@ -20,8 +20,8 @@ def new_dataset(
     from risflow.project import own_data
 
     added = own_data.new_dataset(folder, name, force, small_clip)
-    notes.print(added.found, markup=False)
-    for path in added.written:
+    notes.print(added.summary, markup=False)
+    for path in added.files:
         notes.print(f"written: {path}", markup=False)
     if added.missing is not None:
         notes.print(f"{added.missing}; --small-clip does without weights", markup=False)

@@ -83,18 +83,18 @@ def fitting_experiments(
 ) -> list[str]:
     """The experiments of which every weight is there, and no other. Raises InputError for none."""
     compared: dict[str, Mismatches] = {}  # those of the same options are compared once
-    found: dict[str, Mismatches] = {}
+    by_name: dict[str, Mismatches] = {}
     for name, experiment in candidates.items():
         section = _section(experiment, system)
         key = section.model_dump_json(exclude={"clip": {"context_length"}})
         if key not in compared:
             compared[key] = compare_shapes(state, system, section)
-        found[name] = compared[key]
-    fitting = [name for name, mismatches in found.items() if not mismatches.count]
+        by_name[name] = compared[key]
+    fitting = [name for name, mismatches in by_name.items() if not mismatches.count]
     if not fitting:
-        closest = min(found, key=lambda name: found[name].count)
+        closest = min(by_name, key=lambda name: by_name[name].count)
         raise InputError(
             f"{place}: fits no experiment of {system}; the closest is {closest}:"
-            f" {found[closest].text}"
+            f" {by_name[closest].text}"
         )
     return fitting

@@ -34,8 +34,8 @@ NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "reasons")
 class Added:
     """What new_dataset wrote, and what it has to say of it."""
 
-    written: list[Path]
-    found: str  # of the table
+    files: list[Path]
+    summary: str  # of the table
     missing: str | None  # weights that are to be fetched before masks are made
 
 
@@ -52,10 +52,10 @@ class _Table:
     @property
     def summary(self) -> str:
         images = {row.image for row in self.rows}
-        found = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
+        text = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
         if not any(row.object for row in self.rows):
-            found += ", each of an object of its own (a column object says which are of one)"
-        return f"{found}; {'some' if any(row.mask for row in self.rows) else 'no'} masks"
+            text += ", each of an object of its own (a column object says which are of one)"
+        return f"{text}; {'some' if any(row.mask for row in self.rows) else 'no'} masks"
 
 
 def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:
@@ -73,13 +73,13 @@ def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added
             raise InputError(f"{path}: is there; --force writes it anew")
     if not folder.exists():
         raise InputError(f"{folder}: no such folder; needed one with pictures and expressions")
-    written = [dataset, experiment]
-    found = _find_table(folder)
-    if found is None:
-        found = folder / MADE_TABLE
-        _write_table(found, _sidecar_rows(folder))
-        written.insert(0, found)
-    table = _read_table(found)
+    files = [dataset, experiment]
+    table_path = _find_table(folder)
+    if table_path is None:
+        table_path = folder / MADE_TABLE
+        _write_table(table_path, _sidecar_rows(folder))
+        files.insert(0, table_path)
+    table = _read_table(table_path)
     _write_yaml(
         dataset,
         f"{name}: pictures and expressions of {_shown(folder)}.",
@@ -96,7 +96,7 @@ def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added
     )
     configs, target = load_configs(CONFIGS), f"{name}_masks"
     needed = files_of_experiment(target, configs)
-    return Added(written, table.summary, missing(target, needed, configs))
+    return Added(files, table.summary, missing(target, needed, configs))
 
 
 def _require_name(name: str, configs: Configs) -> None:

@@ -23,13 +23,13 @@ def results_folder() -> Path:
 
 def newest_segmentor(results: Path) -> Path:
     """The segmentor that was finished last. Raises InputError if there is none."""
-    found = list(results.glob("*/segmentor/model.safetensors"))
-    if not found:
+    models = list(results.glob("*/segmentor/model.safetensors"))
+    if not models:
         raise InputError(
             f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
             " demo's: make demo"
         )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    return max(models, key=lambda path: path.stat().st_mtime)
 
 
 def require_target(target: str, configs: Configs) -> None:

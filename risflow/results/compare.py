@@ -21,18 +21,18 @@ def compare(
     from risflow.results.scores import find_scores
     from stages.reporting.table import label_in_comparison, text_table
 
-    found = find_scores(experiments)
-    for name, split in found.missing:
+    scores = find_scores(experiments)
+    for name, split in scores.missing:
         notes.print(
             f"{name}: not scored on {split} yet: snakemake --cores all {name}", markup=False
         )
-    if not found.metrics:
+    if not scores.metrics:
         fail("nothing to compare yet")
     if json:
         out.print_json(
-            encoder.dumps([one for metrics in found.metrics.values() for one in metrics])
+            encoder.dumps([row for metrics in scores.metrics.values() for row in metrics])
         )
         return
-    for dataset, metrics in found.metrics.items():
-        table = text_table(metrics, label_in_comparison, found.figures)
+    for dataset, metrics in scores.metrics.items():
+        table = text_table(metrics, label_in_comparison, scores.figures)
         out.print(f"{dataset}\n\n{table}", markup=False)

@@ -63,10 +63,10 @@ class Uploads:
         uploads = [file for file in self.files() if file[2] not in self.examples]
         total = sum(length for _, length, _ in uploads) + size
         remaining = len(uploads) + 1
-        for written, length, path in uploads:
+        for modified, length, path in uploads:
             if remaining <= self.most_files and total <= self.most_bytes:
                 break
-            if time.time() - written < SPARED:
+            if time.time() - modified < SPARED:
                 return False
             path.unlink(missing_ok=True)
             remaining, total = remaining - 1, total - length

@@ -22,8 +22,8 @@ def status(
 
     configs = read_project()
     require_target(target, configs)
-    found = find_status(target, configs.settings.results)
+    current = find_status(target, configs.settings.results)
     if json:
-        out.print_json(encoder.dumps(values(found)))
+        out.print_json(encoder.dumps(values(current)))
     else:
-        show(found, out, notes)
+        show(current, out, notes)

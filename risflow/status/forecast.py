@@ -58,8 +58,8 @@ class History:
 
     def _step(self, files: str) -> dict[Path, float]:
         if files not in self.known:
-            found = {path: measured(path) for path in sorted(self.results.glob(files))}
-            self.known[files] = {path: s for path, s in found.items() if s is not None}
+            durations = {path: measured(path) for path in sorted(self.results.glob(files))}
+            self.known[files] = {path: s for path, s in durations.items() if s is not None}
         return self.known[files]
 
 

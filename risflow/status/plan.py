@@ -39,9 +39,9 @@ def read_plan(target: str, changes: str = "") -> list[Job]:
     command = [sys.executable, "-m", "risflow.status.plan", target, changes]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        said = " ".join(done.stderr.split())
-        own = OWN_WORDS.search(said)
-        raise InputError(own[1] if own else f"{target} cannot be planned: {said}")
+        message = " ".join(done.stderr.split())
+        own = OWN_WORDS.search(message)
+        raise InputError(own[1] if own else f"{target} cannot be planned: {message}")
     return [Job(**job) for job in json.loads(done.stdout)]
 
 

@@ -45,8 +45,8 @@ def _state(job: Job, is_alive: bool) -> State:
 
 
 def _reached_its_end(job: Job, log: float) -> bool:
-    written = _modified(job.benchmark)
-    return written is not None and written >= log
+    modified = _modified(job.benchmark)
+    return modified is not None and modified >= log
 
 
 def _modified(path: str) -> float | None:
@@ -86,9 +86,9 @@ def last_lines(log: str, count: int) -> list[str]:
 
 def training_progress(log: str) -> Training | None:
     """The last line of its progress that a training wrote, less the time since then."""
-    found = [match for line in last_lines(log, 1000) if (match := STEP.search(line))]
-    if not found:
+    matches = [match for line in last_lines(log, 1000) if (match := STEP.search(line))]
+    if not matches:
         return None
-    step, total, left = map(int, found[-1].groups())
+    step, total, left = map(int, matches[-1].groups())
     since = time.time() - (_modified(log) or 0)
     return Training(step, total, max(0.0, left - since))

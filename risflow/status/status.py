@@ -45,7 +45,7 @@ class Status:
     jobs: list[JobStatus]
 
     def of_state(self, state: State) -> list[JobStatus]:
-        return [one for one in self.jobs if one.state == state]
+        return [job_status for job_status in self.jobs if job_status.state == state]
 
 
 def find_status(target: str, results: Path) -> Status:
@@ -68,16 +68,21 @@ def values(status: Status) -> dict[str, Any]:
     """The status as JSON values; times are seconds."""
     jobs = [
         {
-            "step": one.job.rule,
-            "log": one.job.log,
-            "state": one.state,
-            "took": one.took,
-            "left": one.left,
-            "last_lines": last_lines(one.job.log, SHOWN) if one.state == "failed" else [],
+            "step": job_status.job.rule,
+            "log": job_status.job.log,
+            "state": job_status.state,
+            "took": job_status.took,
+            "left": job_status.left,
+            "last_lines": last_lines(job_status.job.log, SHOWN)
+            if job_status.state == "failed"
+            else [],
         }
-        for one in status.jobs
+        for job_status in status.jobs
     ]
-    left = forecast([one.job for one in status.jobs], [one.left for one in status.jobs])
+    left = forecast(
+        [job_status.job for job_status in status.jobs],
+        [job_status.left for job_status in status.jobs],
+    )
     return {
         "target": status.target,
         "run": status.run,
@@ -89,13 +94,15 @@ def values(status: Status) -> dict[str, Any]:
 def show(status: Status, out: Console, notes: Console) -> None:
     """A line a step, then what runs, what failed, and the time left."""
     out.print(_table(status.jobs))
-    for one in status.of_state("running"):
-        out.print(f"\nruns: {one.job.log}: {_progress(one)}", markup=False)
+    for job_status in status.of_state("running"):
+        out.print(f"\nruns: {job_status.job.log}: {_progress(job_status)}", markup=False)
     if submitted := status.of_state("submitted"):
         out.print(f"\nsubmitted to a cluster and not begun: {len(submitted)}")
-    for one in status.of_state("failed"):
-        out.print(f"\nfailed: {one.job.log}{_kept(one.job)}", markup=False, style="red")
-        for line in last_lines(one.job.log, SHOWN):
+    for job_status in status.of_state("failed"):
+        out.print(
+            f"\nfailed: {job_status.job.log}{_kept(job_status.job)}", markup=False, style="red"
+        )
+        for line in last_lines(job_status.job.log, SHOWN):
             out.print(f"    {line}", markup=False)
     out.print(f"\n{_left(status)}", markup=False)
     if status.run == "locked":
@@ -107,10 +114,12 @@ def _table(jobs: list[JobStatus]) -> Table:
     table.add_column("step")
     for name in (*COLUMNS, "took", "left"):
         table.add_column(name, justify="right")
-    last = {one.job.rule: number for number, one in enumerate(jobs)}
+    last = {job_status.job.rule: number for number, job_status in enumerate(jobs)}
     for step in sorted(last, key=last.__getitem__):  # in the order of the pipeline
-        own = [one for one in jobs if one.job.rule == step]
-        counts = [sum(one.state in group for one in own) for group in COLUMNS.values()]
+        own = [job_status for job_status in jobs if job_status.job.rule == step]
+        counts = [
+            sum(job_status.state in group for job_status in own) for group in COLUMNS.values()
+        ]
         cells = [str(count) if count else "-" for count in counts]
         table.add_row(escape(step), *cells, *_times(own))
     return table
@@ -118,8 +127,8 @@ def _table(jobs: list[JobStatus]) -> Table:
 
 def _times(jobs: list[JobStatus]) -> tuple[str, str]:
     """What those took that are done, and what the others will take."""
-    took = [one.took for one in jobs if one.took is not None]
-    left = [one.left for one in jobs if one.state != "done"]
+    took = [job_status.took for job_status in jobs if job_status.took is not None]
+    left = [job_status.left for job_status in jobs if job_status.state != "done"]
     known = [seconds for seconds in left if seconds is not None]
     if not left:
         return duration(sum(took)) if took else "-", "-"
@@ -129,10 +138,12 @@ def _times(jobs: list[JobStatus]) -> tuple[str, str]:
     )
 
 
-def _progress(one: JobStatus) -> str:
-    training = training_progress(one.job.log)
+def _progress(job_status: JobStatus) -> str:
+    training = training_progress(job_status.job.log)
     steps = f"step {training.step} of {training.total}, " if training else ""
-    return steps + ("time left unknown" if one.left is None else f"{duration(one.left)} left")
+    return steps + (
+        "time left unknown" if job_status.left is None else f"{duration(job_status.left)} left"
+    )
 
 
 def _kept(job: Job) -> str:
@@ -146,7 +157,9 @@ def _left(status: Status) -> str:
     if done == len(jobs):
         return f"{status.target}: done"
     count = f"{status.target}: {done} of {len(jobs)} jobs done"
-    left = forecast([one.job for one in jobs], [one.left for one in jobs])
+    left = forecast(
+        [job_status.job for job_status in jobs], [job_status.left for job_status in jobs]
+    )
     if not left.at_most:
         return f"{count}; how long the others take is not known yet"
     without = ", without what is unknown" if left.unknown else ""

@@ -227,9 +227,9 @@ def _order_as_openai(transformer: Transformer) -> None:
     # OpenAI's blocks hold the attention before its norm; optimizer states follow that order.
     for block in transformer.resblocks:
         for name in ("attn", "ln_1", "mlp", "ln_2"):
-            part = getattr(block, name)
+            layer = getattr(block, name)
             delattr(block, name)
-            setattr(block, name, part)
+            setattr(block, name, layer)
 
 
 def _leave_out_pooling(visual: ModifiedResNet, output_stride: int) -> None:

@@ -94,7 +94,7 @@ def to_cells(features: Tensor) -> Tensor:
 
 def thirds(blocks: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
     """The blocks of a transformer in three runs, of the same length where they can be."""
-    ends = [-(-len(blocks) * part // 3) for part in range(4)]
+    ends = [-(-len(blocks) * third // 3) for third in range(4)]
     return [blocks[start:end] for start, end in pairwise(ends)]
 
 

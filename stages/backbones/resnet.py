@@ -59,7 +59,7 @@ class ResNet50(nn.Module):
 def torchvision_name(name: str) -> str:
     """The name used here of one of detectron2's: res2.0.conv1.norm.weight, layer1.0.bn1.weight."""
     name = name.removeprefix("stem.")
-    name = re.sub(r"^res(\d)\.", lambda found: f"layer{int(found[1]) - 1}.", name)
+    name = re.sub(r"^res(\d)\.", lambda match: f"layer{int(match[1]) - 1}.", name)
     name = re.sub(r"shortcut\.norm\.", "downsample.1.", name)
     name = re.sub(r"shortcut\.", "downsample.0.", name)
     return re.sub(r"conv(\d)\.norm\.", r"bn\1.", name)

@@ -228,7 +228,7 @@ class Block(SwinTransformerBlock):
         shape = (count // len(bias), len(bias) * attention.num_heads, cells, -1)
         parts = attention.qkv(windows).unflatten(2, (3, attention.num_heads, -1))
         query, key, value = (
-            part.transpose(1, 2).reshape(shape) for part in parts.unbind(2)
+            qkv.transpose(1, 2).reshape(shape) for qkv in parts.unbind(2)
         )  # (T, windows heads, cells, c)
         read = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.flatten(0, 1))
         read = read.reshape(count, attention.num_heads, cells, -1).transpose(1, 2)

@@ -56,14 +56,14 @@ class Contents:
         """
         if not listing.is_file():
             return None
-        written = json.loads(listing.read_text())
+        listed = json.loads(listing.read_text())
         key = str(listing)
         if self.is_frozen and key in self._known:
-            return str(written["digest"]), str(self._known[key][2])
-        now = digest_of_images(written["files"])
+            return str(listed["digest"]), str(self._known[key][2])
+        now = digest_of_images(listed["files"])
         if self._known.get(key, [None] * 3)[2] != now:
             self._remember(key, [0, 0, now])
-        return str(written["digest"]), now
+        return str(listed["digest"]), now
 
     def _remember(self, key: str, entry: list[Any]) -> None:
         self._known[key] = entry

@@ -51,6 +51,6 @@ class DatasetConfig(Section):
             refs = [path for name in names if (path := folder / name).exists()]
             return [*(refs[:1] or [folder / names[0]]), folder / "instances.json"]
         pattern = "*.pickle" if self.source == "referit" else "*.lmdb"
-        found = sorted(folder.rglob(pattern))
-        files = [path / "data.mdb" if path.is_dir() else path for path in found]
+        matches = sorted(folder.rglob(pattern))
+        files = [path / "data.mdb" if path.is_dir() else path for path in matches]
         return files or [folder]

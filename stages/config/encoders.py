@@ -74,8 +74,8 @@ class ClipSource(Section):
 
     @property
     def _patch_in_name(self) -> int | None:
-        found = re.match(r"ViT-[A-Za-z]+[-/](\d+)", self.model)
-        return int(found[1]) if found and "SigLIP" not in self.model else None
+        match = re.match(r"ViT-[A-Za-z]+[-/](\d+)", self.model)
+        return int(match[1]) if match and "SigLIP" not in self.model else None
 
 
 def _described(model: str) -> dict[str, Any]:
@@ -106,10 +106,10 @@ class WithClip(Section):
 
 def require_image_encoder(clip: ClipSource, *taken: ImageEncoder) -> None:
     """Raise ValueError for a CLIP whose image encoder is of no kind that is taken."""
-    found = clip.image_encoder
-    if found is not None and found not in taken:
+    encoder = clip.image_encoder
+    if encoder is not None and encoder not in taken:
         needed = " or ".join(ENCODERS[kind] for kind in taken)
-        about = "" if found == "other" else f", {ENCODERS[found].partition(' (')[0]}"
+        about = "" if encoder == "other" else f", {ENCODERS[encoder].partition(' (')[0]}"
         raise ValueError(f"clip.model: {clip.model}{about}; needed {needed}")
 
 

@@ -41,21 +41,21 @@ def describe(place: str, error: ValidationError) -> list[str]:
 
 
 def _line(place: str, finding: ErrorDetails) -> str:
-    names = [str(part) for part in finding["loc"]]
-    kind, found = finding["type"], finding["input"]
+    names = [str(item) for item in finding["loc"]]
+    kind, value = finding["type"], finding["input"]
     message = finding["msg"].removeprefix("Value error, ")
     named = NAMED.match(message)
     if kind == "extra_forbidden":
-        message, found = "no such option", {}
-    elif kind == "unknown_model" and isinstance(found, dict):
+        message, value = "no such option", {}
+    elif kind == "unknown_model" and isinstance(value, dict):
         names.append("model")
-        found = found.get("model")
+        value = value.get("model")
     elif kind in NEEDED:
         message = NEEDED[kind].format(**finding.get("ctx", {}))
     elif kind == "value_error" and named:
         names.append(named[1])
         message = named[2]
-    if not isinstance(found, dict | Section):
-        message += f", found {'nothing' if found is None else repr(found)}"
+    if not isinstance(value, dict | Section):
+        message += f", found {'nothing' if value is None else repr(value)}"
     field = ".".join(name for name in names if not name.startswith("<"))  # no tags of unions
-    return ": ".join(part for part in (place, field, message) if part)
+    return ": ".join(item for item in (place, field, message) if item)

@@ -26,7 +26,7 @@ class Configs:
     experiments: dict[str, Experiment]  # those of sweeps too
     downloads: dict[str, Download]
     sweeps: dict[str, list[Variant]] = field(default_factory=dict)
-    written: dict[str, Options] = field(default_factory=dict)  # of experiments, bases merged in
+    given: dict[str, Options] = field(default_factory=dict)  # of experiments, bases merged in
 
     def source(self, name: str) -> str:
         """The experiment that stage 1 and the pseudo masks of this one are taken from."""
@@ -71,7 +71,7 @@ class Configs:
         findings: list[str] = []
         experiments = dict(self.experiments)
         for name in names:
-            options = self.written[name]
+            options = self.given[name]
             for path, value in changes.items():
                 options = set_option(options, path, value)
             changed = validate(f"set, for {name}", options, Experiment, findings)
@@ -99,17 +99,17 @@ def load_configs(folder: Path) -> Configs:
         for path in _files(folder / "datasets", findings)
         if (loaded := _load(path, DatasetConfig, findings)) is not None
     }
-    written, sweeps = _written_experiments(folder / "experiments", findings)
+    given, sweeps = _written_experiments(folder / "experiments", findings)
     experiments = {
         name: loaded
-        for name, options in written.items()
+        for name, options in given.items()
         if (loaded := validate(_place(folder, name, sweeps), options, Experiment, findings))
     }
     if findings or settings is None:
         raise InputError("\n".join(dict.fromkeys(findings)))
     named = downloads.downloads if downloads is not None else {}
     fetched = {name: Download(contents=files) for name, files in named.items()}
-    configs = Configs(folder, settings, datasets, experiments, fetched, sweeps, written)
+    configs = Configs(folder, settings, datasets, experiments, fetched, sweeps, given)
     for name in experiments:
         findings += _experiment_findings(configs, name)
     findings += [
@@ -131,7 +131,7 @@ def _written_experiments(
         for path in _files(folder, findings)
         if (options := read_options(path, findings)) is not None
     }
-    written: dict[str, Options] = {}
+    given: dict[str, Options] = {}
     sweeps: dict[str, list[Variant]] = {}
     for name in files:
         try:
@@ -139,7 +139,7 @@ def _written_experiments(
             options.pop("base", None)
             sweep = options.pop("sweep", None)
             if sweep is None:
-                written[name] = options
+                given[name] = options
                 continue
             sweeps[name] = list(combinations(name, sweep))
         except ValueError as error:
@@ -149,8 +149,8 @@ def _written_experiments(
             varied = merge(options, {})
             for path, value in variant.values.items():
                 varied = set_option(varied, path, value)
-            written[variant.name] = varied
-    return written, sweeps
+            given[variant.name] = varied
+    return given, sweeps
 
 
 def _place(folder: Path, name: str, sweeps: Mapping[str, list[Variant]]) -> str:

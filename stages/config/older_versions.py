@@ -10,19 +10,19 @@ EXECUTION = ("workers", "save_every")
 RENAMED = {"clip_norm": "max_grad_norm"}
 
 
-def training_options(written: dict[str, Any]) -> dict[str, Any]:
+def training_options(given: dict[str, Any]) -> dict[str, Any]:
     """The options of a training under the names of this version."""
     return {
-        RENAMED.get(name, name): value for name, value in written.items() if name not in EXECUTION
+        RENAMED.get(name, name): value for name, value in given.items() if name not in EXECUTION
     }
 
 
-def options_with_clip(written: dict[str, Any], clip: dict[str, Any] | None) -> dict[str, Any]:
+def options_with_clip(given: dict[str, Any], clip: dict[str, Any] | None) -> dict[str, Any]:
     """The options of a model, with the CLIP that version 0.1 wrote apart from them if it did.
 
     ReLA with BERT reads none; TRIS had the stride of its CLIP among its own options.
     """
-    options = training_options(written)
+    options = training_options(given)
     if clip is None:
         return options
     if "output_stride" in options:

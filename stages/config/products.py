@@ -83,18 +83,18 @@ class Product:
 
 def everything_behind(products: Iterable[Product]) -> list[Product]:
     """The products and all that they are made from, each once, before what needs it."""
-    found: dict[str, Product] = {}
+    ordered: dict[str, Product] = {}
 
     def visit(product: Product) -> None:
-        if product.folder in found:
+        if product.folder in ordered:
             return
         for source in product.sources:
             visit(source)
-        found[product.folder] = product
+        ordered[product.folder] = product
 
     for product in products:
         visit(product)
-    return list(found.values())
+    return list(ordered.values())
 
 
 class Products:

@@ -68,6 +68,6 @@ def step_version(step: str, project: Path = PROJECT) -> int:
         for package in ("stages", "irnet")
         if (path := project / package / f"{step}.py").exists()
     )
-    found = VERSION.search(module.read_text())
-    assert found is not None, f"{module}: needed a line VERSION = <number>"
-    return int(found[1])
+    match = VERSION.search(module.read_text())
+    assert match is not None, f"{module}: needed a line VERSION = <number>"
+    return int(match[1])

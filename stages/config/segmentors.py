@@ -243,8 +243,8 @@ class RelaOptions(Segmentor):
 
     @property
     def files(self) -> list[Path]:
-        found = (self.backbone_weights, self.text_weights, self.vocabulary)
-        return [*super().files, *(path for path in found if path is not None)]
+        optional = (self.backbone_weights, self.text_weights, self.vocabulary)
+        return [*super().files, *(path for path in optional if path is not None)]
 
     @property
     def tokenizer_files(self) -> list[Path]:

@@ -43,21 +43,21 @@ def _is_same_kind(old: Options, new: Options) -> bool:
     return "model" not in new or new["model"] == old.get("model")
 
 
-def inherit(written: Mapping[str, Options], name: str) -> Options:
+def inherit(given: Mapping[str, Options], name: str) -> Options:
     """The options of an experiment with those of its bases.
 
     Raises ValueError with the finding if a base is unknown or the bases never end.
     """
     chain = [name]
-    while (base := written[chain[-1]].get("base")) is not None:
-        if base not in written:
+    while (base := given[chain[-1]].get("base")) is not None:
+        if base not in given:
             raise ValueError(f"base: {base!r} is not known")
         if base in chain:
             raise ValueError(f"base: {' -> '.join([*chain, base])} never ends")
         chain.append(base)
     options: Options = {}
     for ancestor in reversed(chain):
-        own = written[ancestor]
+        own = given[ancestor]
         if own.get("dataset", options.get("dataset")) != options.get("dataset") or (
             "published" in own
         ):
@@ -82,16 +82,16 @@ def parse_changes(text: str) -> dict[str, Any]:
     A value is YAML: a number, a word, a list. Raises ValueError for anything else.
     """
     changes: dict[str, Any] = {}
-    for part in text.split():
-        path, equals, value = part.partition("=")
+    for assignment in text.split():
+        path, equals, value = assignment.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", path):
-            raise ValueError(f"{part!r}; needed option=value, as in segmentor.epochs=5")
+            raise ValueError(f"{assignment!r}; needed option=value, as in segmentor.epochs=5")
         if path in changes:
             raise ValueError(f"{path} stands twice; needed each option once")
         try:
             changes[path] = parse_yaml(value)
         except ValueError as error:
-            raise ValueError(f"{part!r}: {error}") from None
+            raise ValueError(f"{assignment!r}: {error}") from None
     return changes
 
 

@@ -64,8 +64,8 @@ def _with_suggestion(line: str, section: type[Section]) -> str:
 def _options(section: type[Section], path: list[str]) -> list[str]:
     """The options that there are at a path of names."""
     kinds: list[type[Section]] = [section]
-    for part in path:
-        hints = [kind.model_fields[part].annotation for kind in kinds if part in kind.model_fields]
+    for name in path:
+        hints = [kind.model_fields[name].annotation for kind in kinds if name in kind.model_fields]
         if hints:  # else a key of a table of sections, or a number in a list of them
             members = (kind for hint in hints for kind in _members(hint))
             kinds = [kind for kind in members if issubclass(kind, Section)]
@@ -76,4 +76,4 @@ def _members(hint: object) -> list[type]:
     """The classes of a hint: itself, or those of a union."""
     if isinstance(hint, type):
         return [hint]
-    return [kind for part in typing.get_args(hint) for kind in _members(part)]
+    return [kind for member in typing.get_args(hint) for kind in _members(member)]

@@ -99,14 +99,14 @@ def _download(file: RemoteFile, folder: Path, pause: float) -> None:
         raise InputError(f"{path}: no address of its own; put it there by hand, from {file.source}")
     reasons = []
     for url in file.urls:
-        part = PartialFile(path, url)
-        reason = part.try_to_complete(file.checksum is not None, pause)
+        partial = PartialFile(path, url)
+        reason = partial.try_to_complete(file.checksum is not None, pause)
         if reason is None:
-            reason = _find_fault(file, part, folder)
+            reason = _find_fault(file, partial, folder)
             if reason is None:
-                part.move_to(path)
+                partial.move_to(path)
                 return
-            part.remove()
+            partial.remove()
         reasons.append(f"  {url}: {reason}")
         log.warning("%s: %s", url, reason)
     raise InputError(
@@ -114,18 +114,18 @@ def _download(file: RemoteFile, folder: Path, pause: float) -> None:
     )
 
 
-def _find_fault(file: RemoteFile, part: "PartialFile", folder: Path) -> str | None:
+def _find_fault(file: RemoteFile, partial: "PartialFile", folder: Path) -> str | None:
     """Why a fetched file is not the wanted one; if it is, its checksum is learned."""
     suffix = ".zip" if file.unpack is not None else file.path.suffix
-    fault = find_fault(part.path, suffix)
+    fault = find_fault(partial.path, suffix)
     if fault is not None:
         return fault
-    if file.checksum is None and part.length is None and not shows_its_end(suffix):
+    if file.checksum is None and partial.length is None and not shows_its_end(suffix):
         return "the server does not say how long it is; needed a checksum in the configuration"
-    checksum, known = file_checksum(part.path), known_checksum(folder, file.path)
+    checksum, known = file_checksum(partial.path), known_checksum(folder, file.path)
     if file.checksum is not None:
         method, _, digits = file.checksum.partition(":")
-        published = checksum if method == "sha256" else file_checksum(part.path, method)
+        published = checksum if method == "sha256" else file_checksum(partial.path, method)
         if not published.startswith(digits):
             return f"wrong bytes: {published}; needed {file.checksum}"
     if known is None:

@@ -44,10 +44,10 @@ class Finding:
     """A problem of a row: its place, what was found and what is needed."""
 
     place: str
-    found: str
+    fault: str
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.found}"
+        return f"{self.place}: {self.fault}"
 
 
 def expression_fault(text: object) -> str | None:

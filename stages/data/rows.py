@@ -168,20 +168,20 @@ def _csv_rows(path: Path) -> Read:
 
 def _header(place: str, line: str) -> tuple[str, list[str]]:
     """The separator and the names of the columns."""
-    found: dict[str, list[str]] = {}
+    candidates: dict[str, list[str]] = {}
     for separator in SEPARATORS:
         names = split_line(line, separator)
         if isinstance(names, str):
             continue
-        found[separator] = names
+        candidates[separator] = names
         if has_required(names):
             if separator != SEPARATORS[0]:
                 log.info("%s: cells end with a %s", place, SEPARATOR_NAMES[separator])
             return separator, names
-    if not found:
+    if not candidates:
         raise InputError(f"{place}: {split_line(line, SEPARATORS[0])}")
-    separator = max(found, key=lambda separator: len(found[separator]))
-    return separator, found[separator]
+    separator = max(candidates, key=lambda separator: len(candidates[separator]))
+    return separator, candidates[separator]
 
 
 def split_line(line: str, separator: str) -> list[str] | str:

@@ -31,7 +31,7 @@ def object_run_lengths(
     for segmentation in segmentations:
         parts = _parts(segmentation)
         is_drawn = overlap == "official" and len(parts) > 1
-        if is_drawn or any(isinstance(part, dict) for part in parts):
+        if is_drawn or any(isinstance(shape, dict) for shape in parts):
             mask = segmentation_mask(segmentation, height, width, overlap)
             layers.append(coco.encode(np.asfortranarray(mask, dtype=np.uint8)))
         else:
@@ -64,16 +64,16 @@ def segmentation_mask(
 def _parts(segmentation: Any) -> list[Any]:
     """The polygons and run lengths of a segmentation, without polygons that hold nothing."""
     parts = [segmentation] if isinstance(segmentation, dict) else segmentation
-    if not isinstance(parts, list) or not all(isinstance(part, dict | list) for part in parts):
+    if not isinstance(parts, list) or not all(isinstance(shape, dict | list) for shape in parts):
         raise ValueError(f"no COCO segmentation (found {repr(segmentation)[:60]})")
     if _has_pairs(parts):
         raise ValueError("polygons of pairs [[x, y], ...]; needed flat ones, [x, y, x, y, ...]")
-    return [part for part in parts if isinstance(part, dict) or len(part) >= LEAST_COORDINATES]
+    return [shape for shape in parts if isinstance(shape, dict) or len(shape) >= LEAST_COORDINATES]
 
 
 def _has_pairs(parts: list[Any]) -> bool:
     """Whether corners are pairs: in polygons, or in the place of polygons."""
-    polygons = [part for part in parts if isinstance(part, list)]
+    polygons = [shape for shape in parts if isinstance(shape, list)]
     if any(isinstance(value, list) for polygon in polygons for value in polygon):
         return True
     return len(polygons) >= 3 and all(len(polygon) == 2 for polygon in polygons)
@@ -81,20 +81,20 @@ def _has_pairs(parts: list[Any]) -> bool:
 
 def _run_lengths(parts: list[Any], height: int, width: int) -> list[dict[str, Any]]:
     """COCO's compressed run lengths of polygons and of run lengths of either kind."""
-    polygons = [part for part in parts if isinstance(part, list)]
+    polygons = [shape for shape in parts if isinstance(shape, list)]
     require_polygons(polygons, height, width)
-    for part in parts:
-        if isinstance(part, dict):
-            require_run_lengths(part, height, width)
+    for shape in parts:
+        if isinstance(shape, dict):
+            require_run_lengths(shape, height, width)
     try:
-        return [_compressed(part, height, width) for part in parts]
+        return [_compressed(shape, height, width) for shape in parts]
     except Exception as error:  # pycocotools raises bare Exceptions
         raise ValueError(f"no COCO segmentation ({error})") from None
 
 
-def _compressed(part: Any, height: int, width: int) -> dict[str, Any]:
-    if isinstance(part, list):
-        return coco.frPyObjects([part], height, width)[0]
-    if isinstance(part["counts"], str | bytes):
-        return part
-    return coco.frPyObjects([part], *part["size"])[0]
+def _compressed(shape: Any, height: int, width: int) -> dict[str, Any]:
+    if isinstance(shape, list):
+        return coco.frPyObjects([shape], height, width)[0]
+    if isinstance(shape["counts"], str | bytes):
+        return shape
+    return coco.frPyObjects([shape], *shape["size"])[0]

@@ -115,7 +115,9 @@ class Inference:
     ) -> Iterator[EncodedPrediction]:
         outside = self.model.background_value
         # One by one, as `predict` does: of several together the last bit may differ.
-        full = torch.cat([self.resize_mode.restore(one[None], shape, outside) for one in maps])
+        full = torch.cat(
+            [self.resize_mode.restore(single[None], shape, outside) for single in maps]
+        )
         flat = full.flatten(1)
         peaks = flat.argmax(1)
         scores = flat.gather(1, peaks[:, None])[:, 0].tolist()

@@ -100,8 +100,8 @@ def _outlines(mask: NDArray[np.bool_]) -> Iterator[tuple[int, int, int, int]]:
     gaps = _measure(gap_labels, grow=1)
     outside = gaps[0]
     # The pixel left of an outline's first pixel belongs to what the outline lies in.
-    for part in parts:
-        gaps[gap_labels.flat[part.start - 1] - 1].inner.append(part)
+    for segment in parts:
+        gaps[gap_labels.flat[segment.start - 1] - 1].inner.append(segment)
     for gap in gaps[1:]:
         parts[part_labels.flat[gap.start - 1] - 1].inner.append(gap)
     pending = sorted(outside.inner, key=lambda outline: outline.start)

@@ -187,7 +187,8 @@ class DeformableEncoder(nn.Module):
             cells = layer(cells, positions, places, extent, sizes)
         parts = cells.split([height * width for height, width in sizes], dim=1)
         return [
-            part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)
+            level.transpose(1, 2).unflatten(2, size)
+            for level, size in zip(parts, sizes, strict=True)
         ]
 
 

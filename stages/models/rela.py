@@ -54,8 +54,8 @@ class ClipImages(nn.Module):
         self.fusion = nn.ModuleList(
             WordReader(channels, clip.text_width) for channels in clip.channels
         )
-        for part in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
-            part.requires_grad_(False)
+        for module in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
+            module.requires_grad_(False)
 
     def forward(
         self, images: Tensor, words: Tensor, is_word: Tensor, image_index: Tensor

@@ -96,8 +96,8 @@ def load_model(path: Path) -> Saved[nn.Module]:
     state, about = load_weights(path)
     config = read_options(about, path)
     if config.clip is not None and config.clip.model.endswith(".json"):
-        found = {"model": str(_located(Path(config.clip.model), path))}
-        config = config.model_copy(update={"clip": config.clip.model_copy(update=found)})
+        local = {"model": str(_located(Path(config.clip.model), path))}
+        config = config.model_copy(update={"clip": config.clip.model_copy(update=local)})
     if isinstance(config, RelaOptions) and config.vocabulary is not None:
         vocabulary = _located(config.vocabulary, path)
         config = config.model_copy(update={"vocabulary": vocabulary})
@@ -117,14 +117,15 @@ def read_options(about: dict[str, str], path: Path) -> Stage1 | AnySegmentor:
         raise InputError(f"{path}: holds {kind}; needed one of {', '.join(MODELS)}")
     try:
         clip = json.loads(about["clip"]) if "clip" in about else None
-        written = options_with_clip(json.loads(about.get("config", "")), clip)
-        options: Stage1 | AnySegmentor = MODELS[kind][0].model_validate(written)
+        given = options_with_clip(json.loads(about.get("config", "")), clip)
+        options: Stage1 | AnySegmentor = MODELS[kind][0].model_validate(given)
     except ValidationError as error:
         findings = "; ".join(explain(str(path), error))
         raise InputError(f"{findings}; made by another version: train it anew") from None
     except (ValueError, AttributeError, TypeError) as error:
-        found = f"the options in its header cannot be read ({error})"
-        raise InputError(f"{path}: {found}; train it anew") from None
+        raise InputError(
+            f"{path}: the options in its header cannot be read ({error}); train it anew"
+        ) from None
     return options
 
 

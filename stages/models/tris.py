@@ -49,8 +49,8 @@ class TrisStage1(nn.Module):
         self.lan_project = nn.Linear(clip.embedding, config.hidden)
         self.attn_fusion = BilateralAttention(config.hidden)
         frozen_parts = [clip.residual.attnpool, clip.logit_scale]
-        for part in frozen_parts:  # not used
-            part.requires_grad_(False)
+        for module in frozen_parts:  # not used
+            module.requires_grad_(False)
 
     def pairs(self, features: Tensor, expressions: Tensor) -> Tensor:
         """Scores (B, T, h, w) of images (B, C, h, w) and expressions (T, D), with joint attention.
@@ -211,8 +211,8 @@ class TrisSegmentor(nn.Module):
         self.positions = nn.ModuleList(
             map(Positions, clip.channels[1:], cells) if config.positions else ()
         )
-        for part in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
-            part.requires_grad_(False)
+        for module in (clip.residual.attnpool, clip.logit_scale, clip.text_projection):  # not used
+            module.requires_grad_(False)
 
     def decode(self, batch: dict[str, Tensor]) -> list[Tensor]:
         """Decoder features (T, C, h, w), finest first, of images (I, 3, S, S) and tokens (T, L).

@@ -80,7 +80,7 @@ def _plot(
     for number, (name, table) in enumerate(series.items()):
         parts = [table[table[column] == value] for value in present]
         places = np.arange(len(present)) + aside * (number - (len(series) - 1) / 2)
-        means = np.array([100 * part["iou"].mean() for part in parts])
+        means = np.array([100 * subset["iou"].mean() for subset in parts])
         axes.plot(places, means, label=name, linewidth=1, ms=4, **styles[name])
         if len(series) <= MOST_INTERVALS:
             limits = [mean_interval(p["iou"], p["image"], resamples=RESAMPLES) for p in parts]

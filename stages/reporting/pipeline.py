@@ -145,7 +145,7 @@ def measure(step: PipelineStep) -> Measured | None:
 
 def step_rows(pipeline: Sequence[PipelineStep]) -> list[dict[str, str]]:
     """The rows of the table of times; the last one is their sum."""
-    found = [(step, measure(step)) for step in pipeline]
+    measurements = [(step, measure(step)) for step in pipeline]
     rows = [
         {
             "step": step.title,
@@ -155,10 +155,10 @@ def step_rows(pipeline: Sequence[PipelineStep]) -> list[dict[str, str]]:
             "cpu": duration(measured.cpu_seconds),
             "memory": memory_text(measured.memory),
         }
-        for step, measured in found
+        for step, measured in measurements
         if measured is not None
     ]
-    all_measured = [measured for _, measured in found if measured is not None]
+    all_measured = [measured for _, measured in measurements if measured is not None]
     known = [measured.memory for measured in all_measured if measured.memory is not None]
     total = {
         "step": "together",
@@ -206,11 +206,11 @@ def memory_text(megabytes: float | None) -> str:
 def draw(steps: Sequence[PipelineStep]) -> dict[str, Any]:
     """Boxes and lines of the graph, from top to bottom, for the template to draw."""
     rows, lanes = place(steps)
-    found = {step.name: measure(step) for step in steps}
-    longest = max((m.seconds for m in found.values() if m is not None), default=0) or 1
+    measurements = {step.name: measure(step) for step in steps}
+    longest = max((m.seconds for m in measurements.values() if m is not None), default=0) or 1
     boxes = []
     for step in steps:
-        measured = found[step.name]
+        measured = measurements[step.name]
         left, top = _corner(rows[step.name], lanes[step.name])
         boxes.append(
             {

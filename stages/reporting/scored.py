@@ -37,8 +37,8 @@ def read_scored(
 ) -> list[Scored]:
     """All that was scored: the metrics file, the expressions and the experiment of each."""
     if not len(metrics) == len(results) == len(experiments):
-        found = f"{len(metrics)} metrics, {len(results)} results, {len(experiments)} rows"
-        raise InputError(f"{found}; needed as many of each")
+        counts = f"{len(metrics)} metrics, {len(results)} results, {len(experiments)} rows"
+        raise InputError(f"{counts}; needed as many of each")
     return [
         Scored({"experiment": experiment, **read_json(scores)}, _expressions(expressions))
         for scores, expressions, experiment in zip(metrics, results, experiments, strict=True)
@@ -63,7 +63,7 @@ def by_split(
 ) -> dict[str, dict[str, pd.DataFrame]]:
     """The expressions of each split, of each scored thing by its label."""
     series: dict[str, dict[str, pd.DataFrame]] = {}
-    for one in scored:
-        if one.expressions is not None and one.kind not in left_out:
-            series.setdefault(one.split, {})[label(one.about)] = one.expressions
+    for result in scored:
+        if result.expressions is not None and result.kind not in left_out:
+            series.setdefault(result.split, {})[label(result.about)] = result.expressions
     return series

@@ -86,18 +86,18 @@ def rows(
 def _held_against(
     figures: Figures, split: str, scores: dict[str, float | None], keys: Sequence[str]
 ) -> list[Row]:
-    found = []
+    references = []
     published: Mapping[Any, float] = figures.published.get(split, {})
     if published:
         cells = [f"{published[key]:.1f}" if key in published else "" for key in keys]
-        found.append(Row(split, "published", cells, "published"))
+        references.append(Row(split, "published", cells, "published"))
     expected: Mapping[Any, tuple[float, float]] = figures.ranges(split)
     if expected:
         cells = [_range(*expected[key]) if key in expected else "" for key in keys]
         is_met = all(_within(scores.get(key), *limits) for key, limits in expected.items())
         name = "expected, met" if is_met else "expected, not met"
-        found.append(Row(split, name, cells, "expected"))
-    return found
+        references.append(Row(split, name, cells, "expected"))
+    return references
 
 
 def _within(value: float | None, low: float, high: float) -> bool:

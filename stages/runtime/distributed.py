@@ -101,10 +101,10 @@ def mean_over_all(values: Tensor, weights: Tensor, items: int, floor: float = 0.
     `items` says how many items these are of: the mean of what the peers return, weighted by their
     items as the training loop does it, is the mean over all values, and so is its gradient.
     """
-    part = (values * weights).sum() / (total(weights.sum()) + floor)
+    local_sum = (values * weights).sum() / (total(weights.sum()) + floor)
     if peers() is None:
-        return part
-    return part * total(torch.tensor(float(items), device=values.device)) / items
+        return local_sum
+    return local_sum * total(torch.tensor(float(items), device=values.device)) / items
 
 
 def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
@@ -119,7 +119,7 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     filled[: len(rows)] = rows
     parts = [torch.empty_like(filled) for _ in sizes]
     dist.all_gather(parts, filled, group=group)
-    whole = torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+    whole = torch.cat([gathered[:size] for gathered, size in zip(parts, sizes, strict=True)])
     return whole, sum(sizes[: dist.get_rank(group)])
 
 

@@ -63,8 +63,8 @@ def count_nodes() -> int:
     if job is None or is_task or shutil.which("scontrol") is None:
         return 1
     told = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True)
-    found = re.search(r"NumNodes=(\d+)", told.stdout)
-    return int(found[1]) if found else 1
+    match = re.search(r"NumNodes=(\d+)", told.stdout)
+    return int(match[1]) if match else 1
 
 
 def _become_step_of_all_nodes(nodes: int, gpus: int, arguments: Sequence[str]) -> None:
@@ -113,10 +113,10 @@ def lease_folder() -> Path:
     """Where the locks are: one folder for all users of a machine; each SLURM job has its own."""
     place = "-".join(os.environ.get(name, "local") for name in ("SLURM_JOB_ID", "SLURMD_NODENAME"))
     folder = Path(tempfile.gettempdir()) / "risflow-gpus" / place
-    for part in (folder.parent, folder):
-        if not part.exists():
-            part.mkdir(parents=True, exist_ok=True)
-            part.chmod(0o1777)
+    for path in (folder.parent, folder):
+        if not path.exists():
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o1777)
     return folder
 
 

@@ -11,9 +11,9 @@ BASE, BITS, CONTINUES, SIGN = 48, 5, 0x20, 0x10
 LONGEST = 7  # characters of one number: 35 bits
 
 
-def require_run_lengths(part: Mapping[str, Any], height: int, width: int) -> None:
+def require_run_lengths(run_lengths: Mapping[str, Any], height: int, width: int) -> None:
     """Raises ValueError unless {size, counts} fills a mask (height, width) exactly."""
-    size, counts = part.get("size"), part.get("counts")
+    size, counts = run_lengths.get("size"), run_lengths.get("counts")
     if not isinstance(counts, str | bytes | list):
         raise ValueError("no COCO segmentation (run lengths need counts)")
     if not isinstance(size, list | tuple) or len(size) != 2:

@@ -79,7 +79,7 @@ class Steps:
         with closing(load_batches(self.data, _Items(self.own), self.workers)) as loader:
             for step in self.own:
                 start = time.perf_counter()
-                batches = [(next(loader), part) for part in step]
+                batches = [(next(loader), micro_batch) for micro_batch in step]
                 self.waited += time.perf_counter() - start
                 yield batches
 
@@ -116,8 +116,8 @@ class _Items:
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for step in self.steps:
-            for part in step:
-                yield part.items
+            for micro_batch in step:
+                yield micro_batch.items
 
 
 def micro_batches(

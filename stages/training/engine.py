@@ -240,14 +240,14 @@ class _Run:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         losses_of_parts = []
-        for number, (batch, part) in enumerate(batches, start=1):
+        for number, (batch, micro_batch) in enumerate(batches, start=1):
             is_last = number == len(batches)
-            with self._gradient_exchange(is_last), among_first(part.processes):
+            with self._gradient_exchange(is_last), among_first(micro_batch.processes):
                 losses = self._losses(batch)
-                share = self._share(batch, part)
+                share = self._share(batch, micro_batch)
                 # The gradients are averaged over the processes; their sum is needed.
                 (losses["loss"] * (share * process_count())).backward()
-            if part.processes < process_count():
+            if micro_batch.processes < process_count():
                 copy_norms(self.trainable)  # those without items of their own saw none of the batch
             losses_of_parts.append(
                 torch.stack([x.detach().float() for x in losses.values()]) * share
@@ -267,14 +267,14 @@ class _Run:
             losses: dict[str, Tensor] = self.trainable(self.prepare(on_device))
         return losses
 
-    def _share(self, batch: Batch, part: MicroBatch) -> float | Tensor:
+    def _share(self, batch: Batch, micro_batch: MicroBatch) -> float | Tensor:
         """What this process's micro-batch is of the step."""
         if process_count() == 1:
-            return part.share
-        if process_rank() >= part.processes:
+            return micro_batch.share
+        if process_rank() >= micro_batch.processes:
             return 0.0
         rows = torch.tensor(count_rows(batch), dtype=torch.float64, device=self.device)
-        return part.share * rows / total(rows)
+        return micro_batch.share * rows / total(rows)
 
     def _gradient_exchange(self, is_last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients once a step, after its last micro-batch."""

@@ -24,7 +24,7 @@ def copy_norms(module: nn.Module) -> None:
 
 
 def _norms(module: nn.Module) -> list[_BatchNorm]:
-    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+    return [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
 
 
 def _kind(mixin: type[_BatchNorm], norm: type[_BatchNorm]) -> type[_BatchNorm]:

@@ -46,8 +46,8 @@ def distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool
 def recompute_inner_values(trainable: nn.Module) -> None:
     """Let the parts that can compute again in the backward pass do so."""
     parts = [module for module in trainable.modules() if hasattr(module, "recomputes")]
-    for part in parts:
-        cast(Any, part).recomputes = True
+    for module in parts:
+        cast(Any, module).recomputes = True
     if not parts:
         log.warning("recompute: this model has no part that does (Swin); the option has no effect")
 

@@ -65,15 +65,15 @@ class Cluster:
     def tasks(self) -> list[Task]:
         """Every process that SLURM has started for a job, and that has ended."""
         starts: dict[str, list[str]] = {}
-        found = []
+        tasks = []
         for line in (self.folder / "tasks.log").read_text().splitlines():
             event, step, job, node, devices, moment = line.split()
             if event == "start":
                 starts[step] = [job, node, devices, moment]
             elif step in starts:
                 job, node, devices, start = starts.pop(step)
-                found.append(Task(job, node, devices, float(start), float(moment)))
-        return found
+                tasks.append(Task(job, node, devices, float(start), float(moment)))
+        return tasks
 
 
 def missing_programs() -> list[str]:

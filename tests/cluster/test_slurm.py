@@ -96,7 +96,7 @@ class Interrupted:
     before: dict[str, str]  # experiment -> hash of the weights of the unbroken training
     orphans: dict[str, str]  # jobs that ran on without their Snakemake: id -> rule
     second: dict[str, str]  # jobs of the restart
-    said: dict[str, str]  # experiment -> log of its training
+    message: dict[str, str]  # experiment -> log of its training
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def interrupted(demo: Site) -> Interrupted:
         wait_until(lambda: "JobState=PENDING" in show(demo.cluster, jobs["requeue"]))
         demo.cluster.call("scontrol", "update", f"jobid={jobs['requeue']}", "StartTime=now")
         assert restarted.wait(timeout=HOUR) == 0, (demo.folder / "controller.log").read_text()
-    said = {how: log_of(model) for how, model in models.items()}
-    return Interrupted(before, orphans, second, said)
+    message = {how: log_of(model) for how, model in models.items()}
+    return Interrupted(before, orphans, second, message)
 
 
 def test_the_demo_runs_in_fewer_jobs_than_steps_and_all_succeed(demo: Site) -> None:
@@ -195,7 +195,7 @@ def test_jobs_outlive_a_killed_snakemake_and_end_when_the_next_one_starts(
 def test_an_interrupted_training_continues_to_the_same_weights(
     demo: Site, interrupted: Interrupted, how: str
 ) -> None:
-    continued = re.search(r"continues at step (\d+)", interrupted.said[how])
+    continued = re.search(r"continues at step (\d+)", interrupted.message[how])
     assert continued is not None and int(continued[1]) > 0
     model = demo.folder / demo.segmentor(SEGMENTORS[how])
     assert file_hash(model) == interrupted.before[how]
@@ -248,9 +248,9 @@ def log_of(model: Path) -> str:
 
 def only_job(jobs: dict[str, str], model: Path) -> str:
     """The id of the job that makes a model, as Snakemake calls it: rule_..._wildcards_..."""
-    found = [job for job, name in jobs.items() if name.endswith(f"wildcards_{model.parent.name}")]
-    assert len(found) == 1, jobs
-    return found[0]
+    ids = [job for job, name in jobs.items() if name.endswith(f"wildcards_{model.parent.name}")]
+    assert len(ids) == 1, jobs
+    return ids[0]
 
 
 def show(cluster: Cluster, job: str) -> str:
@@ -264,9 +264,9 @@ def shown(site: Site) -> str:
 def asked(job: str, name: str) -> int:
     """Megabytes of memory, or minutes, that a job asked for, as scontrol shows them."""
     pattern = {"mem": r"MinMemoryNode=(\d+)M", "minutes": r"TimeLimit=(\d+:\d+):00"}[name]
-    found = re.search(pattern, job)
-    assert found is not None, job
-    hours, _, rest = found[1].rpartition(":")
+    match = re.search(pattern, job)
+    assert match is not None, job
+    hours, _, rest = match[1].rpartition(":")
     return 60 * int(hours or 0) + int(rest)
 
 

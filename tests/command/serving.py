@@ -90,9 +90,9 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 def _address(log: Path, server: subprocess.Popen[bytes]) -> str:
     for _ in range(START * 10):
         assert server.poll() is None, log.read_text()
-        found = re.search(r"http://[0-9.]+:(\d+)", log.read_text())
-        if found and _is_up(f"http://127.0.0.1:{found[1]}"):
-            return f"http://127.0.0.1:{found[1]}"
+        match = re.search(r"http://[0-9.]+:(\d+)", log.read_text())
+        if match and _is_up(f"http://127.0.0.1:{match[1]}"):
+            return f"http://127.0.0.1:{match[1]}"
         time.sleep(0.1)
     raise TimeoutError(log.read_text())
 

@@ -36,8 +36,8 @@ EACH = QUICK + [pytest.param(row, marks=pytest.mark.slow) for row in ROWS if row
 
 def run(graph: Path, images: Tensor, tokens: Tensor) -> list[Tensor]:
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    found = session.run(None, {"images": images.numpy(), "tokens": tokens.numpy()})
-    return [torch.from_numpy(one) for one in found]
+    actual = session.run(None, {"images": images.numpy(), "tokens": tokens.numpy()})
+    return [torch.from_numpy(one) for one in actual]
 
 
 @pytest.mark.parametrize("row", EACH, ids=lambda row: row.name)
@@ -52,8 +52,8 @@ def test_a_graph_of_each_system_predicts_what_pytorch_does(row: Row, tmp_path: P
             wanted = graph(images, tokens)
         assert wanted[0].shape == (count, SIZE, SIZE)
         assert len(wanted) == 1 + row.name.startswith("rela")
-        found = run(tmp_path / "a.onnx", images, tokens)
-        torch.testing.assert_close(found, list(wanted), atol=row.rounding, rtol=0)
+        actual = run(tmp_path / "a.onnx", images, tokens)
+        torch.testing.assert_close(actual, list(wanted), atol=row.rounding, rtol=0)
 
 
 def test_a_model_file_becomes_a_graph_that_says_how_to_feed_it(
@@ -82,18 +82,18 @@ class Scaled(nn.Module):
 
 
 def test_a_graph_that_differs_is_refused(tmp_path: Path) -> None:
-    model, written, place = Scaled(), tmp_path / "a.onnx", Path("a model")
+    model, stored, place = Scaled(), tmp_path / "a.onnx", Path("a model")
     graph = Graph(model)
     tokens = small_tokens(3)
-    convert(graph, torch.ones(1, 3, SIZE, SIZE), tokens, place).save(written)
-    difference, limit = require_same(graph, written, SIZE, tokens, place)
+    convert(graph, torch.ones(1, 3, SIZE, SIZE), tokens, place).save(stored)
+    difference, limit = require_same(graph, stored, SIZE, tokens, place)
     assert difference <= limit
     model.weight.fill_(1 + 1e-2)
     with pytest.raises(InputError, match=r"^a model: the ONNX graph differs from PyTorch by"):
-        require_same(graph, written, SIZE, tokens, place)
+        require_same(graph, stored, SIZE, tokens, place)
     model.weight.zero_()
     with pytest.raises(InputError, match=r"^a model: all maps are 0"):
-        require_same(graph, written, SIZE, tokens, place)
+        require_same(graph, stored, SIZE, tokens, place)
 
 
 class Unexportable(nn.Module):

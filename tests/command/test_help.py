@@ -36,6 +36,6 @@ def test_a_shell_completes_verbs_options_and_names(line: str, completed: str) ->
     done = subprocess.run(
         command, env=os.environ | asked, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    found = done.stdout.strip().splitlines()
-    assert set(completed.split("\n")) <= set(found)
-    assert all(name.startswith(line.split()[-1]) for name in found)
+    names = done.stdout.strip().splitlines()
+    assert set(completed.split("\n")) <= set(names)
+    assert all(name.startswith(line.split()[-1]) for name in names)

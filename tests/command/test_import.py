@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_named(risflow: Command, tmp_path: Path) -> None:
     first = "backbone.positional_embedding"
     assert first in state
 
-    def said(changed: dict[str, Tensor], *options: str) -> str:
+    def text(changed: dict[str, Tensor], *options: str) -> str:
         file = official(tmp_path / "best.pth", changed, "cris")
         done = risflow(
             "import", file, "--system", "cris", "--out", tmp_path / "new.safetensors", *options
@@ -133,12 +133,12 @@ def test_what_does_not_fit_is_named(risflow: Command, tmp_path: Path) -> None:
         return done.stderr
 
     without = {name: value for name, value in state.items() if name != first}
-    assert f"the closest is refshapes_cris: {first} is missing" in said(without)
-    assert "more.weight is not in the model" in said({**state, "more.weight": torch.zeros(1)})
-    misshapen = said({**state, first: torch.zeros(3, 4)})
+    assert f"the closest is refshapes_cris: {first} is missing" in text(without)
+    assert "more.weight is not in the model" in text({**state, "more.weight": torch.zeros(1)})
+    misshapen = text({**state, first: torch.zeros(3, 4)})
     assert f"{first} is (3, 4) where (" in misshapen and ") is needed" in misshapen
-    assert "the closest is cris_r50_refcoco" in said(state, "--experiment", "cris_r50_refcoco")
-    assert "'etris' is not of cris" in said(state, "--experiment", "etris")
+    assert "the closest is cris_r50_refcoco" in text(state, "--experiment", "cris_r50_refcoco")
+    assert "'etris' is not of cris" in text(state, "--experiment", "etris")
 
 
 class Hostile:

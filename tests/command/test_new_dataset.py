@@ -48,9 +48,9 @@ def test_texts_beside_pictures_become_a_table_that_is_taken(
         "snakemake --cores all prepare_mine",
         "snakemake --cores all mine_masks",
     ]
-    said = done.stderr.replace("\n", " ")
-    assert "expressions.csv: 3 expressions of 2 pictures, each of an object of its own" in said
-    assert "no masks" in said and "`snakemake --cores 1 fetch_clip fetch_resnet`" in said
+    refusal = done.stderr.replace("\n", " ")
+    assert "expressions.csv: 3 expressions of 2 pictures, each of an object of its own" in refusal
+    assert "no masks" in refusal and "`snakemake --cores 1 fetch_clip fetch_resnet`" in refusal
     configs = load_configs(Path("configs"))
     experiment = configs.experiments["mine_masks"]
     assert experiment.dataset == "mine" and experiment.evaluation.splits == ("train",)
@@ -142,22 +142,22 @@ def test_a_folder_without_expressions_is_told(
 ) -> None:
     before = sorted(project.rglob("*"))
 
-    def said(where: Path) -> str:
+    def refusal(where: Path) -> str:
         done = risflow("new-dataset", where)
         assert done.exit_code == 1 and done.stderr.count("\n") == 1, done.output
         assert not (project / "configs/datasets/mine.yaml").exists()
         return done.stderr
 
-    assert "no such folder" in said(project / "nowhere")
-    assert "no picture with a text beside it" in said(folder)
+    assert "no such folder" in refusal(project / "nowhere")
+    assert "no picture with a text beside it" in refusal(folder)
     assert sorted(project.rglob("*")) == before
     (folder / "t.csv").write_text("picture,text\na.png,red\n")
-    assert "t.csv: no column 'image' among picture, text" in said(folder)
+    assert "t.csv: no column 'image' among picture, text" in refusal(folder)
     (folder / "t.csv").write_text("image,expression\nc.png,red\n")
-    assert "t.csv:2: image 'c.png' is neither in" in said(folder)
+    assert "t.csv:2: image 'c.png' is neither in" in refusal(folder)
     (folder / "t.csv").write_text("image,expression\n")
-    assert "t.csv: no rows" in said(folder)
+    assert "t.csv: no rows" in refusal(folder)
     (folder / "t.csv").write_text("image,expression,split\na.png,red,val\n")
-    assert "splits val; needed train to learn from" in said(folder)
+    assert "splits val; needed train to learn from" in refusal(folder)
     (folder / "u.csv").write_text("")
-    assert "several tables (t.csv, u.csv)" in said(folder)
+    assert "several tables (t.csv, u.csv)" in refusal(folder)

@@ -171,10 +171,12 @@ def test_a_run_is_told_from_its_files(toy: Toy, risflow: Command, folder: Path) 
     assert "    error: broken\n" in done.stdout
     assert "demo: 38 of 42 jobs done" in done.stdout
 
-    said = json.loads(risflow("status", "refshapes_tris", "--json").stdout)
-    states = {row["log"]: row["state"] for row in said["jobs"]}
+    message = json.loads(risflow("status", "refshapes_tris", "--json").stdout)
+    states = {row["log"]: row["state"] for row in message["jobs"]}
     assert states[log] == "failed"
-    assert said["run"] == "none" and 0 < said["left"]["at_least"] <= said["left"]["at_most"]
+    assert (
+        message["run"] == "none" and 0 < message["left"]["at_least"] <= message["left"]["at_most"]
+    )
 
 
 @pytest.mark.workflow

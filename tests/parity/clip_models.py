@@ -110,11 +110,11 @@ def _check_step(golden: Golden, device: torch.device, double: bool) -> None:
     assert loss.item() == pytest.approx(
         float(golden.arrays["loss"]), rel=DOUBLE if double else LOSS
     )
-    facts = _manifest(golden)
+    official = _manifest(golden)
     buffers = dict(model.named_buffers())
-    norms = np.array([float(buffers[n].double().norm()) for n in facts["float_buffers"]])
+    norms = np.array([float(buffers[n].double().norm()) for n in official["float_buffers"]])
     query_models.assert_norms("buffers", norms, golden.arrays["bn_buffer_norms"], tolerance, 0)
-    norms = query_models.gradient_norms(model, facts["parameters"])
+    norms = query_models.gradient_norms(model, official["parameters"])
     relative, floor = (DOUBLE, DOUBLE * ROUNDING) if double else (gradient, ROUNDING)
     query_models.assert_norms("gradients", norms, golden.arrays["grad_norms"], relative, floor)
     if double:
@@ -129,7 +129,7 @@ def _check_step(golden: Golden, device: torch.device, double: bool) -> None:
 
 def check_checkpoint(name: str, folder: Path) -> None:
     """An official file's keys, in order, and what of it is trained, and at which rates."""
-    facts = manifest("cris", name)
+    official = manifest("cris", name)
     kind, backbone = name.split("_")
     section, architecture = MODELS[kind]
     clip = load_clip(ClipSource(model=BACKBONES[backbone]))
@@ -139,24 +139,24 @@ def check_checkpoint(name: str, folder: Path) -> None:
         [f"module.{key}", list(value.shape), str(value.dtype).removeprefix("torch.")]
         for key, value in model.state_dict().items()
     ]
-    assert entries == facts["state_dict"]
+    assert entries == official["state_dict"]
     names = {id(parameter): key for key, parameter in model.named_parameters()}
     trained = [key for key, parameter in model.named_parameters() if parameter.requires_grad]
-    assert trained == facts["trainable"]
+    assert trained == official["trainable"]
     groups = model.parameter_groups(config)
-    for ours, theirs in zip(groups, facts["optimizer"]["groups"], strict=True):
+    for ours, theirs in zip(groups, official["optimizer"]["groups"], strict=True):
         assert [names[id(parameter)] for parameter in ours["params"]] == theirs["names"]
         assert ours["lr"] == theirs["initial_lr"]
-    _same_rates(config, groups, facts)
+    _same_rates(config, groups, official)
     weights = {f"module.{key}": value for key, value in model.state_dict().items()}
     path = folder / "best_model.pth"
     torch.save({"epoch": 1, "best_iou": 0.0, "prec": {"Pr@50": 0.0}, "state_dict": weights}, path)
     load_exactly(model, read_published(path), path)
 
 
-def _same_rates(config: Training, groups: list[dict[str, Any]], facts: Any) -> None:
+def _same_rates(config: Training, groups: list[dict[str, Any]], official: Any) -> None:
     """Those of every epoch; ours without the official first one unless it is asked for."""
-    rates = facts["lr_per_epoch(group0=backbone,group1=head)"]
+    rates = official["lr_per_epoch(group0=backbone,group1=head)"]
     base = [group["lr"] for group in groups]
     official = config.model_copy(update={"one_rate_first_epoch": True})
     for epoch in range(config.epochs):

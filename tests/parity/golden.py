@@ -27,9 +27,9 @@ class Golden:
 
 def cases(system: str, pattern: str) -> list[Path]:
     """Every case file (.json) of a system that fits a glob pattern; at least one."""
-    found = sorted((CASES / system).glob(f"{pattern}.json"))
-    assert found, f"no case {pattern} in {CASES / system}"
-    return found
+    files = sorted((CASES / system).glob(f"{pattern}.json"))
+    assert files, f"no case {pattern} in {CASES / system}"
+    return files
 
 
 def load(path: Path) -> Golden:

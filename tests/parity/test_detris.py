@@ -131,15 +131,15 @@ def _check_gradients(model: DetrisSegmentor, golden: Golden) -> None:
 def test_an_official_checkpoint_loads_by_key_and_trains_its_adapters(
     tag: str, tmp_path: Path
 ) -> None:
-    facts: Any = manifest("detris", tag)
+    values: Any = manifest("detris", tag)
     model = build(tag)
     state = model.state_dict()
     kinds = [[k, list(v.shape), str(v.dtype).removeprefix("torch.")] for k, v in state.items()]
-    assert kinds == facts["keys"]
+    assert kinds == values["keys"]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == facts["trainable_names"]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == values["trainable_names"]
     groups = model.parameter_groups(section(tag))
-    for ours, theirs in zip(groups, facts["optimizer_groups"], strict=True):
+    for ours, theirs in zip(groups, values["optimizer_groups"], strict=True):
         assert [names[id(parameter)] for parameter in ours["params"]] == theirs["names"]
         assert ours["lr"] == theirs["initial_lr"]
     path = tmp_path / "best_model.pth"

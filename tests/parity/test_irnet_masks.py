@@ -120,10 +120,10 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path, device):
         instances = golden.numbers(relations.instances)
         assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
         response = tensor(inputs.arrays[f"cam_{number}"], device)[None]
-        (found,) = pseudo_masks(response, relations, CELL, config)
-        flipped = found.mask != (case.arrays[f"pseudo_{number}"] > 0)
+        (actual,) = pseudo_masks(response, relations, CELL, config)
+        flipped = actual.mask != (case.arrays[f"pseudo_{number}"] > 0)
         assert flipped.mean() <= FLIPPED
-        assert found.score == pytest.approx(case.arrays[f"score_{number}"].max(), abs=WALK)
+        assert actual.score == pytest.approx(case.arrays[f"score_{number}"].max(), abs=WALK)
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)

@@ -54,12 +54,12 @@ def test_every_entry_of_an_official_checkpoint_has_a_place_of_its_shape(checkpoi
     ours = {
         name: list(value.shape) for name, value in AffinityNetwork("resnet50").state_dict().items()
     }
-    found = set()
+    actual = set()
     for entry in golden.manifest("tris", checkpoint)["entries"]:
         if name := our_name(entry["key"]):
             assert ours[name] == entry["shape"], entry["key"]
-            found.add(name)
-    assert found == set(ours)
+            actual.add(name)
+    assert actual == set(ours)
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_net_*"), ids=lambda path: path.stem)

@@ -26,8 +26,8 @@ MATRIX = 1e-12
 
 
 def test_matrices_are_the_official_ones() -> None:
-    facts = json.loads((CASES / "cris" / "letterbox.json").read_text())
-    for row in facts["matrices"]:
+    values = json.loads((CASES / "cris" / "letterbox.json").read_text())
+    for row in values["matrices"]:
         forward, back = letterbox.matrices(row["ori_h"], row["ori_w"], row["input_size"])
         np.testing.assert_allclose(forward, row["mat"], atol=MATRIX, rtol=0)
         np.testing.assert_allclose(back, row["mat_inv"], atol=MATRIX, rtol=0)
@@ -59,8 +59,8 @@ def test_the_data_set_gives_the_official_images_and_masks(path: Path) -> None:
     for case in golden.meta["cases"]:
         row = json.loads((root / "anns" / "refcoco" / f"{case['split']}.json").read_text())
         row, size, step = row[case["index"]], case["input_size"], case["stride_saved"]
-        found = read_image(next(root.glob(f"images/**/{row['img_name']}")))
-        image = letterbox.letterbox(found, size)[None]
+        actual = read_image(next(root.glob(f"images/**/{row['img_name']}")))
+        image = letterbox.letterbox(actual, size)[None]
         image = RESIZE_MODES["letterbox"].normalize(image)[0, :, ::step, ::step]
         # One unit of float32 between dividing by a deviation in place or not.
         np.testing.assert_allclose(image, golden.arrays[f"{case['key']}_img"], atol=1e-6, rtol=0)
@@ -123,14 +123,14 @@ def test_cris_evaluation_at_original_size_is_the_official_one(path: Path) -> Non
     np.testing.assert_allclose(scores, golden.meta["test_iou"], atol=1e-4)
     np.testing.assert_allclose(firsts, golden.meta["val_iou"], atol=1e-4)
     for kind, ious in (("validate", firsts), ("inference", scores)):
-        facts = golden.meta[kind]
-        _assert_scores(ious, facts["IoU"], facts)
+        values = golden.meta[kind]
+        _assert_scores(ious, values["IoU"], values)
 
 
 @pytest.mark.parametrize("path", cases("eval", "detris_engine"), ids=lambda path: path.stem)
 def test_detris_evaluation_at_original_size_is_the_official_one(path: Path) -> None:
     golden = load(path)
-    for name, facts in _seeds(golden.meta):
+    for name, values in _seeds(golden.meta):
         seed = name.removeprefix("s")
         logits = golden.arrays[f"logits{seed}"]
         size = logits.shape[-1] * 14 // 4  # a patch has four times four logits
@@ -141,14 +141,14 @@ def test_detris_evaluation_at_original_size_is_the_official_one(path: Path) -> N
             intersection, union = intersection_union(mask, truth)
             scores.append(_iou((intersection, union)))
             overlaps, unions = overlaps + intersection, unions + union
-        np.testing.assert_allclose(scores, facts["per_item_iou"], atol=1e-4)
-        _assert_scores(scores, facts["inference_iou"], facts["inference_prec"])
-        overall = next(line for line in facts["log"] if line.startswith("Overall"))
+        np.testing.assert_allclose(scores, values["per_item_iou"], atol=1e-4)
+        _assert_scores(scores, values["inference_iou"], values["inference_prec"])
+        overall = next(line for line in values["log"] if line.startswith("Overall"))
         assert 100 * overlaps / unions == pytest.approx(float(overall.split("=")[1]), abs=0.01)
 
 
 def _seeds(meta: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(key, facts) for key, facts in meta.items() if isinstance(facts, dict)]
+    return [(key, values) for key, values in meta.items() if isinstance(values, dict)]
 
 
 def _unpack(bits: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.bool_]:

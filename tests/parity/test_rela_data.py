@@ -88,7 +88,7 @@ def _evaluated(path: Path, meta: dict[str, Any], case: str) -> dict[str, list[Ou
     rows = np.arange(len(arrays["gt_nt"]))
     if case.endswith("_targets_only"):
         rows = rows[~arrays["gt_nt"]]
-    found: dict[str, list[Outcome]] = {}
+    outcomes: dict[str, list[Outcome]] = {}
     for number, item in zip(rows, meta[case]["items"], strict=True):
         probabilities = arrays["ref_seg"][number]
         nothing = arrays["nt_label"][number]
@@ -100,8 +100,8 @@ def _evaluated(path: Path, meta: dict[str, Any], case: str) -> dict[str, list[Ou
         )
         assert (one.intersection, one.union, one.iou) == (item["I"], item["U"], item["cIoU"])
         assert (one.no_target, one.predicted_no_target) == (item["gt_nt"], item["pred_nt"])
-        found.setdefault(item["source"], []).append(one)
-    return found
+        outcomes.setdefault(item["source"], []).append(one)
+    return outcomes
 
 
 @pytest.mark.parametrize("kind", ["grefcoco", "mixed_sources(odd=refcoco)", "refcoco_targets_only"])
