@@ -30,6 +30,7 @@ def run(steps: Path, metrics: list[Path], results: list[Path], report: Path, sco
     """
     page = yaml.safe_load(steps.read_text())
     options: dict[str, Any] = page["options"]
+    selections = options.get("selections", [])  # text-only trainings that masks have selected
     figures = {name: Figures(**values) for name, values in options["figures"].items()}
     label = table.label_in_comparison
     blocks, texts = [], []
@@ -49,10 +50,15 @@ def run(steps: Path, metrics: list[Path], results: list[Path], report: Path, sco
             }
         )
     write_page(
-        report, "comparison.html", name=page["name"], blocks=blocks, group_colors=GROUP_COLORS
+        report,
+        "comparison.html",
+        name=page["name"],
+        selections=selections,
+        blocks=blocks,
+        group_colors=GROUP_COLORS,
     )
     with replacing(scores) as temporary:
-        temporary.write_text("\n".join(texts))
+        temporary.write_text("\n".join([*texts, *(f"{line}\n" for line in selections)]))
     log.info("%d rows", len(scored))
 
 

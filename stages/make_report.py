@@ -12,7 +12,7 @@ from stages.metrics.failures import GROUPS
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
 from stages.reporting.breakdown import GROUP_COLORS
-from stages.reporting.curves import loss_curve
+from stages.reporting.curves import training_curves
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
 from stages.reporting.page import write_page
@@ -54,7 +54,9 @@ def run(
     scored = read_scored(metrics, results, [row[0] for row in rows])
     entries, label = [row.about for row in scored], table.label_in_report(name)
     figures = {name: experiment.figures}
-    text = table.text_table(entries, label, figures) + (f"{note}\n" if note else "")
+    selection = page["options"].get("selection", "")
+    text = table.text_table(entries, label, figures)
+    text += "".join(f"{line}\n" for line in (note, selection) if line)
     own = _own(scored, name, page["split"])
     shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
     examples = Examples(read_samples(samples), shards, own.expressions)
@@ -66,11 +68,12 @@ def run(
         name=name,
         experiment=experiment,
         note=note,
+        selection=selection,
         own=own.about,
         columns=table.columns(entries),
         table=table.rows(entries, label, figures),
         analyses=_analyses(scored, name, experiment.evaluation.splits),
-        curves=[loss_curve(title, read_json(path)) for title, path in curves],
+        curves=[svg for title, path in curves for svg in training_curves(title, read_json(path))],
         example_groups=examples.ranked(experiment.report.examples),
         failures=examples.failures(),
         groups=GROUPS,

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,10 +20,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from stages.config.section import Execution, Training
+from stages.config.selection import SelectedTraining, Validation
 from stages.runtime.errors import InputError, Interrupted
+from stages.storage.files import read_json
 from stages.training import engine
 from stages.training.batches import count_workers
 from stages.training.schedule import schedule
+from stages.training.selection import Selection
 from tests.conftest import ROOT, file_hash
 
 CONFIG = Training(
@@ -377,3 +381,126 @@ def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute() -> None:
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     assert [count_workers(device, None, 8) for device in (gpu, cpu)] == [7, 0]
     assert [count_workers(device, 3, 8) for device in (gpu, cpu)] == [3, 3]
+
+
+SCORED = SelectedTraining(
+    **{**CONFIG.model_dump(), "epochs": 5, "ema": 0.9, "keep": "best", "validation": {}}
+)
+
+
+class Slope:
+    """Scores a line by its slope: the best one is that of an epoch in the middle."""
+
+    def __init__(self, fatal_epoch: int | None = None, fatal_signal: int = signal.SIGKILL) -> None:
+        self.fatal_epoch, self.fatal_signal = fatal_epoch, fatal_signal
+        self.slopes: list[float] = []
+
+    def __call__(self, model: nn.Module, is_ended: Callable[[], bool]) -> dict[str, float] | None:
+        self.slopes.append(cast(Line, model).line.weight.item())
+        torch.randn(3)  # as a data loader draws
+        if len(self.slopes) == self.fatal_epoch:
+            signal.raise_signal(self.fatal_signal)
+        if is_ended():
+            return None
+        return {"mean_iou": -abs(self.slopes[-1] - 0.45), "overall_iou": 0.5}
+
+
+def select(
+    folder: Path,
+    config: SelectedTraining = SCORED,
+    validator: Slope | None = None,
+    data: Points | None = None,
+) -> tuple[Path, Slope]:
+    """A training whose epochs are scored, and what scored them."""
+    output, used = folder / "model.safetensors", validator or Slope()
+    engine.fit(
+        Line(),
+        data or Points(),
+        config,
+        execution=EXECUTION,
+        output=output,
+        fingerprint="a",
+        about={"kind": "line"},
+        selection=Selection(config, used),
+        first_epoch=config.first_epoch,
+    )
+    return output, used
+
+
+def test_the_best_epoch_is_kept_and_the_earlier_one_of_equals(tmp_path: Path) -> None:
+    output, scored = select(tmp_path / "best")
+    rows = [row for row in read_json(output.with_name("losses.json")) if "kept" in row]
+    best = max(range(5), key=lambda epoch: -abs(scored.slopes[epoch] - 0.45))
+    assert 0 < best < 4
+    assert [row["kept"] for row in rows] == [epoch == best for epoch in range(5)]
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert load_file(output)["line.weight"].item() == scored.slopes[best]
+    equal = SCORED.model_copy(update={"validation": Validation(metric="overall_iou")})
+    output, scored = select(tmp_path / "equal", equal)
+    assert load_file(output)["line.weight"].item() == scored.slopes[0]
+
+
+def test_a_validation_changes_nothing_of_a_training(tmp_path: Path) -> None:
+    last = SCORED.model_copy(update={"keep": "last", "validation": Validation(every=2)})
+    output, scored = select(tmp_path / "scored", last)
+    assert len(scored.slopes) == 3  # after epochs 2, 4 and 5
+    assert file_hash(output) == file_hash(train(tmp_path / "plain", SCORED))
+
+
+def test_a_training_ends_where_no_epoch_becomes_better(tmp_path: Path) -> None:
+    config = SCORED.model_copy(update={"epochs": 9, "early_stopping": 2})
+    data = Points()
+    output, scored = select(tmp_path, config, data=data)
+    rows = [row for row in read_json(output.with_name("losses.json")) if "kept" in row]
+    kept = next(row["epoch"] for row in rows if row["kept"])
+    assert len(scored.slopes) == len(rows) == kept + 2 < 9
+    assert len(data.seen) == 10 * len(rows)
+
+
+@pytest.mark.parametrize(("step", "epoch"), [(8, None), (None, 3)])
+def test_a_training_killed_in_a_step_or_a_validation_keeps_the_same_epoch(
+    tmp_path: Path, step: int | None, epoch: int | None
+) -> None:
+    unbroken, scored = select(tmp_path / "unbroken")
+    command = (
+        "import sys; from pathlib import Path; from tests import test_engine as t;"
+        f"t.select(Path(sys.argv[1]), validator=t.Slope({epoch}), data=t.Points({step}))"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", command, str(tmp_path / "broken")], cwd=ROOT, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    resumed, again = select(tmp_path / "broken")
+    assert len(again.slopes) < len(scored.slopes)
+    assert file_hash(resumed) == file_hash(unbroken)
+    first, second = (p.with_name("losses.json").read_text() for p in (resumed, unbroken))
+    assert first == second
+
+
+@pytest.mark.parametrize("epoch", [2, 5])
+def test_a_signal_ends_a_validation_which_is_repeated(tmp_path: Path, epoch: int) -> None:
+    unbroken, scored = select(tmp_path / "unbroken")
+    with pytest.raises(Interrupted, match=f"saved at step {3 * epoch} of 15"):
+        select(tmp_path / "ended", validator=Slope(epoch, signal.SIGTERM))
+    data = Points()
+    resumed, again = select(tmp_path / "ended", data=data)
+    assert again.slopes == scored.slopes[epoch - 1 :]
+    assert len(data.seen) == 10 * (5 - epoch)
+    assert file_hash(resumed) == file_hash(unbroken)
+
+
+def test_a_training_goes_on_from_an_epoch_of_a_longer_schedule(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    config = SCORED.model_copy(update={"initialize": "shorter", "first_epoch": 3})
+    data = Points()
+    output, scored = select(tmp_path, config, data=data)
+    assert {epoch for epoch, _ in data.seen} == {3, 4} and len(scored.slopes) == 2
+    rows = [row for row in read_json(output.with_name("losses.json")) if "loss" in row]
+    assert rows[0]["epoch"] == 4
+    assert rows[0]["learning_rate"] == pytest.approx(0.1 * (1 - 11 / 15) ** 0.9)
+    assert (
+        "learning rate follows the poly schedule of 5 epochs from epoch 3 on: 0.438 of the full"
+        " rate, where a training of 3 epochs ended at 0.138; the optimizer starts anew"
+    ) in caplog.text

@@ -39,5 +39,9 @@ def _files(experiment: Experiment) -> list[Path]:
     """All weights that an experiment names."""
     named = experiment.segmentor.training_files
     if experiment.from_text:
-        named += [*experiment.stage1.training_files, *experiment.judge.files, *experiment.affinity.files]
+        named += [
+            *experiment.stage1.training_files,
+            *experiment.judge.files,
+            *experiment.affinity.files,
+        ]
     return named if experiment.checkpoint is None else [*named, experiment.checkpoint]

@@ -9,6 +9,7 @@ from stages.config.datasets import DatasetConfig
 from stages.config.experiment import Experiment
 from stages.config.names import name_fault, named_things, workflow_names
 from stages.config.settings import Download, Downloads, Settings
+from stages.config.training_findings import training_findings
 from stages.config.variants import Options, Variant, combinations, inherit, merge, set_option
 from stages.config.yaml_files import read_options, validate
 from stages.runtime.errors import InputError, suggest
@@ -200,6 +201,7 @@ def _experiment_findings(configs: Configs, name: str) -> list[str]:
         *_known(place, "supervision", experiment.pseudo_masks_of, configs.experiments),
         *_known(place, "upper_bound", experiment.upper_bound, configs.experiments),
         *_supervision_findings(place, name, configs.experiments),
+        *training_findings(place, name, configs.experiments, configs.datasets),
     ]
 
 

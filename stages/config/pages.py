@@ -11,6 +11,7 @@ from typing import Any
 from stages.config.baselines import BASELINES
 from stages.config.contamination import coco_warning
 from stages.config.experiment import Experiment
+from stages.config.mask_selection import selection_note
 from stages.config.products import MODELS, STORED, Product, Products, everything_behind
 from stages.config.recipes import recipe, step_version
 
@@ -67,10 +68,11 @@ def _report(products: Products, name: str) -> Page:
         columns["upper_bound"] = bound_products["predictions/segmentor"]
         trainings["segmentor, upper bound"] = bound_products["segmentor"]
     trainings = {title: made for title, made in trainings.items() if made.kind != "imported"}
-    note = coco_warning(configs, name) or ""
+    note, selection = coco_warning(configs, name) or "", selection_note(configs, name)
     options = {
         "name": name,
         "note": note,
+        **({"selection": selection} if selection is not None else {}),
         "rows": [list(row) for row in rows],
         "report": recipe(experiment.report),
         "figures": experiment.figures.model_dump(mode="json"),
@@ -108,10 +110,13 @@ def _comparison(products: Products, name: str, experiments: list[str]) -> Page:
             links[f"scores/{member}"] = made[member]["scores/segmentor"]
             links[f"segmentor/{member}"] = made[member]["segmentor"]
     values = {variant.name: dict(variant.values) for variant in configs.sweeps.get(name, [])}
+    notes = {member: selection_note(configs, member) for member in experiments}
+    selections = [f"{member}: {note}" for member, note in notes.items() if note is not None]
     options = {
         "name": name,
         "rows": [list(row) for row in rows],
         "values": values,
+        **({"selections": selections} if selections else {}),
         "figures": {
             experiment: configs.experiments[experiment].figures.model_dump(mode="json")
             for experiment in experiments

@@ -97,6 +97,12 @@ def everything_behind(products: Iterable[Product]) -> list[Product]:
     return list(ordered.values())
 
 
+def _training_recipe(section: SelectedTraining) -> dict[str, Any]:
+    """What a training starts from counts by its content, whatever its name."""
+    given = {"initialize": True} if section.initialize is not None else {}
+    return recipe(section, "initialize") | given
+
+
 class Products:
     """The products of experiments and data sets, made from their options and files when asked."""
 
@@ -261,7 +267,7 @@ class Products:
             stage1 = made(
                 "stage1",
                 "train_stage1",
-                recipe(experiment.stage1, "initialize") | judge,
+                _training_recipe(experiment.stage1) | judge,
                 text,
                 *self._initial(experiment.stage1),
                 files=[*experiment.stage1.training_files, *experiment.judge.files],
@@ -301,7 +307,7 @@ class Products:
             "segmentor",
             "train_segmentor",
             experiment.dataset,
-            recipe(experiment.segmentor, "initialize"),
+            _training_recipe(experiment.segmentor),
             (made["samples"], *masks, *self._initial(experiment.segmentor)),
             experiment.segmentor.training_files,
             experiment,

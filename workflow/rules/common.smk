@@ -211,3 +211,15 @@ def images_for(section):
         return path_of(made)
 
     return files
+
+
+def initial_weights(section):
+    """What a training starts from: the model of an experiment, or a file; else nothing."""
+
+    def weights(wildcards):
+        product = product_of(wildcards)
+        models = [s for s in product.sources if s.kind in ("stage1", "segmentor", "imported")]
+        file = getattr(product.owner, section).initial_file
+        return [path_of(model) for model in models] + ([ancient(str(file))] if file else [])
+
+    return weights

@@ -66,6 +66,7 @@ rule train_segmentor:
         samples=made_from("samples"),
         masks=masks_to_learn,
         images=images_for("segmentor"),
+        initialize=initial_weights("segmentor"),
         weights=files_read,
     output:
         model=f"{SEGMENTOR}/model.safetensors",
@@ -85,7 +86,7 @@ rule train_segmentor:
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor"
         " --samples {input.samples:q} --masks {input.masks:q} --images {input.images:q}"
-        " --model {output.model:q} --config {params.config:q}"
+        " --initialize {input.initialize:q} --model {output.model:q} --config {params.config:q}"
         " --execution {params.execution:q} > {log:q} 2>&1"
 
 

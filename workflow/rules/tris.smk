@@ -9,6 +9,7 @@ rule train_stage1:
         samples=made_from("samples"),
         features=made_from("text_features"),
         images=images_for("stage1"),
+        initialize=initial_weights("stage1"),
         weights=files_read,
     output:
         model=f"{STAGE1}/model.safetensors",
@@ -31,7 +32,7 @@ rule train_stage1:
         "python -m stages.runtime.launch {resources.gpu} stages.train_stage1"
         " --samples {input.samples:q} --features {input.features:q} --model {output.model:q}"
         " --config {params.config:q} --judge {params.judge:q} --images {input.images:q}"
-        " --execution {params.execution:q} > {log:q} 2>&1"
+        " --initialize {input.initialize:q} --execution {params.execution:q} > {log:q} 2>&1"
 
 
 rule select_maps:
