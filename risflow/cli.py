@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 import risflow
-
 from risflow.console import Verbs, out
 from risflow.export.command import export
 from risflow.predict.command import predict

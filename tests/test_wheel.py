@@ -105,7 +105,9 @@ def test_a_clone_is_not_updated() -> None:
 
 def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path: Path) -> None:
     (tmp_path / "risflow").mkdir()  # a clone, seen from the folder beside it
-    code = "import risflow; print(risflow.load.__name__, issubclass(risflow.InputError, ValueError))"
+    code = (
+        "import risflow; print(risflow.load.__name__, issubclass(risflow.InputError, ValueError))"
+    )
     done = run(dict(os.environ), tmp_path, "-c", code)
     assert done.stdout == "load True\n", done.stderr
 
