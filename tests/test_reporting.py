@@ -14,7 +14,7 @@ from stages.config.figures import Figures
 from stages.config.steps import Evaluation
 from stages.reporting import table
 from stages.reporting.breakdown import AREAS, WORDS, bin_names, bins, breakdowns
-from stages.reporting.curves import loss_curve, precision_curve
+from stages.reporting.curves import loss_curve, precision_curve, training_curves
 from stages.reporting.pipeline import (
     PipelineStep,
     duration,
@@ -66,6 +66,19 @@ def test_the_same_losses_give_the_same_curve() -> None:
     curve = loss_curve("training", history)
     assert curve == loss_curve("training", history)
     assert curve.startswith("<svg") and "mask" in curve
+
+
+def test_scores_of_epochs_are_drawn_beside_the_losses_with_the_epoch_that_is_kept() -> None:
+    losses = {"step": 1, "epoch": 0.5, "learning_rate": 0.1, "loss": 2.0, "mask": 1.0}
+    scores = {"mean_iou": 0.25, "overall_iou": 0.5, "precision_50": 0.125}
+    rows = [
+        {"step": 2 * epoch, "epoch": epoch, "split": "val", **scores, "kept": epoch == 3}
+        for epoch in range(1, 5)
+    ]
+    alone, (curve, shown) = (training_curves("stage 1", h) for h in ([losses], [losses, *rows]))
+    assert alone == [curve]
+    for text in ("stage 1 on val", "mIoU", "P@0.5", "kept: epoch 3 (mIoU 25.0 %)"):
+        assert f">{text}<" in shown
 
 
 def test_a_precision_curve_names_its_lines_and_units() -> None:

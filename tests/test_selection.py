@@ -1,26 +1,39 @@
 """Validation while a model is trained, and the epoch whose weights are kept."""
 
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from stages import encode_text, evaluate, predict, score, train_segmentor, train_stage1
+from stages import (
+    encode_text,
+    evaluate,
+    make_report,
+    predict,
+    score,
+    train_segmentor,
+    train_stage1,
+)
+from stages.config.contents import Contents
 from stages.config.load import load_configs
+from stages.config.pages import find_page
+from stages.config.products import Products
 from stages.config.segmentors import AnySegmentor
 from stages.config.selection import Validation
 from stages.config.steps import Evaluation, Stage1
 from stages.inference.validation import validated_samples
 from stages.runtime.errors import InputError
-from stages.storage.files import read_json
+from stages.storage.files import read_json, write_json
 from stages.storage.tables import Samples, read_samples, write_samples, write_table
-from tests.conftest import ROOT, few_shapes, file_hash
+from tests.conftest import ROOT, few_shapes, file_hash, write_steps
 from tests.test_distributed import environment
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments
@@ -186,3 +199,55 @@ def test_a_split_that_cannot_be_scored_ends_the_step_before_its_training(
     with pytest.raises(InputError, match="no object is in split 'vall'; splits of this data set"):
         train_segmentor.run(samples, model, options(validation={"split": "vall"}))
     assert list(tmp_path.glob("model*")) == []
+
+
+def test_pages_of_text_only_trainings_say_that_masks_chose_the_epoch(tmp_path: Path) -> None:
+    configs = tmp_path / "configs"
+    shutil.copytree(ROOT / "configs", configs)
+    selected = {"validation": {"split": "val"}, "keep": "best"}
+    for name, content in {
+        "chosen": {"base": "refshapes_tris", "stage1": selected, "segmentor": selected},
+        "by_masks": {"base": "refshapes_cris", "segmentor": selected},
+        "watched": {"base": "refshapes_tris", "stage1": {"validation": {"split": "val"}}},
+        "second": {"base": "refshapes_rela_pseudo", "supervision": "pseudo:chosen"},
+    }.items():
+        (configs / f"experiments/{name}.yaml").write_text(yaml.safe_dump(content))
+    products = Products(load_configs(configs), tmp_path, Contents(tmp_path / "contents.json"))
+
+    def shown(name: str) -> str | None:
+        return cast(str | None, find_page(products, name).product.options.get("selection"))
+
+    assert shown("chosen") == (
+        "model selection used the masks of val, as the official code does: stage 1 and the"
+        " segmentor"
+    )
+    assert shown("second") == "model selection used the masks of val: stage 1"
+    assert shown("by_masks") is shown("watched") is shown("refshapes_tris") is None
+    assert "chosen: model selection used" in str(find_page(products, "refshapes").product.options)
+
+
+def test_the_page_and_the_table_show_the_selection(samples: Path, tmp_path: Path) -> None:
+    predictions, rows = tmp_path / "p.parquet", tmp_path / "r.parquet"
+    metrics, results, losses = (tmp_path / n for n in ("m.json", "s.parquet", "losses.json"))
+    part = read_samples(samples).split("val")
+    table = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
+    absent = {"row": 0, "column": 0, "score": 1.0, "no_target": False}
+    write_table(predictions, "predictions", table.assign(**absent))
+    evaluate.run(samples, "val", "segmentor", rows, [predictions])
+    score.run(samples, "shapes", "val", "segmentor", [rows], metrics, results)
+    scores = dict.fromkeys(METRICS, 0.5)
+    row = {"step": 1, "epoch": 1, "split": "val", **scores, "kept": True}
+    write_json(losses, [{"step": 1, "epoch": 1, "learning_rate": 0.1, "loss": 1.0}, row])
+    line = "model selection used the masks of val, as the official code does: the segmentor"
+    options = {"note": "", "selection": line, "rows": [["it", "segmentor", "val"]]}
+    trainings = {"segmentor": "work/segmentor/it"}
+    steps = write_steps(tmp_path, "it", [], options=options, trainings=trainings)
+    page, text = tmp_path / "page.html", tmp_path / "scores.txt"
+    make_report.run(
+        *(steps, EXPERIMENTS["refshapes_tris"], samples, [metrics], [results], [losses]),
+        *([predictions], page, text),
+    )
+    assert text.read_text().endswith(f"{line}\n")
+    assert f"<b>M{line[1:]}.</b>" in page.read_text()
+    assert "to choose the epoch of a training" in page.read_text()
+    assert "kept: epoch 1 (mIoU 50.0 %)" in page.read_text()
