@@ -26,6 +26,7 @@ from stages.config.experiment import Experiment
 from stages.config.figures import Figures
 from stages.config.resources import Resources
 from stages.config.section import Execution, Section, Training
+from stages.config.selection import SelectedTraining, Validation
 from stages.config.settings import Downloads, RemoteFile, Settings
 from stages.config.steps import (
     Affinity,
@@ -67,6 +68,8 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("### published, expected", Figures),
     ("### clip, judge", ClipSource),
     ("### Every training", Training),
+    ("### Trainings of stage 1 and of segmentors", SelectedTraining),
+    ("### validation", Validation),
     ("### stage1", Stage1),
     ("### prms", Prms),
     ("### labels", Labels),
