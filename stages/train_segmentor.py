@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from stages.config.section import Execution
 from stages.config.segmentors import AnySegmentor
@@ -12,6 +13,7 @@ from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import validation_panel
 from stages.models.saved import Predictor, build_segmentor, describe
+from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.runtime.command_line import main
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint
@@ -51,7 +53,7 @@ def run(
         images=images,
     )
     speed = fit(
-        segmentor,
+        trainer_of(segmentor),
         data,
         config,
         execution=execution or Execution(),
@@ -63,6 +65,13 @@ def run(
         ),
     )
     write_provenance(model, speed)
+
+
+def trainer_of(segmentor: nn.Module) -> nn.Module:
+    """What is trained: the segmentor, or with its teacher, where its options ask for one."""
+    if isinstance(segmentor, TrisSegmentor) and segmentor.config.consistency:
+        return TaughtTris(segmentor)
+    return segmentor
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

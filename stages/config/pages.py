@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.config.baselines import BASELINES
-from stages.config.contamination import coco_warning
+from stages.config.contamination import coco_warning, mix_warning
 from stages.config.experiment import Experiment
 from stages.config.products import MODELS, STORED, Product, Products, everything_behind
 from stages.config.recipes import recipe, step_version
@@ -67,7 +67,8 @@ def _report(products: Products, name: str) -> Page:
         columns["upper_bound"] = bound_products["predictions/segmentor"]
         trainings["segmentor, upper bound"] = bound_products["segmentor"]
     trainings = {title: made for title, made in trainings.items() if made.kind != "imported"}
-    note = coco_warning(configs, name) or ""
+    warnings = (coco_warning(configs, name), mix_warning(configs, name))
+    note = "; ".join(filter(None, warnings))
     options = {
         "name": name,
         "note": note,

@@ -42,6 +42,7 @@ from stages.training.batches import (
     MicroBatch,
     Steps,
     TrainingData,
+    count_items,
     count_rows,
     count_steps,
     count_workers,
@@ -123,7 +124,7 @@ def fit(
         save_weights(output, run.result().state_dict(), about)
         write_json(output.parent / "losses.json", run.history)
         run.state_path.unlink(missing_ok=True)
-    items = (run.total - first) * len(data) / run.steps_per_epoch
+    items = (run.total - first) * count_items(data, config) / run.steps_per_epoch
     return Speed(items / seconds, run.waited / seconds)
 
 
@@ -133,7 +134,7 @@ def _reports(
     """Reports of the first process; none for the others."""
     if not is_first_process():
         return nullcontext()
-    items = len(data) / run.steps_per_epoch
+    items = count_items(data, run.config) / run.steps_per_epoch
     folder = output.parent / "tensorboard"
     return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel))
 
@@ -202,6 +203,7 @@ class _Run:
         self.optimizer = _optimizer(trainable, config, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
+        self.teacher: Any = getattr(trainable, "teacher", None)  # follows the kept part
         self.average = (
             AveragedModel(
                 self.kept, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
@@ -240,6 +242,8 @@ class _Run:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.kept)
+        if self.teacher is not None:
+            self.teacher.update(self.kept)
         self.recent.append(torch.stack(losses_of_parts).sum(0))
         self.step += 1
 
@@ -322,6 +326,7 @@ class _Run:
             "weights": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
+            "teacher": self.teacher.state_dict() if self.teacher is not None else None,
             "names": self.names,
             "settled": self.settled,
             "history": self.history,
@@ -338,6 +343,8 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
         self.names, self.settled = state["names"], state["settled"]
         self.history, self.step = state["history"], state["step"]
         if process_count() == 1:  # only one process may have changed it
