@@ -2,16 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
 from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
-from stages.metrics.failures import GROUPS
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
 from stages.reporting.breakdown import GROUP_COLORS
+from stages.reporting.browser import browse
 from stages.reporting.curves import loss_curve
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
@@ -25,7 +26,7 @@ from stages.storage.tables import read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
 BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def run(
     figures = {name: experiment.figures}
     text = table.text_table(entries, label, figures) + (f"{note}\n" if note else "")
     own = _own(scored, name, page["split"])
-    shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
+    others = {"fully supervised": upper_bound} if upper_bound else {}
+    shards = Shards(predictions, maps, labels, pseudo_masks, others)
     examples = Examples(read_samples(samples), shards, own.expressions)
     pipeline = read_pipeline(steps)
     curves = zip(page["trainings"], losses, strict=True)
@@ -72,8 +74,7 @@ def run(
         analyses=_analyses(scored, name, experiment.evaluation.splits),
         curves=[loss_curve(title, read_json(path)) for title, path in curves],
         example_groups=examples.ranked(experiment.report.examples),
-        failures=examples.failures(),
-        groups=GROUPS,
+        browser=asdict(browse(examples, experiment.report.browser)),
         group_colors=GROUP_COLORS,
         graph=draw(pipeline) if pipeline else None,
         times=step_rows(pipeline),
