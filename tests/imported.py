@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stages import import_checkpoint
 from stages.config.load import load_configs
@@ -64,22 +65,29 @@ def masks(
     """The mask of each expression of val, as stages/predict.py makes it, and the ground truth."""
     inference = Inference(load_model(model), device, precision)
     val = read_samples(samples).split("val")
-    data = ReferringDataset(
-        val,
-        inference.tokenizer,
-        inference.image_size,
-        resize_mode=inference.resize_mode_name,
-        text_field=inference.text_field,
-    )
     truths = val.expressions.merge(val.objects, on="object").set_index("expression")["mask"]
-    for batch in inference_batches(data, 8):
-        seen = data.images.loc[batch["image"].tolist()]
-        shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
+    for batch, shapes in batches(inference, samples):
         results = inference.encode(batch, shapes)
         rows = zip(batch["expression"].tolist(), batch["image_index"].tolist(), strict=True)
         for (expression, image), result in zip(rows, results, strict=True):
             size = shapes[image]
             yield decode(result.mask, *size), decode(truths[expression], *size)
+
+
+def batches(
+    inference: Inference, samples: Path
+) -> Iterator[tuple[dict[str, Tensor], list[tuple[int, int]]]]:
+    """The batches of val, and the heights and widths of their images."""
+    data = ReferringDataset(
+        read_samples(samples).split("val"),
+        inference.tokenizer,
+        inference.image_size,
+        resize_mode=inference.resize_mode_name,
+        text_field=inference.text_field,
+    )
+    for batch in inference_batches(data, 8):
+        seen = data.images.loc[batch["image"].tolist()]
+        yield batch, list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
 
 
 def mean_iou(pairs: Iterable[tuple[Mask, Mask]]) -> float:
