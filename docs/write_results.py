@@ -111,14 +111,36 @@ to put files that have no address of their own.
 """
 
 
+CORRECTED = """
+## Corrected rows
+
+A row takes the path of the code that made its published figure, slips included
+([departures.md](departures.md#what-rows-take-from-the-official-code)). `<row>_corrected` is without
+them. Its scores are not held against the published figures.
+
+    snakemake tris_r50_refcocog_umd_corrected --cores 16 --resources gpu=1
+
+| system | corrected | experiments |
+|---|---|---|
+"""
+CHANGES = {
+    "tris": "schedule of stage 2, ends of long expressions, masks of empty responses, bounded loss",
+    "cris": "rates of the first epoch, last batches",
+    "etris": "last batches",
+    "detris": "last batches; mixed data without images that are evaluated on",
+    "rela": "last batches; scored at the images' own size alone",
+}
+
+
 def main() -> None:
     configs = load_configs(Path(__file__).parent.parent / "configs")
     embedded = (embedded_row(name, configs.experiments[name]) for name in EMBEDDED)
     rows = {name: each for name, each in configs.experiments.items() if each.published}
     published = (row(name, each, configs) for name, each in rows.items() if not each.checkpoint)
     released = (released_row(name, configs) for name, each in rows.items() if each.checkpoint)
-    page = [HEAD, *embedded, PUBLISHED, *published, RELEASED, *released, TAIL, *speed_rows(configs)]
-    print("".join(page), end="")
+    corrected = (corrected_row(system, configs) for system in CHANGES)
+    tables = [HEAD, *embedded, PUBLISHED, *published, CORRECTED, *corrected, RELEASED, *released]
+    print("".join([*tables, TAIL, *speed_rows(configs)]), end="")
 
 
 def embedded_row(name: str, experiment: Experiment) -> str:
@@ -148,6 +170,16 @@ def row(name: str, experiment: Experiment, configs: Configs) -> str:
 def released_row(name: str, configs: Configs) -> str:
     dataset = configs.experiments[name].dataset
     return f"| `{name}` | `{dataset}` | {downloads_shown(name, configs)} |\n"
+
+
+def corrected_row(system: str, configs: Configs) -> str:
+    """The corrected rows of a system."""
+    names = [
+        f"`{name}`"
+        for name, experiment in configs.experiments.items()
+        if name.endswith("_corrected") and experiment.segmentor.model == system
+    ]
+    return f"| {system} | {CHANGES[system]} | {' '.join(names)} |\n"
 
 
 def downloads_shown(name: str, configs: Configs) -> str:

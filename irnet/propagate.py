@@ -76,7 +76,10 @@ def run(
 
     write_table(masks, "masks", rows())
     if any(empty):
-        log.warning("%d of %d objects have no response at all: empty masks", sum(empty), len(empty))
+        masks_made = "empty masks" if config.empty_response == "empty" else "masks of whole images"
+        log.warning(
+            "%d of %d objects have no response at all: %s", sum(empty), len(empty), masks_made
+        )
 
 
 def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:

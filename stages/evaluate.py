@@ -1,7 +1,8 @@
 """Compare masks with the ground truth: one row for each expression (one shard).
 
 Masks of an object (its response map, label, pseudo mask) count once for each of its expressions, as
-in the official evaluation of PRMS. An empty mask also predicts that there is no target.
+in the official evaluation of PRMS. An empty mask also predicts that there is no target. Masks of
+the square that the model sees are scored too, where they are (`square`).
 stages/score.py computes scores from the rows; docs/metrics.md defines them.
 """
 
@@ -15,11 +16,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from stages.config.steps import EmptyResponse
 from stages.metrics.boxes import find_boxes, score_boxes
 from stages.metrics.failures import group_of_counts
-from stages.metrics.generalized import Outcome, outcome_of_counts
+from stages.metrics.generalized import outcome_of_counts
 from stages.metrics.iou import foreground, iou, is_in_boxes, peak
 from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
 from stages.storage.masks import area, common_area, contains, decode, encode
 from stages.storage.parquet import write_parquet
 from stages.storage.tables import Samples, read_maps, read_samples, read_table
@@ -37,6 +40,10 @@ Scored = Literal[
 
 VERSION = 1
 
+# Official validate.py divides a map by its maximum and this, so that one whose maximum is below its
+# negative changes its sign, and is positive everywhere.
+DIVIDED_BY_LEAST = 1e-5
+
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +54,7 @@ class Predicted:
     mask: str  # run lengths
     point: tuple[int, int] | None = None  # row and column of the strongest response
     no_target: bool | None = None  # predicted; None: told by an empty mask
+    square: str | None = None  # run lengths of the mask in the square that the model sees
 
 
 KINDS = {
@@ -64,10 +72,14 @@ def run(
     results: Path,
     masks: Sequence[Path] = (),
     boxes: bool = False,
+    side: int = 0,
+    empty_response: EmptyResponse = "empty",
 ) -> None:
     """The rows of all that `masks` are of, or of the whole split, for what needs no masks.
 
-    `boxes`: the boxes of each mask are scored too, which takes longer.
+    `boxes`: the boxes of each mask are scored too, which takes longer. `side`: the masks of the
+    model's square of so many pixels a side are scored too; 0: not. `empty_response`: what a map
+    that is negative everywhere predicts.
     """
     everything = read_samples(samples)
     scored_samples = everything.split(split)
@@ -88,12 +100,13 @@ def run(
         table = pd.DataFrame({"expression": scored_samples.expressions.expression})
     else:
         others = _Others(everything, scored_samples.images.image)
-        table = _score(scored_samples, _source(scored, masks), others, boxes)
+        source = _source(scored, masks, empty_response)
+        table = _score(scored_samples, source, others, boxes, side)
     write_parquet(results, table)
     log.info("%s on %s: %d expressions", scored, split, len(table))
 
 
-def _source(scored: Scored, shards: Sequence[Path]) -> Source:
+def _source(scored: Scored, shards: Sequence[Path], empty_response: EmptyResponse) -> Source:
     """Where the prediction of an expression comes from."""
     if scored == "whole_image":
         return _whole_image
@@ -111,7 +124,10 @@ def _source(scored: Scored, shards: Sequence[Path]) -> Source:
     def predicted(row: Any, height: int, width: int) -> Predicted:
         prediction = predictions.loc[row.expression]
         point = (int(prediction["row"]), int(prediction["column"]))
-        return Predicted(prediction["mask"], point, bool(prediction["no_target"]))
+        if empty_response == "whole_image" and prediction["score"] < -DIVIDED_BY_LEAST:
+            return Predicted(_whole_mask(height, width), point, False)
+        absent, square = bool(prediction["no_target"]), prediction["input_mask"]
+        return Predicted(prediction["mask"], point, absent, square)
 
     return predicted
 
@@ -172,9 +188,12 @@ class _Others:
 
 
 def _score(
-    scored_samples: Samples, source: Source, others: _Others, with_boxes: bool
+    scored_samples: Samples, source: Source, others: _Others, with_boxes: bool, side: int
 ) -> pd.DataFrame:
-    """A row for each expression; those beginning with `generalized` go by gRefCOCO's rules."""
+    """A row for each expression; those beginning with `generalized` go by gRefCOCO's rules.
+
+    Those beginning with `square` are of the masks of `side` x `side` pixels, if there is a side.
+    """
     rows = []
     expressions = scored_samples.expressions.merge(scored_samples.objects, on="object").merge(
         scored_samples.images, on="image"
@@ -182,15 +201,13 @@ def _score(
     for row in expressions.itertuples():
         size = (row.height, row.width)
         predicted = source(row, *size)
-        common = common_area([predicted.mask, row.mask], *size)
         pixels, target = area(predicted.mask, *size), area(row.mask, *size)
         no_target = predicted.no_target  # as predicted
         if no_target is None:
             no_target = not pixels
-        generalized = outcome_of_counts(common, pixels + target - common, row.no_target, no_target)
+        counts = _counts(predicted.mask, row.mask, size, row.no_target, no_target)
         if no_target:  # then no pixel counts
-            common = pixels = 0
-        union = pixels + target - common
+            pixels = 0
         rival = partial(others.rival_pixels, predicted.mask if pixels else None, row)
         scored = {
             "expression": row.expression,
@@ -199,14 +216,20 @@ def _score(
             "kind": row.kind,
             "words": len(row.text.split()),
             "area": target / (row.height * row.width),
-            "intersection": common,
-            "union": union,
-            "iou": float(iou(common, union)),
             "no_target": row.no_target,
             "predicted_no_target": no_target,
-            "group": group_of_counts(common, pixels, target, rival),
-            **_generalized(generalized),
+            "group": group_of_counts(counts["intersection"], pixels, target, rival),
+            **counts,
         }
+        if side:
+            if predicted.square is None:
+                raise InputError(
+                    f"expression {row.expression}: no mask of {side} x {side} pixels; needed:"
+                    " predictions with at_input_size"
+                )
+            truth = _square_mask(row.mask, size, side)
+            square = _counts(predicted.square, truth, (side, side), row.no_target, no_target)
+            scored |= {"square_side": side} | {f"square_{k}": v for k, v in square.items()}
         if predicted.point is not None and not row.no_target:
             boxes = [_corners(box) for box in row.boxes]
             scored["peak_in_box"] = is_in_boxes(predicted.point, boxes)
@@ -220,12 +243,34 @@ def _score(
     return pd.DataFrame(rows)
 
 
-def _generalized(result: Outcome) -> dict[str, float]:
+def _counts(
+    mask: str, truth: str, size: tuple[int, int], absent: bool, no_target: bool
+) -> dict[str, Any]:
+    """Pixels and IoU of a mask, usually and by gRefCOCO's rules.
+
+    `absent`: there is no target. `no_target`: that is predicted, so that no pixel counts.
+    """
+    common = common_area([mask, truth], *size)
+    pixels, target = area(mask, *size), area(truth, *size)
+    generalized = outcome_of_counts(common, pixels + target - common, absent, no_target)
+    if no_target:
+        common = pixels = 0
+    union = pixels + target - common
     return {
-        "generalized_intersection": result.intersection,
-        "generalized_union": result.union,
-        "generalized_iou": result.iou,
+        "intersection": common,
+        "union": union,
+        "iou": float(iou(common, union)),
+        "generalized_intersection": generalized.intersection,
+        "generalized_union": generalized.union,
+        "generalized_iou": generalized.iou,
     }
+
+
+def _square_mask(mask: str, size: tuple[int, int], side: int) -> str:
+    """The ground truth as training has it, in the square that the model sees."""
+    from stages.data.images import square_mask  # needs torch, as above
+
+    return encode(square_mask(decode(mask, *size), side).numpy())
 
 
 def _corners(box: Any) -> list[int]:

@@ -20,7 +20,7 @@ from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
 from stages.storage.tables import read_samples, write_table
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def run(
         saved = Saved[nn.Module](ZeroShot(load_clip(clip)), clip, image_size)
     else:
         raise InputError("predict: neither --model nor --clip is given; needed one of them")
-    inference = Inference(saved, choose_device())
+    inference = Inference(saved, choose_device(), config.precision)
     shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(
         shard_samples,
@@ -63,7 +63,7 @@ def run(
         for batch in inference_batches(data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
             shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
-            results = inference.encode(batch, shapes)
+            results = inference.encode(batch, shapes, config.at_input_size)
             chosen = zip(
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True
             )
@@ -78,6 +78,7 @@ def run(
                     "column": result.peak[1],
                     "score": result.score,
                     "no_target": result.no_target,
+                    "input_mask": result.input_mask,
                 }
 
     write_table(predictions, "predictions", rows())

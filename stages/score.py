@@ -1,7 +1,8 @@
 """The scores of a split, from the rows of all its expressions (the shards of evaluate).
 
 A split in which expressions without a target are is scored by gRefCOCO's rules too, as
-`generalized`. docs/metrics.md defines every number.
+`generalized`. Masks of the square that the model sees are scored alike, as `square`.
+docs/metrics.md defines every number.
 """
 
 import logging
@@ -51,11 +52,24 @@ def run(
     if "iou" not in table:
         write_json(metrics, {**about, "scores": {}, "groups": {}})
         return
+    scores = _scores(table)
+    if "square_side" in table:
+        scores["square"] = {"side": int(table.square_side.iloc[0]), **_scores(_of_square(table))}
+    write_json(metrics, {**about, "scores": scores, "groups": shares(table["group"].tolist())})
+    log.info("%s on %s: mIoU %.1f %%", scored, split, 100 * scores["mean_iou"])
+
+
+def _of_square(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of masks of the model's square, as those of masks of the image's size."""
+    square = table.filter(regex="^square_").rename(columns=lambda name: name[len("square_") :])
+    return table[["image", "no_target", "predicted_no_target"]].join(square)
+
+
+def _scores(table: pd.DataFrame) -> dict[str, Any]:
     scores = _summary(table)
     if table.no_target.any():
         scores["generalized"] = _flat(asdict(summarize_generalized(_outcomes(table))))
-    write_json(metrics, {**about, "scores": scores, "groups": shares(table["group"].tolist())})
-    log.info("%s on %s: mIoU %.1f %%", scored, split, 100 * scores["mean_iou"])
+    return scores
 
 
 def _outcomes(table: pd.DataFrame) -> list[Outcome]:

@@ -20,11 +20,11 @@ from stages.data.wordpiece import load_model_tokenizer
 from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
 from stages.runtime.command_line import main
-from stages.runtime.device import autocast, choose_device
+from stages.runtime.device import choose_device, inferring
 from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
 from stages.storage.weights import load_weights
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def run(
             runs = [(t, len(list(run))) for t, run in groupby(objects.loc[ids].tolist())]
             targets, counts = zip(*runs, strict=True)
             batch = {name: value.to(device) for name, value in batch.items()}
-            with torch.inference_mode(), autocast(device):
+            with inferring(device, config.precision):
                 grids = stage1(batch["images"], batch["tokens"], batch["image_index"])
                 choices = choose_maps(
                     judge_clip,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from torch import nn
 
 from stages.config.section import Execution
 from stages.config.segmentors import AnySegmentor
@@ -14,6 +15,7 @@ from stages.inference.panel import validation_panel
 from stages.inference.validation import make_selection
 from stages.models.initial import initial_weights, start_from
 from stages.models.saved import Predictor, build_segmentor, describe
+from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.runtime.command_line import main
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint
@@ -69,7 +71,7 @@ def run(
     )
     files = [*sample_files(samples), *masks, *config.training_files]
     speed = fit(
-        segmentor,
+        trainer_of(segmentor),
         data,
         config,
         execution=execution or Execution(),
@@ -83,6 +85,13 @@ def run(
         first_epoch=config.first_epoch,
     )
     write_provenance(model, speed, selection)
+
+
+def trainer_of(segmentor: nn.Module) -> nn.Module:
+    """What is trained: the segmentor, or with its teacher, where its options ask for one."""
+    if isinstance(segmentor, TrisSegmentor) and segmentor.config.consistency:
+        return TaughtTris(segmentor)
+    return segmentor
 
 
 def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.config.contamination import coco_warning
+from stages.config.contamination import coco_warning, mix_warning
 from stages.config.datasets import DatasetConfig
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
@@ -74,3 +74,11 @@ def test_pseudo_masks_of_an_experiment_with_such_weights_are_warned_about_too() 
 def test_no_experiment_of_the_project_uses_weights_of_coco() -> None:
     ours = load_configs(ROOT / "configs")
     assert all(coco_warning(ours, name) is None for name in ours.experiments)
+
+
+def test_mixed_data_with_images_that_are_evaluated_on_are_warned_about() -> None:
+    project = load_configs(ROOT / "configs")
+    warned = mix_warning(project, "detris_large_refcoco_mixed")
+    assert warned is not None and "train images of refcoco_mixed are test images" in warned
+    for name in ("detris_large_refcoco_mixed_corrected", "rela_swinb_grefcoco_full"):
+        assert mix_warning(project, name) is None

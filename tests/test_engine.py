@@ -338,6 +338,33 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(tmp_path: Path) -> N
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_the_schedule_that_counts_epochs_over_all_steps_hardly_falls() -> None:
+    """LambdaLR of official train_stage2.py, stepped once an epoch, over 1000 steps in 10 epochs."""
+    config = CONFIG.model_copy(update={"schedule": "poly_per_epoch", "epochs": 10})
+    rate = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    official = torch.optim.lr_scheduler.LambdaLR(rate, lambda x: (1 - x / 1000) ** 0.9)
+    for epoch in range(10):
+        for step in (100 * epoch, 100 * epoch + 99):
+            assert schedule(config, step, 1000) == pytest.approx(official.get_last_lr()[0])
+        rate.step()
+        official.step()
+    assert 0.99 < schedule(config, 999, 1000) < 0.992
+
+
+def test_a_last_batch_that_is_not_full_is_left_out_if_asked(tmp_path: Path) -> None:
+    points = Points()
+    config = CONFIG.model_copy(update={"drop_last": True, "epochs": 5})
+    train(tmp_path, config, points)
+    history = json.loads((tmp_path / "losses.json").read_text())
+    assert history[-1]["step"] == 5 * 2 and history[-1]["epoch"] == 5
+    of_epochs = [{item for epoch, item in points.seen if epoch == number} for number in range(5)]
+    assert [len(items) for items in of_epochs] == [8] * 5
+    assert set.union(*of_epochs) == set(range(10))  # others each time
+    many = config.model_copy(update={"batch_size": 11})
+    with pytest.raises(InputError, match="batch_size: 11 with drop_last, for 10 items"):
+        train(tmp_path / "other", many)
+
+
 @pytest.mark.parametrize(("name", "half"), [("poly", 0.5**0.9), ("cosine", 0.5), ("constant", 1.0)])
 def test_schedules_start_at_one_and_have_their_published_middle(name: str, half: float) -> None:
     config = CONFIG.model_copy(update={"schedule": name})

@@ -85,6 +85,10 @@ def test_a_response_of_zero_gives_an_empty_mask_and_leaves_the_others_alone():
     (alone,) = pseudo_masks(responses[1:], relations, 4, config)
     assert other.mask.any() and other.score == 1
     np.testing.assert_array_equal(other.mask, alone.mask)
+    official = Propagation(steps=4, empty_response="whole_image")
+    whole, same = pseudo_masks(responses, relations, 4, official)
+    assert whole.empty_response and whole.mask.all()
+    np.testing.assert_array_equal(same.mask, alone.mask)
 
 
 def test_rows_without_any_score_are_foreground_as_in_the_official_code():

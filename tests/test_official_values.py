@@ -1,7 +1,8 @@
 """Every hyper-parameter of the official configuration files is that of our experiment.
 
 The values are in official_values.yaml. A parameter that has no option of ours is named in
-`NOT_OPTIONS`, with the reason.
+`NOT_OPTIONS`, with the reason. What the scripts fix beside their files is compared too, and what
+the corrected rows change of it.
 """
 
 import math
@@ -16,10 +17,13 @@ import yaml
 
 from stages.config.experiment import Experiment
 from stages.config.load import load_configs
+from stages.config.recipes import flatten
+from stages.training.schedule import learning_rates
 
 ROOT = Path(__file__).parent.parent
 OFFICIAL: dict[str, Any] = yaml.safe_load((ROOT / "tests/official_values.yaml").read_text())
-EXPERIMENTS = load_configs(ROOT / "configs").experiments
+CONFIGS = load_configs(ROOT / "configs")
+EXPERIMENTS, DATASET_OPTIONS = CONFIGS.experiments, CONFIGS.datasets
 ROWS = [
     (system, file, values["shared"] | parameters)
     for system, values in OFFICIAL.items()
@@ -70,6 +74,14 @@ def fpn_in(experiment: Experiment) -> list[int]:
 
 def epochs_of(steps: int, experiment: Experiment) -> int:
     return int(steps * experiment.segmentor.batch_size / GREFCOCO_SENTENCES)
+
+
+def has_amp(section: Any) -> bool:
+    return section.precision in ("auto", "bfloat16")
+
+
+def steps_of(schedule: str) -> str:
+    return {"poly": "iterations", "poly_per_epoch": "epochs"}[schedule]
 
 
 def ratio(section: Any) -> float:
@@ -185,6 +197,51 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
         "irnet.ins_seg_bg_thres": lambda e: e.propagation.background_threshold,
     },
 }
+# What the scripts fix beside their files.
+CODE: Mapping[str, Option] = {
+    "drop_last": lambda e: e.segmentor.drop_last,
+    "amp": lambda e: has_amp(e.segmentor),
+    "amp_in_evaluation": lambda e: e.evaluation.precision != "float32",
+    "rates_in_first_epoch": lambda e: learning_rates(
+        e.segmentor, [e.segmentor.backbone_learning_rate, e.segmentor.learning_rate], 0, 5000
+    ),
+    "mixed_objects_left_out": lambda e: (
+        e.dataset == "refcoco_mixed" and DATASET_OPTIONS[e.dataset].drop_evaluated_images
+    ),
+    "scored_side": lambda e: e.segmentor.image_size if e.evaluation.at_input_size else None,
+    "stage1.drop_last": lambda e: e.stage1.drop_last,
+    "stage2.drop_last": lambda e: e.segmentor.drop_last,
+    "irnet.drop_last": lambda e: e.affinity.drop_last,
+    "stage1.amp": lambda e: has_amp(e.stage1),
+    "stage2.amp": lambda e: has_amp(e.segmentor),
+    "irnet.amp": lambda e: has_amp(e.affinity),
+    "stage1.scheduler_steps": lambda e: steps_of(e.stage1.schedule),
+    "stage2.scheduler_steps": lambda e: steps_of(e.segmentor.schedule),
+    "stage1.clamped_negatives": lambda e: e.stage1.bound_negatives,
+    "end_of_long_expressions": lambda e: any(
+        clip.keep_end for clip in (e.stage1.clip, e.segmentor.clip, e.judge)
+    ),
+    "mask_of_a_negative_map": lambda e: e.evaluation.empty_response,
+    "mask_of_no_response": lambda e: e.propagation.empty_response,
+}
+# What `<row>_corrected` has instead.
+ALL_ITEMS = {"segmentor.drop_last": False}
+CORRECTED: Mapping[str, dict[str, Any]] = {
+    "cris": {**ALL_ITEMS, "segmentor.one_rate_first_epoch": False},
+    "etris": ALL_ITEMS,
+    "detris": ALL_ITEMS,
+    "rela": {**ALL_ITEMS, "evaluation.at_input_size": False},
+    "tris": {
+        "judge.keep_end": True,
+        "stage1.clip.keep_end": True,
+        "stage1.bound_negatives": True,
+        "affinity.drop_last": False,
+        "propagation.empty_response": "empty",
+        "segmentor.clip.keep_end": True,
+        "segmentor.schedule": "poly",
+        "evaluation.empty_response": "empty",
+    },
+}
 STEPS = ("SOLVER.MAX_ITER", "SOLVER.STEPS")  # ReLA's schedule, which ours counts in epochs
 
 
@@ -206,6 +263,30 @@ def test_each_parameter_of_an_official_file_is_ours(
         name: pytest.approx(value) if isinstance(value, float) else value
         for name, value in official.items()
     }
+
+
+ROW_NAMES = sorted(name for name, e in EXPERIMENTS.items() if e.published and not e.checkpoint)
+
+
+@pytest.mark.parametrize("name", ROW_NAMES)
+def test_what_the_official_scripts_fix_is_in_each_row(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    code = OFFICIAL[experiment.segmentor.model]["code"]
+    assert {key: CODE[key](experiment) for key in code} == code
+
+
+@pytest.mark.parametrize("name", ROW_NAMES)
+def test_the_corrected_row_differs_from_the_row_in_what_is_corrected_alone(name: str) -> None:
+    row, corrected = EXPERIMENTS[name], EXPERIMENTS[f"{name}_corrected"]
+    left_out = {"base", "reasons", "published", "expected"}
+    before, after = (
+        flatten(each.model_dump(mode="json", exclude=left_out)) for each in (row, corrected)
+    )
+    changed = dict(CORRECTED[row.segmentor.model])
+    if row.dataset == "refcoco_mixed":
+        changed["dataset"] = "refcoco_mixed_clean"
+    assert {key: value for key, value in after.items() if value != before[key]} == changed
+    assert not corrected.published
 
 
 def test_the_schedule_of_rela_is_that_of_its_steps_in_epochs() -> None:

@@ -1,5 +1,6 @@
 """Released weights are imported and scored: planned with pretended files, and run on the toy."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,24 @@ def test_released_weights_of_both_stages_are_scored_and_nothing_is_trained(prete
     rules = planned_rules(text) - {"tris_r50_refcocog_umd_released", "link_results"}
     assert rules == IMPORTED_AND_SCORED
     assert text.count("rule import_checkpoint:") == 2
+
+
+@pytest.mark.workflow
+def test_rows_are_scored_as_the_official_code_scores(pretended: Path) -> None:
+    text = plan(
+        *(pretended, "snakemake", "--cores", "1", "-p"),
+        *("tris_r50_refcoco_released", "rela_swinb_refcoco"),
+    )
+    commands = re.findall(r"--scored (stage1|segmentor) --split (\w+) .* (--side .*) >", text)
+    assert set(commands) == {
+        (model, split, options)
+        for model, options in (
+            ("stage1", "--side 0 --empty-response whole_image"),
+            ("segmentor", "--side 0 --empty-response whole_image"),  # of TRIS
+            ("segmentor", "--side 480 --empty-response empty"),  # of ReLA
+        )
+        for split in ("val", "testA", "testB")
+    }
 
 
 @pytest.mark.slow

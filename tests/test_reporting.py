@@ -142,6 +142,21 @@ def test_figures_follow_the_score_that_they_are_of() -> None:
     assert table.rows(entries, table.label_in_comparison, far)[-1].name == "expected, not met"
 
 
+def test_figures_are_held_against_the_scores_in_the_square_of_the_model() -> None:
+    square = {"side": 480, "mean_iou": 0.6, "generalized": {"g_iou": 0.62}}
+    own = {"mean_iou": 0.5, "generalized": {"g_iou": 0.52}, "square": square}
+    figures = {"it": Figures(published={"val": {"g_iou": 61.0}})}
+    result = table.rows([entry("it", "segmentor", **own)], table.label_in_comparison, figures)
+    heads = list(table.columns([entry("it", "segmentor", **own)]))
+    columns = heads.index("mean_iou"), heads.index("g_iou")
+    assert [(row.name, row.kind, *(row.cells[c] for c in columns)) for row in result] == [
+        ("it", "scored", "50.0", "52.0"),
+        ("at 480 x 480 pixels", "square", "60.0", "62.0"),
+        ("published", "published", "", "61.0"),
+        ("expected, met", "expected", "", "59.0-63.0"),
+    ]
+
+
 def test_what_nobody_measured_is_expected_near_the_paper() -> None:
     measured = {"val": {"mean_iou": (49.0, 51.0)}}
     published = {
@@ -328,7 +343,9 @@ def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:
         half[:, : int(np.median(np.nonzero(truth)[1]))] = True
         choices = [truth, other, np.ones_like(truth), truth & half, truth & False]
         masks.append(encode(choices[images.index(row.image)]))
-    predicted = rows.assign(mask=masks, row=0, column=0, score=1.0, no_target=False)
+    predicted = rows.assign(
+        mask=masks, row=0, column=0, score=1.0, no_target=False, input_mask=None
+    )
     files = {name: [folder / name] for name in ("predictions", "metrics", "results", "losses")}
     write_table(files["predictions"][0], "predictions", predicted)
     rows, where = folder / "rows", [files["metrics"][0], files["results"][0]]

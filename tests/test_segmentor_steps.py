@@ -61,8 +61,17 @@ def test_a_segmentor_is_trained_and_scored(samples: Path, tmp_path: Path, name: 
     model, predictions = tmp_path / "model.safetensors", tmp_path / "predictions.parquet"
     experiment = trained(samples, model, name)
     assert load_model(model).config.epochs == 1  # type: ignore[attr-defined]
-    predict.run(samples, predictions, "val", Evaluation(), model)
-    scores = scored(samples, tmp_path, predictions)
+    stretches = experiment.segmentor.resize_mode == "stretch"
+    predict.run(samples, predictions, "val", Evaluation(at_input_size=stretches), model)
+    side = experiment.segmentor.image_size if stretches else 0
+    scores = scored(samples, tmp_path, predictions, side)
+    if stretches:
+        square = scores.pop("square")
+        assert square.pop("side") == side
+        assert square.keys() == scores.keys()
+        # Two sizes of one mask, of which one is at most twice as large as the other.
+        assert square["mean_iou"] == pytest.approx(scores["mean_iou"], abs=0.05)
+        assert square["generalized"]["n_acc"] == scores["generalized"]["n_acc"]
 
     part = read_samples(samples).split("val")
     assert scores["num_samples"] == len(part.expressions)
@@ -100,9 +109,9 @@ def test_an_official_checkpoint_predicts_like_the_model_that_it_holds(
         import_checkpoint.run(official, imported, experiment.segmentor)
 
 
-def scored(samples: Path, folder: Path, predictions: Path) -> dict[str, Any]:
+def scored(samples: Path, folder: Path, predictions: Path, side: int = 0) -> dict[str, Any]:
     rows, metrics = folder / "rows.parquet", folder / "metrics.json"
-    evaluate.run(samples, "val", "segmentor", rows, [predictions])
+    evaluate.run(samples, "val", "segmentor", rows, [predictions], side=side)
     score.run(samples, "shapes", "val", "segmentor", [rows], metrics, folder / "all.parquet")
     scores: dict[str, Any] = read_json(metrics)["scores"]
     return scores
@@ -115,7 +124,8 @@ def test_without_masks_nothing_is_scored_and_examples_are_shown(
     unmasked = Samples(whole.images, whole.objects.assign(mask=None), whole.expressions)
     write_samples(tmp_path / "unmasked", unmasked)
     rows = whole.split("val").expressions.merge(whole.objects, on="object")
-    rows = rows.merge(whole.images, on="image").assign(row=0, column=0, score=1.0)
+    rows = rows.merge(whole.images, on="image")
+    rows = rows.assign(row=0, column=0, score=1.0, input_mask=None)
     write_table(tmp_path / "predictions.parquet", "predictions", rows)
     folder = tmp_path / "unmasked"
     metrics, page, text = (tmp_path / name for name in ("metrics.json", "page.html", "scores.txt"))
@@ -163,7 +173,7 @@ def test_scores_of_some_shards_only_are_refused(samples: Path, tmp_path: Path) -
 def test_a_predicted_no_target_counts_whatever_the_mask(samples: Path, tmp_path: Path) -> None:
     part = read_samples(samples).split("val")
     rows = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
-    perfect = rows.assign(row=0, column=0, score=1.0)
+    perfect = rows.assign(row=0, column=0, score=1.0, input_mask=None)
     write_table(tmp_path / "perfect.parquet", "predictions", perfect)
     scores = scored(samples, tmp_path, tmp_path / "perfect.parquet")
     assert scores["mean_iou"] == scores["generalized"]["g_iou"] == 1

@@ -40,6 +40,16 @@ def test_the_first_words_of_a_cut_expression_stay(tokenizer: Tokenizer) -> None:
     assert torch.equal(long, short)
 
 
+def test_a_cut_expression_loses_its_end_if_asked_as_in_the_official_code() -> None:
+    """ReferDataset.py: clip.tokenize(text)[:, :20], so that the start has the highest id."""
+    cut = load_tokenizer(ClipSource(model="RN50", context_length=8, keep_end=False))
+    kept = load_tokenizer(ClipSource(model="RN50", context_length=8))
+    long, other, short = cut([LONG, "blue " * 7, "blue " * 6])
+    assert long[0] == long.max() == other[0] == other.max() == 49406
+    assert torch.equal(short, kept(["blue " * 6])[0]) and short.argmax() == 7
+    assert torch.equal(long[:7], kept([LONG])[0, :7]) and long[7] == long[6]
+
+
 def test_case_and_surrounding_blanks_do_not_matter(tokenizer: Tokenizer) -> None:
     one, other = tokenizer(["the red circle", "  The  RED circle "])
     assert torch.equal(one, other)

@@ -229,6 +229,11 @@ def test_losses_by_hand() -> None:
     assert losses.foreground_loss(-one).item() == pytest.approx(9.2103, abs=1e-4)  # bounded
     assert losses.negatives_loss(half[None]).item() == pytest.approx(0.6931, abs=1e-4)
     assert losses.negatives_loss(one[None]).isfinite()
+    assert losses.negatives_loss(one[None], bounded=False) == float("inf")
+    unbounded = losses.negatives_loss(half[None], bounded=False)
+    assert unbounded.item() == pytest.approx(0.6931, abs=1e-4)
+    third = torch.tensor([[[1.0]]]).log() - torch.tensor([[[2.0]]]).log()  # a probability of 1/3
+    assert losses.consistency_loss(third, 0 * third).item() == pytest.approx(1 / 36)
     assert losses.focal_penalty(half, 3, 0.01).item() == pytest.approx(-0.0842, abs=1e-4)
     sure = 100 * (2 * torch.eye(2) - 1)
     assert losses.classification_loss(sure).item() == pytest.approx(0, abs=1e-6)

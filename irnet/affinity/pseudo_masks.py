@@ -37,7 +37,7 @@ class Relations:
 
 @dataclass(frozen=True)
 class PseudoMask:
-    """A mask (H, W) and the best score of its fragments; an empty response has an empty mask."""
+    """A mask (H, W) and the best score of its fragments: 0 of an empty response."""
 
     mask: NDArray[np.bool_]
     score: float
@@ -73,7 +73,8 @@ def pseudo_masks(
     The pool, if there is one, finds the connected parts of several objects at a time.
 
     `factor` is the number of image pixels a cell. A response that is zero everywhere gives an
-    empty mask, where the official code divides zero by zero and takes the whole image.
+    empty mask, or with `empty_response: whole_image` the whole image: the official code divides
+    zero by zero.
     """
     spread = spread_responses(responses, relations, config)
     shape = (responses.shape[1], responses.shape[2])
@@ -144,9 +145,9 @@ def split_fragments(relative: NDArray[np.float32], owner: NDArray[np.int64]) -> 
 def _assigned(
     rows: Tensor, factor: int, shape: tuple[int, int], config: Propagation
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_]:
-    """Relative scores and owners (H, W) of an object; an empty mask if there is no response."""
+    """Relative scores and owners (H, W) of an object; a mask at once if there is no response."""
     if len(rows) == 0 or not bool(rows.max() > 0):
-        return np.zeros(shape, bool)
+        return np.full(shape, config.empty_response == "whole_image")
     relative, owner = assign(*strongest(rows, factor, shape), config.background_threshold)
     return relative.cpu().numpy(), owner.cpu().numpy()
 

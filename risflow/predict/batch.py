@@ -14,6 +14,7 @@ from rich.table import Table
 from risflow.console import USER_ERROR, notes, out, tell_error
 from risflow.predict.images import require_image
 from risflow.predict.requests import Request, require_expressions
+from stages.config.section import Precision
 from stages.runtime.errors import InputError
 from stages.runtime.foreign_errors import printable
 
@@ -24,6 +25,7 @@ def predict_all(
     model: Path,
     output: Path,
     device: Literal["auto", "cpu", "cuda"],
+    precision: Precision,
     as_json: bool,
     most_pixels: int,
 ) -> None:
@@ -37,7 +39,8 @@ def predict_all(
     records: list[dict[str, Any]] = []
     if answered:
         output.mkdir(parents=True, exist_ok=True)
-        records = list(_predictions(answered, failed, model, output, device, most_pixels))
+        results = _predictions(answered, failed, model, output, device, precision, most_pixels)
+        records = list(results)
     if as_json:
         out.print_json(json.dumps(records))
     elif records:
@@ -69,6 +72,7 @@ def _predictions(
     path: Path,
     output: Path,
     device: Literal["auto", "cpu", "cuda"],
+    precision: Precision,
     most_pixels: int,
 ) -> Iterator[dict[str, Any]]:
     """The records of all predictions; adds why images that do not decode have none."""
@@ -76,7 +80,7 @@ def _predictions(
     from risflow.predict.model import Model
     from risflow.predict.outputs import write_prediction
 
-    model = Model(path, device)
+    model = Model(path, device, precision)
     for request in track(
         requests,
         f"{path} on {model.device}",

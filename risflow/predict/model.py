@@ -15,7 +15,7 @@ from PIL import Image
 
 from risflow.predict.images import MOST_PIXELS, ImageLike, load_image
 from risflow.predict.requests import require_expressions
-from stages.config.section import Section
+from stages.config.section import Precision, Section
 from stages.inference.inference import ExpressionPrediction, Inference
 from stages.models.saved import load_model
 from stages.runtime.device import pick_device
@@ -39,13 +39,18 @@ class Model:
 
     config: Section  # its options
 
-    def __init__(self, path: Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        precision: Precision = "float32",
+    ) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; needed a model file (.safetensors)")
         with torch.random.fork_rng(devices=[]):  # layers draw weights before they get theirs
             saved = load_model(path)
         self.path, self.config = path, saved.config
-        self.inference = Inference(saved, pick_device(device))
+        self.inference = Inference(saved, pick_device(device), precision)
 
     @property
     def device(self) -> str:

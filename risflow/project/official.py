@@ -81,7 +81,11 @@ def _section(experiment: Experiment, system: str) -> Stage1 | AnySegmentor:
 def fitting_experiments(
     state: Mapping[str, Tensor], system: str, candidates: Mapping[str, Experiment], place: Path
 ) -> list[str]:
-    """The experiments of which every weight is there, and no other. Raises InputError for none."""
+    """The experiments of which every weight is there, and no other. Raises InputError for none.
+
+    Beside a published row, those of its data set without figures vary its training: they are left
+    out.
+    """
     compared: dict[str, Mismatches] = {}  # those of the same options are compared once
     by_name: dict[str, Mismatches] = {}
     for name, experiment in candidates.items():
@@ -97,4 +101,5 @@ def fitting_experiments(
             f"{place}: fits no experiment of {system}; the closest is {closest}:"
             f" {by_name[closest].text}"
         )
-    return fitting
+    rows = {candidates[name].dataset for name in fitting if candidates[name].published}
+    return [n for n in fitting if candidates[n].published or candidates[n].dataset not in rows]

@@ -29,6 +29,17 @@ def coco_warning(configs: Configs, name: str) -> str | None:
     return None
 
 
+def mix_warning(configs: Configs, name: str) -> str | None:
+    """One line for an experiment on mixed data that trains on images that it is scored on."""
+    dataset = configs.datasets[configs.experiments[name].dataset]
+    if dataset.source != "mix" or dataset.pooled or dataset.drop_evaluated_images:
+        return None
+    return (
+        f"warning: train images of {configs.experiments[name].dataset} are test images of another"
+        " of its members, as in the official code: scores are too high"
+    )
+
+
 def _shows_coco(configs: Configs, dataset: str) -> bool:
     members = configs.datasets[dataset].members or (dataset,)
     folders = [configs.datasets[member].images for member in members]

@@ -30,6 +30,7 @@ class ClipSource(Section):
     weights: Path | None = None  # None: random weights
     output_stride: Literal[8, 16, 32] = 32  # pixels a cell of a residual CLIP's last feature map
     context_length: Annotated[int, Field(ge=4, le=77)] = 20  # tokens, start and end included
+    keep_end: bool = True  # of an expression that is too long; false: as TRIS's code cuts it
 
     @model_validator(mode="after")
     def _require_a_stride_that_can_be(self) -> "ClipSource":

@@ -63,6 +63,15 @@ class Experiment(Figures, WithClip):
         return self
 
     @model_validator(mode="after")
+    def _require_whole_squares(self) -> "Experiment":
+        if self.evaluation.at_input_size and self.segmentor.resize_mode != "stretch":
+            raise ValueError(
+                f"evaluation.at_input_size with model {self.segmentor.model}, whose square has"
+                " borders; needed a model that stretches images (tris, rela), or false"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _require_execution_of_use(self) -> "Experiment":
         for step, section in self.execution.items():
             is_of_labels = {"make_labels": {True}, "default": {True, False}}.get(step, {False})

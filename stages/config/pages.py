@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.config.baselines import BASELINES
-from stages.config.contamination import coco_warning
+from stages.config.contamination import coco_warning, mix_warning
 from stages.config.experiment import Experiment
 from stages.config.mask_selection import selection_note
 from stages.config.products import MODELS, STORED, Product, Products, everything_behind
@@ -70,7 +70,9 @@ def _report(products: Products, name: str) -> Page:
         columns["upper_bound"] = bound_products["predictions/segmentor"]
         trainings["segmentor, upper bound"] = bound_products["segmentor"]
     trainings = {title: made for title, made in trainings.items() if made.kind != "imported"}
-    note, selection = coco_warning(configs, name) or "", selection_note(configs, name)
+    warnings = (coco_warning(configs, name), mix_warning(configs, name))
+    note = "; ".join(filter(None, warnings))
+    selection = selection_note(configs, name)
     options = {
         "name": name,
         "note": note,

@@ -239,6 +239,11 @@ class Products:
         # TRIS's validate.py and validate_referit.py score boxes, of both stages.
         is_tris = scored == "segmentor" and experiment.segmentor.model == "tris"
         asked = {**options, "boxes": is_tris or scored == "stage1"}
+        if scored in ("stage1", "segmentor"):
+            asked |= recipe(experiment.evaluation, "splits", "labels", "batch_size", "precision")
+            if experiment.evaluation.at_input_size:
+                section = experiment.stage1 if scored == "stage1" else experiment.segmentor
+                asked["side"] = section.image_size
         rows = self._product("rows", "evaluate", dataset, asked, sources, (), experiment)
         behind = (sources[0], rows)
         scores = self._product("scores", "score", dataset, options, behind, (), experiment)
@@ -347,7 +352,7 @@ class Products:
     # ---------------------------------------------------------------------------- predictions
 
     def _predictions(self, experiment: Experiment, model: Product) -> Product:
-        options = recipe(experiment.evaluation, "splits", "labels")
+        options = recipe(experiment.evaluation, "splits", "labels", "empty_response")
         sources = (self.samples(experiment.dataset), model)
         return self._product(
             "predictions", "predict", experiment.dataset, options, sources, (), experiment
@@ -356,7 +361,7 @@ class Products:
     def _zero_shot(self, experiment: Experiment) -> Product:
         """Predictions of the CLIP that stage 1 starts from, without any training."""
         clip = experiment.stage1.clip
-        options = recipe(experiment.evaluation, "splits", "labels")
+        options = recipe(experiment.evaluation, "splits", "labels", "empty_response")
         options |= {"clip": recipe(clip), "image_size": experiment.stage1.image_size}
         return self._product(
             "predictions",

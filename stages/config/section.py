@@ -16,9 +16,14 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
+# float32 is exact on every device. tf32 is PyTorch's float32 on a GPU: there convolutions round
+# to 10 bits. bfloat16 keeps 8, by autocast.
+Precision = Literal["float32", "tf32", "bfloat16"]
 CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
 TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
-Schedule = Literal["poly", "cosine", "constant", "multistep"]
+# poly_per_epoch counts finished epochs over all steps, as TRIS's train_stage2.py does: the rates
+# hardly fall.
+Schedule = Literal["poly", "poly_per_epoch", "cosine", "constant", "multistep"]
 
 
 class Section(BaseModel):
@@ -66,6 +71,7 @@ class Training(Section):
 
     epochs: Positive  # passes over the data
     batch_size: Positive  # items a step, over all devices and accumulation steps
+    drop_last: bool = False  # leave out the last items of an epoch that do not fill a batch
     accumulate: Positive = 1  # forward passes a step
     learning_rate: Rate  # of what is new
     backbone_learning_rate: Weight  # of what was trained before
@@ -73,14 +79,14 @@ class Training(Section):
     weight_decay: Weight = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of sgd
     schedule: Schedule = "poly"  # how the rates fall
-    power: Rate = 0.9  # of the poly schedule
+    power: Rate = 0.9  # of the poly schedules
     milestones: tuple[Positive, ...] = ()  # of multistep: epochs after which the rates fall
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of multistep: to this share
     one_rate_first_epoch: bool = False  # learning_rate for all groups in the first epoch
     warmup_steps: Count = 0  # in which the rates rise
     max_grad_norm: Rate | None = None  # longer gradients are shortened to it
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on a GPU
+    precision: Precision | Literal["auto"] = "auto"  # auto: bfloat16 on a GPU
     group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
     seed: Count = 0  # of everything that is drawn
 

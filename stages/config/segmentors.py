@@ -69,6 +69,7 @@ class TrisOptions(Segmentor):
     attention: Positive | None = None  # channels of the pixel attention; None: the stage's own
     decoder: Annotated[int, Field(ge=2)] = 64  # channels at the finest scale; doubled at each next
     positions: bool = False  # add learned ones to the three coarser maps; the published has none
+    consistency: Weight = 0.0  # agreement with an averaged teacher; 1: the official --model_ema
 
     @model_validator(mode="after")
     def _fit(self) -> "TrisOptions":

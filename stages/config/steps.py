@@ -12,6 +12,7 @@ from stages.config.section import (
     Fraction,
     Optimizer,
     Positive,
+    Precision,
     Rate,
     ResizeModeName,
     Schedule,
@@ -21,6 +22,8 @@ from stages.config.section import (
     require_least,
 )
 from stages.config.selection import SelectedTraining
+
+EmptyResponse = Literal["empty", "whole_image"]
 
 CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 
@@ -58,6 +61,7 @@ class Stage1(SelectedTraining, WithClip):
     weight_foreground: Weight = 1.0  # w1: the judge's cosine of the masked image and its text
     weight_classification: Weight = 5.0  # w4: image-text matching over the batch
     weight_negatives: Weight = 2.0  # w5: the judge's cosine with the negatives
+    bound_negatives: bool = True  # keep that loss finite; the official one is not
     fusion: Weight = 0.1  # weight of the attention between image and text
     focal_power: Rate = 3.0  # of the area term
     focal_constant: Rate = 0.01  # of the area term
@@ -86,6 +90,7 @@ class Prms(Section):
     """Choice of the response map of each object (the paper's PRMS)."""
 
     batch_size: Positive = 64  # masked images a forward pass of the judge
+    precision: Precision = "float32"
 
 
 class Labels(Section):
@@ -139,6 +144,7 @@ class Propagation(Section):
     steps: Positive = 256  # 2 to the power of the official exp_times, 8
     background_threshold: Fraction = 0.25  # of the walked map, whose maximum is 1
     instances: bool = True  # keep to instances that the displacement finds
+    empty_response: EmptyResponse = "empty"  # the mask of a map that is zero everywhere
     cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
     refinement_steps: Positive = 300  # of the displacement
 
@@ -150,6 +156,11 @@ class Evaluation(Section):
         "val",
     )  # the splits that are predicted and scored
     batch_size: Positive = 64  # expressions a forward pass
+    precision: Precision = "float32"
+    # The mask of a model's map that is negative everywhere; TRIS's validate.py divides it by its
+    # maximum, and so takes the whole image.
+    empty_response: EmptyResponse = "empty"
+    at_input_size: bool = False  # also at the size that the model sees, as ReLA's official scores
     labels: bool = False  # also score the CRF labels of these splits, which nothing else needs
 
     @field_validator("splits")

@@ -3,7 +3,8 @@
 Real CLIP models read open_clip's byte pairs, the small CLIP whole words. Either way the end token
 has the highest id, because CLIP reads an expression's feature where the highest id is. The official
 code cuts off the end token of an expression that is too long (TRIS dataset/ReferDataset.py): all of
-these then share the feature of the start token. Here the end token is kept.
+these then share the feature of the start token. Here the end token is kept, unless
+`clip.keep_end` is false.
 """
 
 import re
@@ -21,6 +22,7 @@ from stages.storage.files import read_json
 
 WORD = re.compile(r"[^\W_]+")
 START_MARK, END_MARK = "<start_of_text>", "<end_of_text>"
+LONGEST = 77  # tokens that CLIP reads at most
 SPECIAL = 4  # ids beside the words: padding 0, start 1, and unknown and end after the words
 
 
@@ -36,13 +38,15 @@ class Tokenizer(Protocol):
 class BytePairTokenizer:
     """CLIP's own tokenizer, from open_clip."""
 
-    def __init__(self, context_length: int) -> None:
-        self.context_length = context_length
+    def __init__(self, context_length: int, keep_end: bool = True) -> None:
+        self.context_length, self.keep_end = context_length, keep_end
         self.tokenizer = open_clip.tokenizer.SimpleTokenizer()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         renamed = [_with_open_clip_names(text) for text in texts]
-        return self.tokenizer(renamed, context_length=self.context_length)
+        if self.keep_end:
+            return self.tokenizer(renamed, context_length=self.context_length)
+        return self.tokenizer(renamed, context_length=LONGEST)[:, : self.context_length]
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
         most = self.context_length - 2
@@ -58,8 +62,10 @@ def _with_open_clip_names(text: str) -> str:
 class WordTokenizer:
     """One id for each word of a vocabulary, one for all other words."""
 
-    def __init__(self, vocabulary: Sequence[str], context_length: int) -> None:
-        self.context_length = context_length
+    def __init__(
+        self, vocabulary: Sequence[str], context_length: int, keep_end: bool = True
+    ) -> None:
+        self.context_length, self.keep_end = context_length, keep_end
         self.ids = {word: number for number, word in enumerate(vocabulary, start=2)}
         self.start, self.unknown, self.end = 1, len(vocabulary) + 2, len(vocabulary) + 3
 
@@ -67,7 +73,8 @@ class WordTokenizer:
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.int64)
         for row, text in enumerate(texts):
             words = [self.ids.get(word, self.unknown) for word in split_words(text)]
-            ids = [self.start, *words[: self.context_length - 2], self.end]
+            kept = words[: self.context_length - 2] if self.keep_end else words
+            ids = [self.start, *kept, self.end][: self.context_length]
             tokens[row, : len(ids)] = torch.tensor(ids)
         return tokens
 
@@ -84,10 +91,10 @@ def split_words(text: str) -> list[str]:
 def load_tokenizer(source: ClipSource) -> Tokenizer:
     """The tokenizer of a CLIP: of words if its description has a vocabulary, else of byte pairs."""
     if not source.model.endswith(".json"):
-        return BytePairTokenizer(source.context_length)
+        return BytePairTokenizer(source.context_length, source.keep_end)
     if not Path(source.model).is_file():
         raise InputError(f"clip.model: no file {source.model}; needed the description of a CLIP")
     vocabulary = read_json(Path(source.model)).get("vocabulary")
     if vocabulary is None:
-        return BytePairTokenizer(source.context_length)
-    return WordTokenizer(vocabulary, source.context_length)
+        return BytePairTokenizer(source.context_length, source.keep_end)
+    return WordTokenizer(vocabulary, source.context_length, source.keep_end)

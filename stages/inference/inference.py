@@ -4,7 +4,7 @@ Shapes: I images, T expressions, S x S pixels that the model sees, H x W pixels 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from stages.backbones.clip import frozen
-from stages.config.section import TextField
+from stages.config.section import Precision, TextField
 from stages.config.segmentors import Segmentor
 from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.text import Tokenizer
 from stages.data.wordpiece import load_model_tokenizer
 from stages.models.saved import GeneralizedPredictor, Predictor, Saved
-from stages.runtime.device import autocast
+from stages.runtime.device import inferring
 from stages.storage.encode_masks import encode_all
 from stages.storage.masks import Mask
 
@@ -45,13 +45,16 @@ class EncodedPrediction:
     peak: tuple[int, int]
     score: float
     no_target: bool
+    input_mask: str | None  # in the square that the model sees, if asked for
 
 
 class Inference:
     """A model on its device, with its resize mode and its tokenizer."""
 
-    def __init__(self, saved: Saved[Any], device: torch.device) -> None:
-        self.device = device
+    def __init__(
+        self, saved: Saved[Any], device: torch.device, precision: Precision = "float32"
+    ) -> None:
+        self.device, self.precision = device, precision
         self.model: Any = frozen(saved.model).to(device)
         self.config = saved.config
         self.image_size = saved.image_size
@@ -73,7 +76,7 @@ class Inference:
         `shapes` are heights and widths of the images (I). Maps are enlarged one at a time.
         """
         on_device = {name: value.to(self.device) for name, value in batch.items()}
-        with torch.inference_mode(), autocast(self.device):
+        with inferring(self.device, self.precision):
             maps, absent = _predict(self.model, on_device)
         for image, small, nothing in zip(batch["image_index"].tolist(), maps, absent, strict=True):
             shape = shapes[image]
@@ -91,15 +94,20 @@ class Inference:
             )
 
     def encode(
-        self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
+        self,
+        batch: dict[str, Tensor],
+        shapes: Sequence[tuple[int, int]],
+        at_input_size: bool = False,
     ) -> Iterator[EncodedPrediction]:
         """As `predict`, with masks and peaks found on the device.
+
+        `at_input_size`: masks of the square that the model sees, too.
 
         The device is waited for once for each image, not for each expression. So many maps of an
         image are at full size at a time as have VALUES_AT_ONCE pixels, one at least.
         """
         on_device = {name: value.to(self.device) for name, value in batch.items()}
-        with torch.inference_mode(), autocast(self.device):
+        with inferring(self.device, self.precision):
             maps, absent = _predict(self.model, on_device)
         start = 0
         for image, run in groupby(batch["image_index"].tolist()):
@@ -107,7 +115,10 @@ class Inference:
             stop = start + len(list(run))
             while start < stop:
                 end = min(stop, start + max(1, VALUES_AT_ONCE // (height * width)))
-                yield from self._encode(maps[start:end], absent[start:end], (height, width))
+                results = self._encode(maps[start:end], absent[start:end], (height, width))
+                squares = encode_all(maps[start:end] > 0) if at_input_size else None
+                for number, result in enumerate(results):
+                    yield replace(result, input_mask=squares[number]) if squares else result
                 start = end
 
     def _encode(
@@ -127,7 +138,7 @@ class Inference:
         for number, nothing in enumerate(absent):
             row, column = divmod(places[number], shape[1])
             no_target = not filled[number] if nothing is None else nothing
-            yield EncodedPrediction(masks[number], (row, column), scores[number], no_target)
+            yield EncodedPrediction(masks[number], (row, column), scores[number], no_target, None)
 
 
 def _predict(

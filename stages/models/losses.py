@@ -1,8 +1,7 @@
 """The losses of TRIS, by name.
 
-Each follows official train_stage1.py, model/model_stage1.py or model/model_stage2.py, apart from
-`negatives_loss`, whose logarithm the official code leaves unbounded, and `dice_loss`, which it does
-not have.
+Each follows official train_stage1.py, train_stage2.py, model/model_stage1.py or
+model/model_stage2.py, apart from `dice_loss`, which it does not have.
 
 Shapes: B images, T expressions, N negatives of an image, H x W pixels.
 """
@@ -19,12 +18,14 @@ def foreground_loss(cosines: Tensor) -> Tensor:
     return -cosines.clamp(SMALL, 1 - SMALL).log().mean()
 
 
-def negatives_loss(cosines: Tensor) -> Tensor:
+def negatives_loss(cosines: Tensor, bounded: bool = True) -> Tensor:
     """-log(1 - cosine) with expressions (B, N) of other objects; negative where the cosine is.
 
-    Bounded at cosine 1 - 1e-4: the official loss is infinite where a negative matches fully.
+    Bounded at cosine 1 - 1e-4. The official loss is not: it is infinite where a negative matches
+    fully.
     """
-    return -(1 - cosines).clamp(min=SMALL).log().mean()
+    rest = 1 - cosines
+    return -(rest.clamp(min=SMALL) if bounded else rest).log().mean()
 
 
 def classification_loss(scores: Tensor, first: int = 0) -> Tensor:
@@ -42,6 +43,11 @@ def focal_penalty(shares: Tensor, power: float, constant: float) -> Tensor:
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """Binary cross-entropy of logits (T, H, W) with masks of 0 and 1."""
     return F.binary_cross_entropy_with_logits(logits, masks)
+
+
+def consistency_loss(logits: Tensor, others: Tensor) -> Tensor:
+    """Mean square of the difference of two probabilities, given as logits (T, H, W)."""
+    return F.mse_loss(logits.sigmoid(), others.sigmoid())
 
 
 def dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:

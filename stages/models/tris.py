@@ -10,7 +10,8 @@ expressions.
 Shapes: B images, T expressions, P pairs of both, C channels, h x w cells, S x S pixels.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ from stages.models.groups import (
 )
 from stages.models.judge import encode_masked, resize_images
 from stages.models.layers import resize
+from stages.models.teacher import Teacher
 from stages.models.tris_attention import BilateralAttention, PixelAttention
 from stages.runtime.distributed import gather_rows
 
@@ -153,7 +155,7 @@ class Stage1Trainer(nn.Module):
         total = total + config.weight_classification * named["classification"]
         if config.negatives and config.weight_negatives:
             others = (masked[:, None] * self.texts[batch["negatives"]]).sum(dim=2)  # (B, N)
-            named["negatives"] = losses.negatives_loss(others)
+            named["negatives"] = losses.negatives_loss(others, config.bound_negatives)
             total = total + config.weight_negatives * named["negatives"]
         return {"loss": total, **named}
 
@@ -234,14 +236,22 @@ class TrisSegmentor(nn.Module):
         out2 = resize(self.output2(out3 + skip2), skip1.shape[2:])
         return [self.output1(out2 + skip1), out2, out3, out4]
 
+    def outputs(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Mask logits (T, S, S) of the four outputs, the finest first."""
+        heads = (self.final_seg1, self.final_seg2, self.final_seg3, self.final_seg4)
+        size = batch["images"].shape[2:]
+        pairs = zip(heads, self.decode(batch), strict=True)
+        return [resize(head(features), size)[:, 0] for head, features in pairs]
+
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the four outputs, `output1` the finest, against masks (T, S, S)."""
-        masks = batch["masks"].float()
-        heads = (self.final_seg1, self.final_seg2, self.final_seg3, self.final_seg4)
+        return self.losses(self.outputs(batch), batch["masks"].float())
+
+    def losses(self, outputs: Sequence[Tensor], masks: Tensor) -> dict[str, Tensor]:
+        """The losses of `forward`, of its outputs."""
         named: dict[str, Tensor] = {}
         dice = masks.new_zeros(())
-        for number, (head, features) in enumerate(zip(heads, self.decode(batch), strict=True), 1):
-            logits = resize(head(features), masks.shape[1:])[:, 0]
+        for number, logits in enumerate(outputs, 1):
             named[f"output{number}"] = losses.mask_loss(logits, masks)
             if self.config.dice:
                 dice = dice + losses.dice_loss(logits, masks)
@@ -263,6 +273,42 @@ class TrisSegmentor(nn.Module):
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
         """The backbone without CLIP's positions, and the others, as published."""
         return backbone_and_head(self, is_clip_without_positions, config)
+
+
+class TaughtTris(nn.Module):
+    """Stage 2 with a loss of consistency with a slow copy of itself (official --model_ema)."""
+
+    def __init__(self, model: TrisSegmentor) -> None:
+        super().__init__()
+        self.model, self.teacher = model, Teacher(model)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The segmentor's losses, and `consistency` of each of its outputs with the teacher's."""
+        outputs = self.model.outputs(batch)
+        with torch.no_grad():
+            taught = self._copy.outputs(batch)
+        named = self.model.losses(outputs, batch["masks"].float())
+        pairs = zip(outputs, taught, strict=True)
+        consistency = torch.stack([losses.consistency_loss(*pair) for pair in pairs]).sum()
+        total = named["loss"] + self.model.config.consistency * consistency
+        return {**named, "loss": total, "consistency": consistency}
+
+    def train(self, mode: bool = True) -> "TaughtTris":
+        super().train(mode)
+        # The official copy is made before its model is set to train: CLIP's norms stay as they are.
+        self._copy.backbone.eval()
+        return self
+
+    @property
+    def _copy(self) -> TrisSegmentor:
+        return cast(TrisSegmentor, self.teacher.model)
+
+    def kept(self) -> nn.Module:
+        """The trained module, without the teacher."""
+        return self.model
+
+    def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
+        return self.model.parameter_groups(config)
 
 
 def build_tris(config: TrisOptions, pretrained: bool = True) -> TrisSegmentor:

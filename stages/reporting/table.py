@@ -53,7 +53,7 @@ class Row:
     split: str
     name: str
     cells: list[str]
-    kind: Literal["scored", "published", "expected"] = "scored"
+    kind: Literal["scored", "square", "published", "expected"] = "scored"
 
 
 def columns(metrics: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -67,7 +67,9 @@ def rows(
 ) -> list[Row]:
     """A row for each scored thing, then its published and expected figures, if it has any.
 
-    `figures` are those of experiments by name. What has no scores is left out.
+    Masks that are also scored in the model's square have a row of that too, and the figures are
+    held against it: such are the official scores. `figures` are those of experiments by name. What
+    has no scores is left out.
     """
     keys = list(columns(metrics))
     table = []
@@ -75,12 +77,20 @@ def rows(
         if not entry["scores"]:
             continue
         split = entry["split"]
-        generalized = entry["scores"].get("generalized", {})
-        scores = entry["scores"] | {key: generalized.get(key) for key in GENERALIZED}
+        scores = _all_scores(entry["scores"])
         table.append(Row(split, label(entry), [_cell(scores, key) for key in keys]))
+        if square := entry["scores"].get("square"):
+            scores, side = _all_scores(square), square["side"]
+            cells = [_cell(scores, key) for key in keys]
+            table.append(Row(split, f"at {side} x {side} pixels", cells, "square"))
         if entry["scored"] == "segmentor" and entry["experiment"] in figures:
             table += _held_against(figures[entry["experiment"]], split, scores, keys)
     return table
+
+
+def _all_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    generalized = scores.get("generalized", {})
+    return {**scores, **{key: generalized.get(key) for key in GENERALIZED}}
 
 
 def _held_against(

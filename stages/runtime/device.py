@@ -1,11 +1,13 @@
 """Where a step computes: the device, its number format, and its threads."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
 
+from stages.config.section import Precision
 from stages.runtime.errors import InputError
 
 
@@ -41,13 +43,12 @@ def choose_device() -> torch.device:
 def set_up_gpu(precision: str, deterministic: bool, has_one_shape: bool) -> None:
     """What a training may round and choose on a GPU; no effect on a CPU.
 
-    float32 is exact. Beside bfloat16, what stays in float32 is multiplied in TF32. The fastest
+    float32 is exact; in tf32 convolutions round, as PyTorch has it by default. Beside bfloat16,
+    what stays in float32 is multiplied in TF32. The fastest
     convolution of each shape is found by trying, unless each run must give the same bits. That
     takes seconds a shape: not where the number of images differs from batch to batch.
     """
-    exact = precision == "float32"
-    torch.set_float32_matmul_precision("highest" if exact else "high")
-    torch.backends.cudnn.allow_tf32 = not exact
+    _set_rounding(precision)
     torch.backends.cudnn.benchmark = has_one_shape and not deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -60,9 +61,28 @@ def set_up_gpu(precision: str, deterministic: bool, has_one_shape: bool) -> None
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def _set_rounding(precision: str) -> None:
+    in_float32 = precision in ("float32", "tf32")
+    torch.set_float32_matmul_precision("highest" if in_float32 else "high")
+    torch.backends.cudnn.allow_tf32 = precision != "float32"
+
+
 def given_threads() -> int:
     """The threads that a step was given; Snakemake hands them over as OMP_NUM_THREADS."""
     return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
+@contextmanager
+def inferring(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Inference in a precision, without gradients; what was set before does not matter."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    _set_rounding(precision)
+    try:
+        with torch.inference_mode(), autocast(device, precision):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[None]:

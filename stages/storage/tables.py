@@ -11,7 +11,8 @@ shard. Readers take a list of shards and return one table; ids are row numbers o
 `labels`       object, height, width, foreground (RLE), ignore (RLE)
 `masks`        object, height, width, mask (RLE), score
 `predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score,
-               no_target (whether none is predicted)
+               no_target (whether none is predicted), input_mask (RLE of the square that the model
+               sees; null where that is not scored)
 """
 
 import logging
@@ -92,6 +93,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             "column": pa.int32(),
             "score": FLOAT,
             "no_target": pa.bool_(),
+            "input_mask": TEXT,
         },
     }.items()
 }

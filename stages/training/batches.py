@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stages.config.section import Training
 from stages.runtime.distributed import process_count, process_rank
+from stages.runtime.errors import InputError
 from stages.runtime.loading import load_batches
 
 Batch = dict[str, Tensor]
@@ -57,8 +58,23 @@ class TrainingData(Protocol):
 
 
 def count_steps(data: TrainingData, config: Training) -> int:
-    """Steps an epoch: the last, smaller batch counts."""
-    return math.ceil(len(data) / config.batch_size)
+    """Steps an epoch: a last, smaller batch counts, unless `drop_last`.
+
+    Raises InputError if the items do not fill one batch then.
+    """
+    if not config.drop_last:
+        return math.ceil(len(data) / config.batch_size)
+    if len(data) < config.batch_size:
+        raise InputError(
+            f"batch_size: {config.batch_size} with drop_last, for {len(data)} items; needed a batch"
+            " that they fill, or drop_last: false"
+        )
+    return len(data) // config.batch_size
+
+
+def count_items(data: TrainingData, config: Training) -> int:
+    """Items that an epoch uses."""
+    return min(len(data), config.batch_size * count_steps(data, config))
 
 
 class Steps:

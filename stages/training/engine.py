@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from stages.training.batches import (
     MicroBatch,
     Steps,
     TrainingData,
+    count_items,
     count_rows,
     count_steps,
     count_workers,
@@ -124,7 +125,7 @@ def fit(
         history = run.history + (selection.history() if selection is not None else [])
         write_json(output.parent / "losses.json", history)
         run.state_path.unlink(missing_ok=True)
-    items = (run.step - first) * len(data) / run.steps_per_epoch
+    items = (run.step - first) * count_items(data, config) / run.steps_per_epoch
     return Speed(items / seconds, run.waited / seconds)
 
 
@@ -134,7 +135,7 @@ def _reports(
     """Reports of the first process; none for the others."""
     if not is_first_process():
         return nullcontext()
-    items = len(data) / run.steps_per_epoch
+    items = count_items(data, run.config) / run.steps_per_epoch
     folder = output.parent / "tensorboard"
     is_new = run.step == begin
     return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel, is_new))
@@ -220,6 +221,7 @@ class _Run:
         self.optimizer = make_optimizer(trainable, config, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
+        self.teacher: Any = getattr(trainable, "teacher", None)  # follows the kept part
         self.average = (
             AveragedModel(
                 self.kept, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
@@ -258,6 +260,8 @@ class _Run:
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.kept)
+        if self.teacher is not None:
+            self.teacher.update(self.kept)
         self.recent.append(torch.stack(losses_of_parts).sum(0))
         self.step += 1
 
@@ -328,6 +332,7 @@ class _Run:
             "weights": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
+            "teacher": self.teacher.state_dict() if self.teacher is not None else None,
             "names": self.names,
             "settled": self.settled,
             "history": self.history,
@@ -345,6 +350,8 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.teacher is not None:
+            self.teacher.load_state_dict(state["teacher"])
         if self.selection is not None:
             self.selection.load_state(state["selection"])
         self.names, self.settled = state["names"], state["settled"]

@@ -23,6 +23,8 @@ def schedule(config: Training, step: int, total: int) -> float:
     done = step / total
     if config.schedule == "poly":
         return float((1 - done) ** config.power)
+    if config.schedule == "poly_per_epoch":
+        return float((1 - step * config.epochs // total / total) ** config.power)
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
     if config.schedule == "multistep":

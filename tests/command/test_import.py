@@ -101,7 +101,7 @@ OTHERS = ("refcocog_google", "refcocog_umd", "refcocoplus")
     ("name", "same"),
     [
         ("cris_r101_refcoco", [f"cris_r101_{data}" for data in OTHERS]),
-        ("detris_large_refcoco_mixed", []),
+        ("detris_large_refcoco_mixed", ["detris_large_refcoco_mixed_corrected"]),
         ("rela_swint_grefcoco", []),
         ("tris_r50_refcoco", [f"tris_r50_{data}" for data in (*OTHERS, "referit")]),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource
 from stages.config.segmentors import TrisOptions
-from stages.models.tris import TrisSegmentor
+from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
 from tests.parity import recipes, tris_models
@@ -77,6 +77,29 @@ def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -
         if name in golden.arrays:
             assert_close(name, value, golden, STATISTICS)
     assert_same_step(model, model.parameter_groups(config), golden)
+
+
+# The sum of official sigmoid_mse_loss over the four outputs in the first step, with EMA of
+# ema-pytorch 0.2.3: weights and inputs of the golden cases, seed 0, float32, one thread.
+CONSISTENCY = {"stage2_train_256x352_seed0": 0.24015361815690994}
+
+
+@pytest.mark.parametrize("name", CONSISTENCY)
+@torch.no_grad()
+def test_the_consistency_with_an_averaged_teacher_is_the_official_one(
+    name: str, device: torch.device
+) -> None:
+    golden = load(next(path for path in cases("tris", "stage2_train_*") if path.stem == name))
+    seed = golden.meta["seed"]
+    model = tris_models.stage2(seed, device)
+    model.config, config = model.config.model_copy(update={"consistency": 1.0}), model.config
+    losses = TaughtTris(model).train()(
+        tris_models.inputs(golden.meta["H"], golden.meta["W"], seed, device)
+    )
+    model.config = config
+    assert losses["consistency"].item() == pytest.approx(CONSISTENCY[name], abs=LOSS)
+    total = golden.meta["losses"]["loss"] + CONSISTENCY[name]
+    assert losses["loss"].item() == pytest.approx(total, abs=5 * LOSS)
 
 
 def test_an_official_checkpoint_loads_by_key_and_has_the_official_groups(tmp_path: Path) -> None:

@@ -28,10 +28,12 @@ rule evaluate:
     params:
         scored=lambda w: product_of(w).options["scored"],
         boxes=lambda w: "--boxes" if product_of(w).options["boxes"] else "--no-boxes",
+        side=lambda w: product_of(w).options.get("side", 0),
+        empty=lambda w: product_of(w).options.get("empty_response", "empty"),
     shell:
         "python -m stages.evaluate --samples {input.samples:q} --scored {params.scored}"
         " --split {wildcards.split} --masks {input.masks:q} --results {output.rows:q}"
-        " {params.boxes} > {log:q} 2>&1"
+        " {params.boxes} --side {params.side} --empty-response {params.empty} > {log:q} 2>&1"
 
 
 rule score:
