@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from stages.config.steps import EmptyResponse
+from stages.config.section import EmptyResponse
 from stages.metrics.boxes import find_boxes, score_boxes
 from stages.metrics.failures import group_of_counts
 from stages.metrics.generalized import outcome_of_counts
-from stages.metrics.iou import foreground, iou, is_in_boxes, peak
+from stages.metrics.iou import changes_sign, foreground, iou, is_in_boxes, peak
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.masks import area, common_area, contains, decode, encode
@@ -39,10 +39,6 @@ Scored = Literal[
 ]
 
 VERSION = 1
-
-# Official validate.py divides a map by its maximum and this, so that one whose maximum is below its
-# negative changes its sign, and is positive everywhere.
-DIVIDED_BY_LEAST = 1e-5
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +120,7 @@ def _source(scored: Scored, shards: Sequence[Path], empty_response: EmptyRespons
     def predicted(row: Any, height: int, width: int) -> Predicted:
         prediction = predictions.loc[row.expression]
         point = (int(prediction["row"]), int(prediction["column"]))
-        if empty_response == "whole_image" and prediction["score"] < -DIVIDED_BY_LEAST:
+        if empty_response == "whole_image" and changes_sign(prediction["score"]):
             return Predicted(_whole_mask(height, width), point, False)
         absent, square = bool(prediction["no_target"]), prediction["input_mask"]
         return Predicted(prediction["mask"], point, absent, square)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stages import evaluate
-from stages.config.steps import EmptyResponse
+from stages.config.section import EmptyResponse
 from stages.metrics.failures import group, rival_pixels
 from stages.metrics.generalized import outcome
 from stages.metrics.iou import intersection_union, is_in_mask

@@ -45,11 +45,9 @@ NOT_OPTIONS = {
     "workers": "an execution option",
     "workers_val": "an execution option",
     "batch_size_val": "changes no score",
-    "evaluate": "the scores are steps of their own",
-    "val_split": "of the choice of the best epoch, which is not an option here",
     "multi_stage": "3 everywhere; ETRIS's vision transformer and DETRIS ignore it",
     "stride": "follows from CLIP's image encoder",
-    "TEST.EVAL_PERIOD": "of the evaluation during training",
+    "TEST.EVAL_PERIOD": "chooses no epoch: the rows score after their training alone",
 }
 
 
@@ -88,6 +86,31 @@ def ratio(section: Any) -> float:
     return float(section.backbone_learning_rate / section.learning_rate)
 
 
+def val_split(experiment: Experiment) -> str:
+    """The official name of what is scored during the training; val of mixed data is of all."""
+    validation = experiment.segmentor.validation
+    assert validation is not None
+    members = DATASET_OPTIONS[experiment.dataset].members
+    if members:
+        assert validation.split == tuple(f"{member}_val" for member in members)
+        return "val"
+    (split,) = validation.split
+    return split
+
+
+def selection(section: Any) -> dict[str, Any]:
+    """What chooses the epoch that is kept."""
+    if section.validation is None:
+        return {"keep": section.keep}
+    options = section.validation.model_dump(include={"metric", "every", "first_expressions"})
+    return {"keep": section.keep, **options}
+
+
+def on_val(section: Any) -> dict[str, Any]:
+    split = "+".join(section.validation.split) if section.validation is not None else None
+    return {**selection(section), "split": split}
+
+
 Option = Callable[[Any], Any]
 # Of each official parameter: the same value as our options have it.
 QUERY_MODELS: Mapping[str, Option] = {
@@ -111,6 +134,8 @@ QUERY_MODELS: Mapping[str, Option] = {
     "weight_decay": lambda e: e.segmentor.weight_decay,
     "max_norm": lambda e: e.segmentor.max_grad_norm or 0,
     "manual_seed": lambda e: e.segmentor.seed,
+    "evaluate": lambda e: e.segmentor.validation is not None,
+    "val_split": lambda e: val_split(e),
 }
 OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "cris": QUERY_MODELS,
@@ -209,6 +234,9 @@ CODE: Mapping[str, Option] = {
         e.dataset == "refcoco_mixed" and DATASET_OPTIONS[e.dataset].drop_evaluated_images
     ),
     "scored_side": lambda e: e.segmentor.image_size if e.evaluation.at_input_size else None,
+    "selection": lambda e: selection(e.segmentor),
+    "stage1.selection": lambda e: on_val(e.stage1),
+    "stage2.selection": lambda e: on_val(e.segmentor),
     "stage1.drop_last": lambda e: e.stage1.drop_last,
     "stage2.drop_last": lambda e: e.segmentor.drop_last,
     "irnet.drop_last": lambda e: e.affinity.drop_last,
@@ -240,6 +268,8 @@ CORRECTED: Mapping[str, dict[str, Any]] = {
         "segmentor.clip.keep_end": True,
         "segmentor.schedule": "poly",
         "evaluation.empty_response": "empty",
+        "stage1.validation.empty_response": "empty",
+        "segmentor.validation.empty_response": "empty",
     },
 }
 STEPS = ("SOLVER.MAX_ITER", "SOLVER.STEPS")  # ReLA's schedule, which ours counts in epochs
@@ -265,13 +295,17 @@ def test_each_parameter_of_an_official_file_is_ours(
     }
 
 
+NO_VAL = {"keep": "last", "split": None}
 ROW_NAMES = sorted(name for name, e in EXPERIMENTS.items() if e.published and not e.checkpoint)
 
 
 @pytest.mark.parametrize("name", ROW_NAMES)
 def test_what_the_official_scripts_fix_is_in_each_row(name: str) -> None:
     experiment = EXPERIMENTS[name]
-    code = OFFICIAL[experiment.segmentor.model]["code"]
+    code = dict(OFFICIAL[experiment.segmentor.model]["code"])
+    if experiment.dataset == "referit":  # no script trains on it, and it has no val
+        assert code.keys() >= {"stage1.selection", "stage2.selection"}
+        code |= dict.fromkeys(("stage1.selection", "stage2.selection"), NO_VAL)
     assert {key: CODE[key](experiment) for key in code} == code
 
 
@@ -283,6 +317,8 @@ def test_the_corrected_row_differs_from_the_row_in_what_is_corrected_alone(name:
         flatten(each.model_dump(mode="json", exclude=left_out)) for each in (row, corrected)
     )
     changed = dict(CORRECTED[row.segmentor.model])
+    if row.dataset == "referit":  # nothing is scored during its trainings
+        changed = {key: value for key, value in changed.items() if ".validation" not in key}
     if row.dataset == "refcoco_mixed":
         changed["dataset"] = "refcoco_mixed_clean"
     assert {key: value for key, value in after.items() if value != before[key]} == changed

@@ -20,6 +20,7 @@ ResizeModeName = Literal[
 # to 10 bits. bfloat16 keeps 8, by autocast.
 Precision = Literal["float32", "tf32", "bfloat16"]
 CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
+EmptyResponse = Literal["empty", "whole_image"]  # the mask of a map without a positive value
 TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
 # poly_per_epoch counts finished epochs over all steps, as TRIS's train_stage2.py does: the rates
 # hardly fall.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.config.section import Count, Positive, Section, Training
+from stages.config.section import Count, EmptyResponse, Positive, Section, Training
 
 Metric = Literal["mean_iou", "overall_iou", "precision_50"]
 # They tell how a model comes about, and nothing of what it is.
@@ -21,6 +21,7 @@ class Validation(Section):
     every: Positive = 1  # epochs from one validation to the next; the last epoch is always scored
     limit: Positive | None = None  # images at most, spread evenly over the split
     first_expressions: bool = False  # of each object the first expression alone, as CRIS does
+    empty_response: EmptyResponse = "empty"  # as of `evaluation`
     batch_size: Positive = 64  # expressions a forward pass
 
     @field_validator("split", mode="before")

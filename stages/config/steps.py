@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from stages.config.encoders import ClipSource, WithClip, require_two_cells
 from stages.config.section import (
     Count,
+    EmptyResponse,
     Fraction,
     Optimizer,
     Positive,
@@ -22,8 +23,6 @@ from stages.config.section import (
     require_least,
 )
 from stages.config.selection import SelectedTraining
-
-EmptyResponse = Literal["empty", "whole_image"]
 
 CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 

@@ -21,8 +21,8 @@ from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.resize_modes import ResizeModeName
 from stages.data.shards import image_batches, take_shard
 from stages.data.text import Tokenizer
-from stages.inference.inference import Inference
-from stages.metrics.iou import summarize
+from stages.inference.inference import EncodedPrediction, Inference
+from stages.metrics.iou import changes_sign, summarize
 from stages.models.saved import Saved
 from stages.runtime.device import given_threads
 from stages.runtime.distributed import gather_rows, process_count, process_rank
@@ -137,16 +137,20 @@ class _SplitValidator:
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True
             )
             yield [
-                [expression, *self._count(expression, shapes[image], result.mask, result.no_target)]
-                for expression, image, result in rows
+                [expression, *self._count(expression, shapes[image], prediction)]
+                for expression, image, prediction in rows
             ]
 
     def _count(
-        self, expression: int, shape: tuple[int, int], mask: str, no_target: bool
+        self, expression: int, shape: tuple[int, int], prediction: EncodedPrediction
     ) -> tuple[int, int]:
         """Pixels of intersection and union; none is predicted where there is no target."""
         target = self.masks[expression]
-        if no_target:
-            return 0, area(target, *shape)
-        common = common_area([mask, target], *shape)
-        return common, area(mask, *shape) + area(target, *shape) - common
+        pixels = area(target, *shape)
+        takes_all = self.validation.empty_response == "whole_image"
+        if takes_all and changes_sign(prediction.score):
+            return pixels, shape[0] * shape[1]
+        if prediction.no_target:
+            return 0, pixels
+        common = common_area([prediction.mask, target], *shape)
+        return common, area(prediction.mask, *shape) + pixels - common

@@ -96,6 +96,11 @@ def normalize(response: Map) -> Map:
     return response / (response.max() + SMALL)
 
 
+def changes_sign(highest: float) -> bool:
+    """Whether `normalize` changes the sign of a map, which then is positive everywhere."""
+    return highest < -float(SMALL)
+
+
 def foreground(response: Map) -> Mask:
     """The official mask of a map: the positive pixels after division by its maximum."""
     return normalize(response) > POSITIVE

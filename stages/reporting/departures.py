@@ -22,8 +22,11 @@ def departures(experiment: Experiment) -> list[tuple[str, str, str, str]]:
     published = Experiment(dataset=experiment.dataset, segmentor=segmentor)
     rows = []
     for section in MODELED:
-        here = flatten(getattr(ours, section).model_dump(mode="json"))
-        there = flatten(getattr(published, section).model_dump(mode="json"))
+        # How the epoch is scored is told by `keep`, and by the page's scores of the epochs.
+        here, there = (
+            flatten(getattr(of, section).model_dump(mode="json", exclude={"validation"}))
+            for of in (ours, published)
+        )
         for option, value in here.items():
             if value != there.get(option):
                 name = f"{section}.{option}"
