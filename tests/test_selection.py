@@ -231,7 +231,7 @@ def test_the_page_and_the_table_show_the_selection(samples: Path, tmp_path: Path
     metrics, results, losses = (tmp_path / n for n in ("m.json", "s.parquet", "losses.json"))
     part = read_samples(samples).split("val")
     table = part.expressions.merge(part.objects, on="object").merge(part.images, on="image")
-    absent = {"row": 0, "column": 0, "score": 1.0, "no_target": False}
+    absent = {"row": 0, "column": 0, "score": 1.0, "no_target": False, "input_mask": None}
     write_table(predictions, "predictions", table.assign(**absent))
     evaluate.run(samples, "val", "segmentor", rows, [predictions])
     score.run(samples, "shapes", "val", "segmentor", [rows], metrics, results)
