@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from stages.config.section import Precision
-
 DEVICES = Literal["auto", "cpu", "cuda"]
+PRECISIONS = Literal["float32", "tf32", "bfloat16"]  # stages.config.section loads too slowly here
 
 
 def predict(
@@ -31,7 +30,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
     device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
     precision: Annotated[
-        Precision, typer.Option(help="Of the numbers; bfloat16 is faster on a GPU.")
+        PRECISIONS, typer.Option(help="Of the numbers; bfloat16 is faster on a GPU.")
     ] = "float32",
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     max_megapixels: Annotated[
