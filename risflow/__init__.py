@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["InputError", "__version__", "load"]
 
 
-def load(path: str | PathLike[str], device: Literal["auto", "cpu", "cuda"] = "auto") -> Model:
+def load(
+    path: str | PathLike[str],
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32",
+) -> Model:
     """The model of a file that a training step or `risflow import` wrote, ready to predict.
 
-    `auto` is the first GPU if there is one. Raises InputError (a ValueError) for a file that holds
-    something else, FileNotFoundError for none.
+    `auto` is the first GPU if there is one; `precision` is that of the numbers. Raises InputError
+    (a ValueError) for a file that holds something else, FileNotFoundError for none.
     """
     from pathlib import Path  # torch and its friends are imported with the first model
 
     from risflow.predict.model import Model
 
-    return Model(Path(path), device)
+    return Model(Path(path), device, precision)
