@@ -68,13 +68,13 @@ def options(**changes: Any) -> AnySegmentor:
     )
 
 
-def scored(samples: Path, model: Path, split: str = "val") -> dict[str, float]:
-    """The scores of a model as the workflow makes them."""
+def scored(samples: Path, model: Path, batch_size: int = 64) -> dict[str, float]:
+    """The scores of a model on val, as the workflow makes them."""
     folder = model.parent
     predictions, rows, metrics = folder / "p.parquet", folder / "r.parquet", folder / "m.json"
-    predict.run(samples, predictions, split, Evaluation(), model)
-    evaluate.run(samples, split, "segmentor", rows, [predictions])
-    score.run(samples, "shapes", split, "segmentor", [rows], metrics, folder / "s.parquet")
+    predict.run(samples, predictions, "val", Evaluation(batch_size=batch_size), model)
+    evaluate.run(samples, "val", "segmentor", rows, [predictions])
+    score.run(samples, "shapes", "val", "segmentor", [rows], metrics, folder / "s.parquet")
     scores = read_json(metrics)["scores"]
     return {name: scores[name] for name in METRICS}
 
@@ -127,6 +127,7 @@ def test_two_processes_keep_the_epoch_that_one_keeps(samples: Path, tmp_path: Pa
     encode_text.run(samples, features, experiment.judge)
     rates = {"learning_rate": 1e-3, "backbone_learning_rate": 1e-3, "optimizer": "sgd"}
     changes = {**BEST, **rates, "batch_size": 8, "schedule": "constant", "epochs": 2}
+    changes["validation"] = {"batch_size": 20}  # several batches, of several images each
     config = Stage1.model_validate({**experiment.stage1.model_dump(exclude_unset=True), **changes})
     alone, both = (tmp_path / name / "model.safetensors" for name in ("alone", "both"))
     train_stage1.run(samples, features, alone, config, experiment.judge)
@@ -143,7 +144,7 @@ def test_two_processes_keep_the_epoch_that_one_keeps(samples: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr[-3000:]
     shared, own = validation_of(both), validation_of(alone)
     kept = next(row for row in shared["epochs"] if row["epoch"] == shared["kept_epoch"])
-    assert scores_of(kept) == scored(samples, both)  # as one process scores the same weights
+    assert scores_of(kept) == scored(samples, both, 20)  # as one process scores the same weights
     assert shared["kept_epoch"] == own["kept_epoch"]
     for row, other in zip(shared["epochs"], own["epochs"], strict=True):
         assert scores_of(row) == pytest.approx(scores_of(other), abs=1e-3)
