@@ -26,7 +26,7 @@ from stages.metrics.failures import group_of_counts
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
 from stages.models.tris import build_stage1
-from stages.runtime.device import autocast, choose_device
+from stages.runtime.device import choose_device, inferring
 from stages.storage.masks import area, common_area, encode
 
 WIDTH, HEIGHT, OBJECTS, EXPRESSIONS = 640, 480, 3, 3  # an image, its objects, of each of them
@@ -75,7 +75,7 @@ def main() -> None:
     texts = torch.randn(count, judge.embedding, device=device)
 
     def choose() -> None:
-        with torch.inference_mode(), autocast(device):
+        with inferring(device, "float32"):
             grids = stage1(batch["images"], tokens, index)
             choose_maps(
                 judge, batch["images"], grids, texts, index, [EXPRESSIONS] * (images * OBJECTS)
@@ -85,7 +85,7 @@ def main() -> None:
     asked = {**batch, "tokens": tokens, "image_index": index}
 
     def predict() -> None:
-        with torch.inference_mode(), autocast(device):
+        with inferring(device, "float32"):
             segmentor.predict(asked)  # type: ignore[operator]
 
     network = AffinityNetwork(experiment.affinity.backbone).eval().to(device)

@@ -59,8 +59,9 @@ an official checkpoint without training, set `checkpoint` in its experiment
 ## How long it takes
 
 All epochs of a training on one H200. This is arithmetic: items per epoch, times epochs, divided by
-the speed measured with images in memory ([scale.md](scale.md)). Reading images adds time if it is
-slower.
+the speed measured in bfloat16 with images in memory ([scale.md](scale.md)). Reading images adds
+time if it is slower. TRIS's rows train in float32, as its code does, and take longer
+(`precision: bfloat16` in `stage1` and `segmentor`).
 
 | training | experiment | items per epoch | epochs | items / s | hours |
 |---|---|---|---|---|---|

@@ -1,7 +1,7 @@
 """Train the inter-pixel relation network on confident labels.
 
 Official step_refer/train_irn.py. Departures: the mean displacement is measured once for each image,
-not once for each of its objects, and the last, smaller batch of an epoch counts.
+not once for each of its objects, and the last, smaller batch of an epoch counts unless `drop_last`.
 """
 
 import logging

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from stages.training.batches import MicroBatch, micro_batches
 from tests.conftest import ROOT
 
-MODELS = ("stage1", "tris", "cris", "etris", "detris", "rela_fine", "irnet")
+MODELS = ("stage1", "tris", "tris_taught", "cris", "etris", "detris", "rela_fine", "irnet")
 PARTS = ("stage1-21-2", "cris-21-2")  # the last batch is one of 4 items and one of 1
 EPOCHS = "5"  # 15 steps
 # Rounding in float64 grows to this in 21 steps, in units of weights that move by about 1e-3: in

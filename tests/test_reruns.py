@@ -103,6 +103,7 @@ def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
         (TRIS, {"propagation": {"steps": 3}}, PSEUDO),
         (TRIS, {"segmentor": {"dice": 0.5}}, SEGMENT),
         (TRIS, {"evaluation": {"batch_size": 3}}, {"predict"} | SCORED),
+        (TRIS, {"evaluation": {"empty_response": "whole_image"}}, SCORED),
         (TRIS, {"evaluation": {"labels": False}}, PAGE),
         (TRIS, {"report": {"examples": 3}}, PAGE),
         (MASKS, {"segmentor": {"dice": 0.5}}, SEGMENT),
@@ -134,6 +135,7 @@ OTHERS: dict[str, Any] = {
     "affinity.crop_size": 196,
     "evaluation.splits": None,  # a split is made beside the others
     "evaluation.labels": None,  # a row of the page, no other number
+    "evaluation.empty_response": None,  # no other prediction; see above
 }
 
 

@@ -3,7 +3,7 @@
 python -m tests.training_case FOLDER EPOCHS CASE...
 
 A case is the name of a model, or NAME-ITEMS-ACCUMULATE, as in cris-9-2: 9 items an epoch, in
-batches of 8 and two parts a step.
+batches of 8 and two parts a step. tris_taught is tris with its averaged teacher.
 """
 
 import logging
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from irnet.affinity.network import RelationTraining
 from stages.config.section import Execution, Training
 from stages.config.steps import Affinity, Stage1
-from stages.models.tris import Stage1Trainer, TrisStage1
+from stages.models.tris import Stage1Trainer, TaughtTris, TrisSegmentor, TrisStage1
 from stages.runtime.device import choose_device
 from stages.runtime.distributed import joined
 from stages.training.engine import fit
@@ -90,8 +90,11 @@ def build(name: str) -> tuple[nn.Module, Training]:
         config = RELATIONS
         model = RelationTraining(config)
     else:
-        row = next(row for row in ROWS if row.name == name)
+        row = next(row for row in ROWS if row.name == name.removesuffix("_taught"))
         config, model = row.config, row.build()
+        if isinstance(model, TrisSegmentor) and name.endswith("_taught"):
+            model.config = config.model_copy(update={"consistency": 1.0})
+            model = TaughtTris(model)
     for part in model.modules():  # what it drops differs from process to process
         if isinstance(part, nn.Dropout):
             part.p = 0.0

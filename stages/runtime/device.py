@@ -44,9 +44,9 @@ def set_up_gpu(precision: str, deterministic: bool, has_one_shape: bool) -> None
     """What a training may round and choose on a GPU; no effect on a CPU.
 
     float32 is exact; in tf32 convolutions round, as PyTorch has it by default. Beside bfloat16,
-    what stays in float32 is multiplied in TF32. The fastest
-    convolution of each shape is found by trying, unless each run must give the same bits. That
-    takes seconds a shape: not where the number of images differs from batch to batch.
+    what stays in float32 is multiplied in TF32. The fastest convolution of each shape is found by
+    trying, unless each run must give the same bits. That takes seconds a shape: not where the
+    number of images differs from batch to batch.
     """
     _set_rounding(precision)
     torch.backends.cudnn.benchmark = has_one_shape and not deterministic
