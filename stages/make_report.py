@@ -15,6 +15,7 @@ from stages.reporting.breakdown import GROUP_COLORS
 from stages.reporting.curves import loss_curve
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
+from stages.reporting.files import file_rows
 from stages.reporting.page import write_page
 from stages.reporting.pipeline import draw, provenance_rows, read_pipeline, step_rows
 from stages.reporting.scored import Scored, by_split, read_scored
@@ -25,7 +26,7 @@ from stages.storage.tables import read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
 BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,12 @@ def run(
     labels: Sequence[Path] = (),
     pseudo_masks: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
+    taken_away: Sequence[Path] = (),
 ) -> None:
     """`steps` is the steps.yaml of the page; `metrics`, `results` and `losses` are in its order.
 
-    The shards of `predictions` to `upper_bound` are the columns of the examples.
+    The shards of `predictions` to `upper_bound` are the columns of the examples; `taken_away` are
+    the records of images and masks that the page links to.
     """
     page = yaml.safe_load(steps.read_text())
     name, note, rows = page["name"], page["options"]["note"], page["options"]["rows"]
@@ -79,6 +82,7 @@ def run(
         times=step_rows(pipeline),
         provenance=provenance_rows(pipeline),
         departures=departures(experiment),
+        files=file_rows(page["links"], taken_away),
     )
     with replacing(scores) as temporary:
         temporary.write_text(text)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,23 @@ def test_a_model_finds_what_it_names_from_any_folder(
     assert np.array_equal(api.load(within).predict(image_file, TEXTS).maps, expected.maps)
     with pytest.raises(InputError, match=r"no file data/clip_of_this_project\.json"):
         api.load(away)
+
+
+def test_a_heat_map_is_drawn_as_in_the_demo_of_tris(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
+) -> None:
+    line = ["predict", image_file, TEXTS[0], "--model", model, "--output", tmp_path, "--json"]
+    (plain,) = json.loads(risflow(*line).stdout)
+    (record,) = json.loads(risflow(*line, "--heatmap").stdout)
+    assert record["files"] == {**plain["files"], "heatmap": record["files"]["heatmap"]}
+    (response,) = api.load(model).predict(image_file, TEXTS[0]).maps
+    positive = response.clip(min=0)
+    strength = (positive - positive.min()) / (positive.max() - positive.min() + 1e-5)
+    colors = matplotlib.colormaps["jet"](strength)[..., :3] * 255
+    expected = 0.6 * colors + 0.4 * pixels(image_file)
+    drawn = pixels(record["files"]["heatmap"])
+    assert np.abs(drawn - expected).max() <= 1.5  # of 255: rounded twice
+    assert drawn.std() > 20
 
 
 def test_the_command_writes_what_the_api_gives(
