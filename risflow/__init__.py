@@ -12,10 +12,13 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
+from stages.config.project_version import VERSION as __version__
+from stages.runtime.errors import InputError
+
 if TYPE_CHECKING:
     from risflow.predict.model import Model
 
-__all__ = ["load"]
+__all__ = ["InputError", "__version__", "load"]
 
 
 def load(path: str | PathLike[str], device: Literal["auto", "cpu", "cuda"] = "auto") -> Model:

@@ -1,15 +1,18 @@
 """The command `risflow`: its verbs, in the order of a day's work."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from risflow.console import Verbs
+import risflow
+from risflow.console import Verbs, out
 from risflow.export.command import export
 from risflow.predict.command import predict
 from risflow.project.clean import clean
 from risflow.project.fetch import fetch
 from risflow.project.import_checkpoint import import_checkpoint
+from risflow.project.init import init
 from risflow.project.new_dataset import new_dataset
 from risflow.project.why import why
 from risflow.results.compare import compare
@@ -27,12 +30,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        out.print(f"risflow {risflow.__version__}", markup=False)
+        raise typer.Exit
+
+
 @app.callback()
-def command() -> None:
+def command(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Segmentation masks from text alone. Workflows are run by snakemake: see README.md."""
 
 
 VERBS: dict[str, Callable[..., None]] = {
+    "init": init,
     "predict": predict,
     "new-dataset": new_dataset,
     "fetch": fetch,

@@ -62,7 +62,7 @@ def require_onnx() -> None:
     """Raises InputError where the optional dependencies are missing."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"export: {missing[0]} is not installed: pip install -e '.[export]'")
+        raise InputError(f"export: {missing[0]} is not installed: pip install 'risflow[export]'")
 
 
 def export_onnx(path: Path, out: Path) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from risflow.console import notes, out
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
 ) -> None:
-    """Results that no experiment refers to, with their sizes."""
+    """Results that no experiment refers to: show or remove them."""
     from risflow.project.project import read_project
     from risflow.project.references import read_catalog, unreferred_folders
     from risflow.status.progress import find_run

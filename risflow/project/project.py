@@ -12,7 +12,10 @@ CONFIGS = Path("configs")
 def read_project() -> Configs:
     """All of configs/. Raises InputError outside of a project."""
     if not CONFIGS.is_dir():
-        raise InputError(f"{Path.cwd()}: no folder configs here; needed the folder of a project")
+        raise InputError(
+            f"{Path.cwd()}: no folder configs here; needed the folder of a project"
+            " (`risflow init FOLDER` makes one)"
+        )
     return load_configs(CONFIGS)
 
 
@@ -27,7 +30,7 @@ def newest_segmentor(results: Path) -> Path:
     if not models:
         raise InputError(
             f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
-            " demo's: make demo"
+            " demo's: snakemake --cores all demo"
         )
     return max(models, key=lambda path: path.stat().st_mtime)
 

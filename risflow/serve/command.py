@@ -53,7 +53,7 @@ def serve(
 def require_gradio() -> None:
     """Raises InputError where the optional dependency is missing."""
     if importlib.util.find_spec("gradio") is None:
-        raise InputError("serve: gradio is not installed: pip install -e '.[serve]'")
+        raise InputError("serve: gradio is not installed: pip install 'risflow[serve]'")
 
 
 def _examples(results: Path) -> Path | None:

@@ -138,8 +138,8 @@ def text_table(
     heads = list(columns(metrics).values())
     names = [row.name if row.kind == "scored" else f"  {row.name}" for row in table]
     width = max(map(len, names))
-    cells = zip(*(row.cells for row in table), strict=True)
-    widths = [max(8, 2 + max(map(len, column))) for column in cells]
+    columns_of_text = zip(heads, *(row.cells for row in table), strict=True)
+    widths = [max(8, 2 + max(map(len, column))) for column in columns_of_text]
     lines: list[str] = []
     last = None
     for row, name in zip(table, names, strict=True):

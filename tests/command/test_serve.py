@@ -243,7 +243,7 @@ def test_without_gradio_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     done = risflow("serve", "--model", model)
-    assert done.exit_code == 1 and "pip install -e '.[serve]'" in done.stderr
+    assert done.exit_code == 1 and "pip install 'risflow[serve]'" in done.stderr
 
 
 def test_a_taken_port_and_a_wrong_address_are_one_line(risflow: Command, model: Path) -> None:

@@ -16,6 +16,7 @@ from stages.config.catalog import Catalog, contents_of
 from stages.config.earlier import notice
 from stages.config.load import check_run_options, load_configs
 from stages.config.products import FILES
+from stages.config.project_version import version_notice
 from stages.config.resources import chosen_resource
 from stages.config.shard_files import complete_shards
 from stages.config.sizes import count_shards, keeps_images, known_objects
@@ -39,6 +40,9 @@ if workflow.is_main_process:
     earlier_results = notice(Path(RESULTS), configs.experiments)
     if earlier_results is not None:
         logger.warning(earlier_results)
+    other_version = version_notice(Path(workflow.basedir))
+    if other_version is not None:
+        logger.warning(other_version)
 
 # Rules call `python`: the one that runs this workflow, whether or not its environment is activated.
 os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -1,0 +1,82 @@
+"""What a project starts with: in the wheel beside this module, in a checkout at its root."""
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from stages.config.project_version import VERSION, VERSION_FILE
+from stages.runtime.errors import InputError
+
+WORKFLOW = ("Snakefile", "workflow", "profiles")
+SMALL_CLIP = ("data/small_clip.json", "data/small_clip.safetensors")
+FILES = (*WORKFLOW, "configs", *SMALL_CLIP)
+IGNORED = "/results/\n/data/*\n!/data/small_clip.*\n/logs/\n/.snakemake/\n__pycache__/\n"
+
+
+def source() -> Path:
+    """The folder of the files. Raises InputError for an installation without them."""
+    for folder in (Path(__file__).parent / "files", Path(__file__).parents[2]):
+        if (folder / "Snakefile").is_file():
+            return folder
+    raise InputError("this installation has no workflow; needed: risflow from its wheel or a clone")
+
+
+def copy_project(folder: Path) -> list[str]:
+    """Write a project into a folder, which may hold other files; returns the names.
+
+    Raises InputError, and writes nothing, if any of the names is there already.
+    """
+    names = [*FILES, ".gitignore"]
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there:
+        raise InputError(
+            f"{folder}: {there[0]} is there already; needed a folder without a project, or"
+            f" `risflow init {folder} --update` for the workflow of this version"
+        )
+    _write(folder, FILES)
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text(IGNORED)
+    else:
+        names.remove(".gitignore")
+    return names
+
+
+def update_workflow(folder: Path) -> list[str]:
+    """Replace Snakefile, workflow/ and profiles/; what was there stays beside as `<name>.old`.
+
+    Raises InputError for a folder that is no project, and for a clone.
+    """
+    if not (folder / "Snakefile").is_file() or not (folder / "configs").is_dir():
+        raise InputError(f"{folder}: no project here; `risflow init {folder}` makes one")
+    if folder.resolve() == source().resolve():
+        raise InputError(f"{folder}: a clone, which git updates; needed a project of risflow init")
+    for name in WORKFLOW:
+        path, old = folder / name, folder / f"{name}.old"
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        if os.path.lexists(path):
+            path.replace(old)
+    _write(folder, WORKFLOW)
+    return list(WORKFLOW)
+
+
+def _write(folder: Path, names: tuple[str, ...]) -> None:
+    """All of the names or, on an error, none: they are copied beside, then moved."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".risflow-", dir=folder) as temporary:
+        for name in names:
+            copy = Path(temporary, name)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if (source() / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(source() / name, copy, ignore=ignored)
+            else:
+                shutil.copyfile(source() / name, copy)
+        Path(temporary, VERSION_FILE).write_text(f"{VERSION}\n")
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            Path(temporary, name).rename(folder / name)
