@@ -21,6 +21,7 @@ from stages.reporting.pipeline import draw, provenance_rows, read_pipeline, step
 from stages.reporting.scored import Scored, by_split, read_scored
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
+from stages.storage.collapse import collapse_warnings
 from stages.storage.files import read_json, replacing
 from stages.storage.tables import read_samples
 
@@ -57,18 +58,20 @@ def run(
     scored = read_scored(metrics, results, [row[0] for row in rows])
     entries, label = [row.about for row in scored], table.label_in_report(name)
     figures = {name: experiment.figures}
-    text = table.text_table(entries, label, figures) + (f"{note}\n" if note else "")
+    pipeline = read_pipeline(steps)
+    collapsed = collapse_warnings(folder for step in pipeline for folder in step.folders)
+    notes = [*([note] if note else []), *(f"warning: {line}" for line in collapsed)]
+    text = table.text_table(entries, label, figures) + "".join(f"{line}\n" for line in notes)
     own = _own(scored, name, page["split"])
     shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
     examples = Examples(read_samples(samples), shards, own.expressions)
-    pipeline = read_pipeline(steps)
     curves = zip(page["trainings"], losses, strict=True)
     write_page(
         report,
         "report.html",
         name=name,
         experiment=experiment,
-        note=note,
+        notes=notes,
         own=own.about,
         columns=table.columns(entries),
         table=table.rows(entries, label, figures),

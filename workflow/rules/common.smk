@@ -23,6 +23,7 @@ from stages.config.sizes import count_shards, keeps_images, known_objects
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError
 from stages.runtime.launch import JOBS_PER_GPU
+from stages.storage.collapse import collapse_warnings
 from workflow.scheduling.orphaned_jobs import take_over
 
 CONFIGS = Path(config.get("configs", "configs")).expanduser()
@@ -56,6 +57,14 @@ onstart:
             take_over(Path.cwd())
         except InputError as error:
             raise WorkflowError(str(error))
+
+
+# What came out empty is told once more at the end, where it is read.
+onsuccess:
+    if workflow.is_main_process:
+        made = {Path(file).parent for job in workflow.dag.jobs for file in job.output}
+        for line in collapse_warnings(sorted(made)):
+            logger.warning(f"warning: {line}")
 
 
 WORK = f"{RESULTS}/work"
