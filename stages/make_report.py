@@ -8,6 +8,8 @@ import yaml
 
 from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
+from stages.data.limits import describe_limits, unknown_in
+from stages.data.text import load_tokenizer
 from stages.metrics.failures import GROUPS
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
@@ -23,7 +25,7 @@ from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.collapse import collapse_warnings
 from stages.storage.files import read_json, replacing
-from stages.storage.tables import read_samples
+from stages.storage.tables import Samples, read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
 BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
@@ -60,11 +62,16 @@ def run(
     figures = {name: experiment.figures}
     pipeline = read_pipeline(steps)
     collapsed = collapse_warnings(folder for step in pipeline for folder in step.folders)
-    notes = [*([note] if note else []), *(f"warning: {line}" for line in collapsed)]
+    everything = read_samples(samples)
+    notes = [
+        *([note] if note else []),
+        *(f"warning: {line}" for line in collapsed),
+        *_limits(experiment, everything.split(page["split"]), page["split"]),
+    ]
     text = table.text_table(entries, label, figures) + "".join(f"{line}\n" for line in notes)
     own = _own(scored, name, page["split"])
     shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
-    examples = Examples(read_samples(samples), shards, own.expressions)
+    examples = Examples(everything, shards, own.expressions)
     curves = zip(page["trainings"], losses, strict=True)
     write_page(
         report,
@@ -90,6 +97,18 @@ def run(
     with replacing(scores) as temporary:
         temporary.write_text(text)
     log.info("%s", text)
+
+
+def _limits(experiment: Experiment, shown: Samples, split: str) -> list[str]:
+    """What a segmentor of the small CLIP cannot know of a split; nothing for other encoders."""
+    clip = experiment.segmentor.clip
+    if clip is None or not clip.model.endswith(".json"):
+        return []
+    tokenizer = load_tokenizer(clip)
+    unknown = unknown_in(shown.expressions.text.tolist(), tokenizer)
+    if unknown is None:
+        return []
+    return [f"warning: {split}: {unknown}. The model {describe_limits(tokenizer)}"]
 
 
 def _own(scored: Sequence[Scored], name: str, split: str) -> Scored:

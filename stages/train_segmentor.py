@@ -36,6 +36,7 @@ def run(
     `images` are those of resize_images; without them they are decoded here.
     """
     execution = execution or Execution()
+    pseudo_masks = _pseudo_masks(masks, execution.on_collapse) if masks else None
     torch.manual_seed(config.seed)  # of the new layers
     segmentor = build_segmentor(config)
     resize_mode = cast(Predictor, segmentor).resize_mode
@@ -50,7 +51,7 @@ def run(
         text_field=config.text_field,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
-        masks=_pseudo_masks(masks, execution.on_collapse) if masks else _true_masks(train),
+        masks=_true_masks(train) if pseudo_masks is None else pseudo_masks,
         images=images,
     )
     speed = fit(

@@ -81,6 +81,9 @@ def _predictions(
     from risflow.predict.outputs import write_prediction
 
     model = Model(path, device)
+    texts = [text for request in requests for text in request.expressions]
+    for note in model.limits_for(texts):
+        notes.print(f"{path}: {printable(note)}", markup=False)
     for request in track(
         requests,
         f"{path} on {model.device}",
@@ -97,7 +100,16 @@ def _predictions(
             notes.print(f"only the first words are read: {printable(text)}", markup=False)
         results = model.predict_each(image, request.expressions)
         for text, result in zip(request.expressions, results, strict=True):
-            yield write_prediction(output, request.image, image, text, path, result, with_heat_maps)
+            yield write_prediction(
+                output,
+                request.image,
+                image,
+                text,
+                path,
+                result,
+                model.unknown_words(text),
+                with_heat_maps,
+            )
 
 
 def _table(records: Sequence[dict[str, Any]]) -> Table:

@@ -1,6 +1,7 @@
 """The files of a prediction: the mask, the mask over the image, and a JSON record."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def write_prediction(
     text: str,
     model: Path,
     prediction: ExpressionPrediction,
+    unknown_words: Sequence[str] = (),
     with_heat_map: bool = False,
 ) -> dict[str, Any]:
     """Write three files in `folder`, a heat map too if it is asked for; return the JSON record.
@@ -46,6 +48,7 @@ def write_prediction(
         "peak": list(prediction.peak),
         "area": float(prediction.mask.mean()),
         "no_target": prediction.no_target,
+        "unknown_words": list(unknown_words),
         "segmentation": {
             "size": [image.height, image.width],
             "counts": encode(prediction.mask),

@@ -105,6 +105,22 @@ def test_a_model_finds_what_it_names_from_any_folder(
         api.load(away)
 
 
+def test_words_that_the_model_has_never_seen_are_told(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
+) -> None:
+    texts = ["the red square", "the man on a horse"]
+    done = risflow("predict", image_file, *texts, "--model", model, "--output", tmp_path, "--json")
+    limits, unknown = done.stderr.splitlines()[:2]
+    assert (
+        limits == f"{model}: knows drawn shapes and 56 words only: no photographs, no other words"
+    )
+    assert unknown == (
+        f"{model}: 1 of 2 expressions have words that the model does not know: man, horse"
+    )
+    records = json.loads(done.stdout)
+    assert [record["unknown_words"] for record in records] == [[], ["man", "horse"]]
+
+
 def test_a_heat_map_is_drawn_as_in_the_demo_of_tris(
     risflow: Command, tmp_path: Path, model: Path, image_file: Path
 ) -> None:
@@ -292,4 +308,5 @@ def test_json_that_nobody_reads_is_one_line(model: Path, image_file: Path, tmp_p
     )
     os.close(writer)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: output: Broken pipe"]
+    limits, error = done.stderr.splitlines()
+    assert "knows drawn shapes" in limits and error == "error: output: Broken pipe"
