@@ -7,10 +7,12 @@ PYTEST_OPTIONS ?=
 KILLS ?= 20
 SIGNAL ?= KILL
 WORKERS ?= 2
+PYTHON_VERSION ?= 3.13
+OTHER := .venv-$(PYTHON_VERSION)
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-gpu test-cluster attack lint bench seeds interruptions docs docs-site clean
+.PHONY: demo test test-all test-python test-gpu test-cluster attack lint bench seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -22,6 +24,12 @@ test: $(READY)  ## the tests, two at a time
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
+
+test-python: $(READY)  ## golden values, engine and command on another Python, PYTHON_VERSION, if it is installed
+	$(BIN)/uv venv --quiet --clear --no-python-downloads --python $(PYTHON_VERSION) $(OTHER)
+	$(BIN)/uv pip install --quiet --python $(OTHER)/bin/python --editable ".[test]"
+	$(OTHER)/bin/pytest -n 2 --dist loadfile -m "not workflow" $(PYTEST_OPTIONS) tests/parity tests/command \
+		tests/test_config.py tests/test_engine.py tests/test_torch_crf.py tests/test_wheel.py
 
 test-gpu: $(READY)  ## those that need a GPU, minutes: golden values, bfloat16, resuming, memory
 	$(BIN)/pytest -m gpu -n 4 $(PYTEST_OPTIONS) tests/gpu tests/parity --ignore tests/gpu/test_memory.py

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -10,10 +11,10 @@ from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
 from stages.data.limits import describe_limits, unknown_in
 from stages.data.text import load_tokenizer
-from stages.metrics.failures import GROUPS
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
 from stages.reporting.breakdown import GROUP_COLORS
+from stages.reporting.browser import browse
 from stages.reporting.curves import loss_curve
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
@@ -70,7 +71,8 @@ def run(
     ]
     text = table.text_table(entries, label, figures) + "".join(f"{line}\n" for line in notes)
     own = _own(scored, name, page["split"])
-    shards = Shards(predictions, maps, labels, pseudo_masks, upper_bound)
+    others = {"fully supervised": upper_bound} if upper_bound else {}
+    shards = Shards(predictions, maps, labels, pseudo_masks, others)
     examples = Examples(everything, shards, own.expressions)
     curves = zip(page["trainings"], losses, strict=True)
     write_page(
@@ -85,8 +87,7 @@ def run(
         analyses=_analyses(scored, name, experiment.evaluation.splits),
         curves=[loss_curve(title, read_json(path)) for title, path in curves],
         example_groups=examples.ranked(experiment.report.examples),
-        failures=examples.failures(),
-        groups=GROUPS,
+        browser=asdict(browse(examples, experiment.report.browser)),
         group_colors=GROUP_COLORS,
         graph=draw(pipeline) if pipeline else None,
         times=step_rows(pipeline),

@@ -409,7 +409,7 @@ def test_a_page_holds_all_it_shows_and_is_the_same_each_time(samples: Path, tmp_
     text = pages[0].read_text()
     assert not re.search(r"""(src|href)=["']https?:|url\(["']?https?:""", text)
     assert "1 min 15 s" in text and "812 MB" in text and "not run here" in text
-    for title in ("best predictions", "median predictions", "worst predictions", "wrong object: "):
+    for title in ("best predictions", "median predictions", "worst predictions", "wrong object"):
         assert title in text
     best, worst = text.index("best predictions"), text.index("worst predictions")
     notes = [

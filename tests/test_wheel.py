@@ -109,7 +109,7 @@ def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path: Path) -> None:
         "import risflow; print(risflow.load.__name__, issubclass(risflow.InputError, ValueError))"
     )
     done = run(dict(os.environ), tmp_path, "-c", code)
-    assert done.stdout == "load True\n", done.stderr
+    assert done.stdout == "load ValueError\n", done.stderr
 
 
 @pytest.mark.parametrize("command", ["import risflow; print(risflow.__version__)", None])

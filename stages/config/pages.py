@@ -14,6 +14,7 @@ from stages.config.experiment import Experiment
 from stages.config.products import MODELS, STORED, Product, Products, everything_behind
 from stages.config.recipes import recipe, step_version
 
+MOST_SIDE_BY_SIDE = 8  # segmentors whose predictions a comparison shows
 TAKEN_AWAY = ("visualized", "masks")  # kinds of what is made for people and other tools
 Row = tuple[str, str, str]  # experiment, what is scored, split
 
@@ -28,7 +29,8 @@ class Page:
     links: dict[str, Product]  # places in the folder of the page: what lies there
     columns: dict[str, Product] = field(default_factory=dict)  # of its examples, by their heads
     trainings: dict[str, Product] = field(default_factory=dict)  # by their titles
-    split: str = ""  # that examples are of
+    dataset: str = ""  # that examples are of
+    split: str = ""
 
     def taken_away(self) -> Iterator[tuple[Product, str]]:
         """What is written for people and other tools, with its splits."""
@@ -90,8 +92,14 @@ def _report(products: Products, name: str) -> Page:
     product = Product(
         "report", name, "make_report", step_version("make_report"), options, {}, sources, experiment
     )
-    split = experiment.evaluation.splits[0]
-    return Page(name, product, rows, _links(own), columns, trainings, split)
+    split = _headline(experiment)
+    return Page(name, product, rows, _links(own), columns, trainings, experiment.dataset, split)
+
+
+def _headline(experiment: Experiment) -> str:
+    """The split that examples and tiles are of: val, else the first."""
+    splits = experiment.evaluation.splits
+    return "val" if "val" in splits else splits[0]
 
 
 def _stored(experiment: Experiment) -> list[str]:
@@ -117,6 +125,7 @@ def _comparison(products: Products, name: str, experiments: list[str]) -> Page:
         for member in members:
             links[f"scores/{member}"] = made[member]["scores/segmentor"]
             links[f"segmentor/{member}"] = made[member]["segmentor"]
+            links[f"predictions/{member}"] = made[member]["predictions/segmentor"]
     values = {variant.name: dict(variant.values) for variant in configs.sweeps.get(name, [])}
     options = {
         "name": name,
@@ -136,7 +145,10 @@ def _comparison(products: Products, name: str, experiments: list[str]) -> Page:
         {},
         tuple(_unique(rows.values())),
     )
-    return Page(name, product, rows, links)
+    dataset, shown = next(iter(of_dataset.items()))
+    columns = {member: links[f"predictions/{member}"] for member in shown[:MOST_SIDE_BY_SIDE]}
+    split = _headline(configs.experiments[shown[0]])
+    return Page(name, product, rows, links, columns, {}, dataset, split)
 
 
 def _unique(products: Any) -> list[Product]:

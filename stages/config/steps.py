@@ -162,3 +162,5 @@ class Report(Section):
     """The page."""
 
     examples: Annotated[int, Field(ge=1, le=200)] = 24  # best, median and worst ones together
+    # Expressions that can be searched, sorted and opened, spread over the split by their IoU.
+    browser: Annotated[int, Field(ge=0, le=1000)] = 120

@@ -1,35 +1,65 @@
-"""Examples of single expressions: stage by stage, best to worst, and of each kind of failure."""
+"""Examples of single expressions, stage by stage: best, median and worst ones."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from stages.data import response_maps as response
 from stages.data.images import read_image
-from stages.metrics.failures import GROUPS
 from stages.metrics.iou import intersection_union, iou
 from stages.reporting import overlay
 from stages.storage.masks import Mask, decode
 from stages.storage.tables import ResponseMap, Samples, read_maps, read_table
 
-OF_A_GROUP = 7  # examples of each group of failures
+GROUND_TRUTH = "ground truth"  # the title of its stage
 
 
 @dataclass(frozen=True)
 class Shards:
-    """The files of each stage of a split; stages without files are not shown."""
+    """The files of each stage of a split; stages without files are not shown.
+
+    `others` are the predictions of other segmentors, by the titles of their stages.
+    """
 
     predictions: Sequence[Path]
     maps: Sequence[Path] = ()
     labels: Sequence[Path] = ()
     pseudo_masks: Sequence[Path] = ()
-    upper_bound: Sequence[Path] = ()
+    others: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    title: str = "prediction"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage made of an expression: nothing (the image), a response or a mask, (H, W)."""
+
+    title: str
+    mask: Mask | None = None
+    ignore: Mask | None = None  # pixels of a label that training ignores
+    response: NDArray[np.float32] | None = None
+    of: str = ""  # the expression of a response, which may be another one of the object
+    iou: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        if self.response is not None:
+            return not (self.response > 0).any()
+        return self.mask is not None and not self.mask.any()
+
+    @property
+    def note(self) -> str:
+        notes = [f"of “{self.of}”"] if self.of else []
+        notes += ["empty"] if self.is_empty else []
+        if self.iou is not None:
+            notes.append(f"IoU {100 * self.iou:.0f}\N{NO-BREAK SPACE}%")
+        return ", ".join(notes)
 
 
 @dataclass(frozen=True)
@@ -49,22 +79,12 @@ class Examples:
         self.objects = samples.objects.set_index("object")
         self.texts = samples.expressions.set_index("expression").text
         self.scored = scored.set_index("expression") if scored is not None else None
-        self.predicted = read_table("predictions", shards.predictions).set_index("expression")
+        self.predicted = read_predictions(shards.predictions)
         self.maps: dict[int, ResponseMap] = read_maps(shards.maps) if shards.maps else {}
         self.labels = _of_objects("labels", shards.labels)
         self.pseudo = _of_objects("masks", shards.pseudo_masks)
-        bound = read_table("predictions", shards.upper_bound) if shards.upper_bound else None
-        self.bound = bound.set_index("expression") if bound is not None else None
-        present = {
-            "image": True,
-            "response map": bool(self.maps),
-            "CRF label": shards.labels,
-            "pseudo mask": shards.pseudo_masks,
-            "prediction": True,
-            "fully supervised": shards.upper_bound,
-            "ground truth": scored is not None,
-        }
-        self.titles = [title for title, there in present.items() if there]
+        others = {title: read_predictions(files) for title, files in shards.others.items()}
+        self.title, self.segmentors = shards.title, {shards.title: self.predicted, **others}
 
     def ranked(self, count: int) -> list[ExampleGroup]:
         """Best, median and worst predictions, about `count` in all, no two of a group of one image.
@@ -86,83 +106,65 @@ class Examples:
             for title, table in ranked.items()
         ]
 
-    def failures(self) -> dict[str, list[dict[str, str]]]:
-        """A few predictions of each failure group, spread over the split, with the ground truth."""
-        if self.scored is None:
-            return {}
-        return {group: list(self._of_group(group)) for group in GROUPS}
-
-    def _of_group(self, group: str) -> Iterable[dict[str, str]]:
-        assert self.scored is not None
-        table = self.scored[self.scored["group"] == group].drop_duplicates("image")
-        if table.empty:
-            return
-        picks = np.linspace(0, len(table) - 1, min(OF_A_GROUP, len(table))).round().astype(int)
-        for expression in table.index[picks]:
-            image, object_id = self._image(expression)
-            mask = _mask_of(self.predicted.loc[expression], image)
-            ground_truth = decode(self.objects["mask"][object_id], image.height, image.width)
-            drawn = overlay.comparison_thumbnail(image, mask, ground_truth)
-            yield {
-                "image": overlay.data_url(drawn),
-                "expression": self.texts[expression],
-                "note": self._note(mask, object_id),
-            }
-
-    def _image(self, expression: int) -> tuple[Image.Image, int]:
-        """The image of an expression, and the number of its object."""
-        object_id = int(self.predicted.object[expression])
-        return read_image(self.images.file[self.objects.image[object_id]]), object_id
-
-    def _row(self, expression: int) -> dict[str, Any]:
-        image, object_id = self._image(expression)
-        cells = [{"image": overlay.data_url(overlay.thumbnail(image)), "note": ""}]
+    def stages(self, expression: int, image: Image.Image) -> list[Stage]:
+        """What each stage made of an expression; the true mask, where there is one, is the last."""
+        object_id, shape = self.object_of(expression), (image.height, image.width)
+        stages = [Stage("image")]
         if self.maps:
-            cells.append(self._response(image, self.maps[object_id]))
+            stored = self.maps[object_id]
+            grid = torch.from_numpy(stored.grid)[None]
+            full = response.full_map(grid, stored.input_size, shape)[0].numpy()
+            stages.append(Stage("response map", response=full, of=self.texts[stored.expression]))
         if self.labels is not None:
             label = self.labels.loc[object_id]
-            ignore = decode(label["ignore"], image.height, image.width)
-            foreground = decode(label["foreground"], image.height, image.width)
-            cells.append(self._mask(image, object_id, foreground, ignore))
+            foreground, ignore = (decode(label[name], *shape) for name in ("foreground", "ignore"))
+            stages.append(self._masked("CRF label", object_id, foreground, ignore))
         if self.pseudo is not None:
-            pseudo = decode(self.pseudo["mask"][object_id], image.height, image.width)
-            cells.append(self._mask(image, object_id, pseudo))
-        cells.append(self._mask(image, object_id, _mask_of(self.predicted.loc[expression], image)))
-        if self.bound is not None:
-            cells.append(self._mask(image, object_id, _mask_of(self.bound.loc[expression], image)))
+            mask = decode(self.pseudo["mask"][object_id], *shape)
+            stages.append(self._masked("pseudo mask", object_id, mask))
+        for title, table in self.segmentors.items():
+            row = table.loc[expression]
+            mask = decode(row["mask"], *shape) & (not row["no_target"])
+            stages.append(self._masked(title, object_id, mask))
         if self.scored is not None:
-            ground_truth = decode(self.objects["mask"][object_id], image.height, image.width)
-            drawn = overlay.mask_thumbnail(image, ground_truth, overlay.GROUND_TRUTH)
-            cells.append({"image": overlay.data_url(drawn), "note": ""})
-        named = [{"title": title, **cell} for title, cell in zip(self.titles, cells, strict=True)]
-        return {"expression": self.texts[expression], "cells": named}
+            stages.append(Stage(GROUND_TRUTH, mask=decode(self.objects["mask"][object_id], *shape)))
+        return stages
 
-    def _response(self, image: Image.Image, stored: ResponseMap) -> dict[str, str]:
-        grid = torch.from_numpy(stored.grid)[None]
-        full = response.full_map(grid, stored.input_size, (image.height, image.width))[0]
-        drawn = overlay.thumbnail(overlay.response_overlay(image, full.numpy()))
-        return {
-            "image": overlay.data_url(drawn),
-            "note": f"of “{self.texts[stored.expression]}”",
-        }
+    def object_of(self, expression: int) -> int:
+        return int(self.predicted.object[expression])
 
-    def _mask(
-        self, image: Image.Image, object_id: int, mask: Mask, ignore: Mask | None = None
-    ) -> dict[str, str]:
-        drawn = overlay.mask_thumbnail(image, mask, overlay.PREDICTION, ignore)
-        return {"image": overlay.data_url(drawn), "note": self._note(mask, object_id)}
+    def image_of(self, expression: int) -> Path:
+        """The file of the image of an expression."""
+        return Path(self.images.file[self.objects.image[self.object_of(expression)]])
 
-    def _note(self, mask: Mask, object_id: int) -> str:
+    def _masked(self, title: str, object_id: int, mask: Mask, ignore: Mask | None = None) -> Stage:
         if self.scored is None:
-            return ""
+            return Stage(title, mask=mask, ignore=ignore)
         ground_truth = decode(self.objects["mask"][object_id], *mask.shape)
-        percent = 100 * float(iou(*intersection_union(mask, ground_truth)))
-        return f"IoU {percent:.0f}\N{NO-BREAK SPACE}%"
+        score = float(iou(*intersection_union(mask, ground_truth)))
+        return Stage(title, mask=mask, ignore=ignore, iou=score)
+
+    def _row(self, expression: int) -> dict[str, Any]:
+        image = read_image(self.image_of(expression))
+        cells = [_cell(image, stage) for stage in self.stages(expression, image)]
+        return {"expression": self.texts[expression], "cells": cells}
 
 
-def _mask_of(prediction: Any, image: Image.Image) -> Mask:
-    """The mask of a row of predictions, empty if no target is predicted."""
-    return decode(prediction["mask"], image.height, image.width) & (not prediction["no_target"])
+def _cell(image: Image.Image, stage: Stage) -> dict[str, str]:
+    """A small image of a stage, with its title and a note."""
+    if stage.response is not None:
+        drawn = overlay.thumbnail(overlay.response_overlay(image, stage.response))
+    elif stage.mask is not None:
+        color = overlay.GROUND_TRUTH if stage.title == GROUND_TRUTH else overlay.PREDICTION
+        drawn = overlay.mask_thumbnail(image, stage.mask, color, stage.ignore)
+    else:
+        drawn = overlay.thumbnail(image)
+    return {"title": stage.title, "image": overlay.data_url(drawn), "note": stage.note}
+
+
+def read_predictions(shards: Sequence[Path]) -> pd.DataFrame:
+    """Predictions by their expression."""
+    return read_table("predictions", shards).set_index("expression")
 
 
 def _of_objects(kind: str, shards: Sequence[Path]) -> pd.DataFrame | None:

@@ -43,7 +43,7 @@ def mask_thumbnail(
 def comparison_thumbnail(image: Image.Image, prediction: Mask, ground_truth: Mask) -> Image.Image:
     """The image in gray, the prediction in color, and the outline of the ground truth."""
     size = _size(image)
-    predicted, true = _resized(prediction, size), _resized(ground_truth, size)
+    predicted, true = resized(prediction, size), resized(ground_truth, size)
     pixels = _blend(_gray(image.resize(size, Image.Resampling.BICUBIC)), predicted, PREDICTION)
     pixels[outline(true, width=2)] = OUTLINE
     return Image.fromarray(pixels.astype(np.uint8))
@@ -137,5 +137,6 @@ def _size(image: Image.Image) -> tuple[int, int]:
     return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
-def _resized(mask: Mask, size: tuple[int, int]) -> Mask:
+def resized(mask: Mask, size: tuple[int, int]) -> Mask:
+    """A mask at another width and height."""
     return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))

@@ -6,6 +6,7 @@ earlier versions have none.
 
 import hashlib
 import json
+import math
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,13 @@ def load_about(path: Path) -> dict[str, str]:
         about = _about(opened, path)
     about.pop(CHECKSUM, None)
     return about
+
+
+def count_weights(path: Path) -> int:
+    """The numbers in a file, without reading them. Raises InputError if the file is cut."""
+    with _opened(path) as opened:
+        names = list(opened.keys())
+        return sum(math.prod(opened.get_slice(name).get_shape()) for name in names)
 
 
 @contextmanager

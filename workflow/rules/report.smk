@@ -44,7 +44,7 @@ rule make_report:
     input:
         unpack(lambda w: columns(page_of(w))),
         steps=ancient(f"{REPORT}/steps.yaml"),
-        samples=lambda w: path_of(catalog.products.samples(page_of(w).product.owner.dataset)),
+        samples=lambda w: path_of(catalog.products.samples(page_of(w).dataset)),
         metrics=scores(".json"),
         results=scores(".samples.parquet"),
         losses=lambda w: [
@@ -89,6 +89,8 @@ rule make_report:
 rule compare:
     input:
         steps=ancient(f"{REPORT}/steps.yaml"),
+        samples=lambda w: path_of(catalog.products.samples(page_of(w).dataset)),
+        predictions=lambda w: [file for files in columns(page_of(w)).values() for file in files],
         metrics=scores(".json"),
         results=scores(".samples.parquet"),
     output:
@@ -108,9 +110,10 @@ rule compare:
     threads: asks("threads", 1)
     resources:
         gpu=asks("gpu", 0),
-        mem_mb=asks("mem_mb", 2000),
-        runtime=asks("runtime", 10),
+        mem_mb=asks("mem_mb", 4000),
+        runtime=asks("runtime", 30),
     shell:
-        "python -m stages.compare --steps {input.steps:q} --metrics {input.metrics:q}"
-        " --results {input.results:q} --report {output.report:q} --scores {output.scores:q}"
+        "python -m stages.compare --steps {input.steps:q} --samples {input.samples:q}"
+        " --metrics {input.metrics:q} --results {input.results:q}"
+        " --predictions {input.predictions:q} --report {output.report:q} --scores {output.scores:q}"
         " > {log:q} 2>&1"
