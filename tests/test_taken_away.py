@@ -60,6 +60,10 @@ def test_the_page_links_to_masks_and_images(changed: Toy) -> None:
     assert changed.planned() == {"visualize", "link_results", "make_report"}
     done = changed.snakemake("demo")
     assert done.returncode == 0, done.stderr[-3000:]
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
+    assert any("steps of training: hardly more than the initial" in line for line in warnings)
+    scores = (changed.experiment / "scores.txt").read_text()
+    assert {line for line in scores.splitlines() if line.startswith("warning: ")} == set(warnings)
     page = (changed.experiment / "report.html").read_text()
     links = [link for link in re.findall(r'href="([^"#]+)"', page)]
     assert sorted(links) == sorted([*(f"masks/{name}/testA/" for name in names), "visualized/val/"])
