@@ -30,6 +30,9 @@ def predict(
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
     device: Annotated[DEVICES, typer.Option(help="Where to compute.")] = "auto",
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Draw the response over the image, too.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, help="The largest image that is accepted.")
@@ -61,4 +64,6 @@ def predict(
         official, chosen = chosen, output / f"{chosen.stem}.safetensors"
         output.mkdir(parents=True, exist_ok=True)
         import_of_any_system(official, chosen, read_project())
-    predict_all(requests, failures, chosen, output, device, json, round(max_megapixels * 1e6))
+    predict_all(
+        requests, failures, chosen, output, device, json, round(max_megapixels * 1e6), heatmap
+    )

@@ -49,6 +49,7 @@ STYLE = """
 .prediction figure { margin: 0; }
 .prediction img { width: 100%; height: auto; display: block; border-radius: 4px; }
 .prediction figcaption { font-size: .75rem; opacity: .75; text-align: center; margin-top: .2rem; }
+.limits p { font-size: .85rem; opacity: .75; margin: 0; }
 td { white-space: pre-line; }
 .wrong { padding: .8rem 1rem; border-left: 4px solid #c0392b; overflow-wrap: anywhere; }
 """
@@ -86,7 +87,8 @@ def build_app(
         return await worker.run(predictions, models, uploads, drawings, image, text, names)
 
     examples = _examples(samples)
-    blocks = _blocks(list(models), examples, find)
+    limits = [f"{name} {line}" for name, model in models.items() for line in model.limits_for([])]
+    blocks = _blocks(list(models), limits, examples, find)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     mounted = gr.mount_gradio_app(
         app,
@@ -105,11 +107,16 @@ def build_app(
 
 
 def _blocks(
-    models: Sequence[str], examples: Sequence[list[str]], find: Callable[..., Awaitable[str]]
+    models: Sequence[str],
+    notes: Sequence[str],
+    examples: Sequence[list[str]],
+    find: Callable[..., Awaitable[str]],
 ) -> gr.Blocks:
     blocks = gr.Blocks(title="risflow", analytics_enabled=False, delete_cache=(KEPT, KEPT))
     with blocks:
         gr.Markdown("# risflow\nAn image, and expressions of objects in it, one a line.")
+        for note in notes:
+            gr.Markdown(html.escape(note), elem_classes="limits")
         with gr.Row():
             image = gr.Image(
                 type="filepath",
@@ -166,7 +173,8 @@ def predictions(
         for name in chosen:
             results = models[name].predict_each(image, list(rows))
             for expression, result in zip(rows, results, strict=True):
-                rows[expression].append(_row(shown, name, result, drawings))
+                unknown = models[name].unknown_words(expression)
+                rows[expression].append(_row(shown, name, result, unknown, drawings))
     except InputError as error:
         return f'<p class="wrong">{html.escape(str(error))}</p>'
     except MemoryError:
@@ -203,7 +211,13 @@ def _image(upload: object, uploads: Uploads) -> Image.Image:
         raise InputError("image: not a readable image") from None
 
 
-def _row(shown: Image.Image, name: str, result: ExpressionPrediction, drawings: Drawings) -> str:
+def _row(
+    shown: Image.Image,
+    name: str,
+    result: ExpressionPrediction,
+    unknown: Sequence[str],
+    drawings: Drawings,
+) -> str:
     """One prediction: a line of text, and the response map, the mask and the overlay.
 
     They are drawn at the size of `shown`: drawing a large image would need much memory.
@@ -223,6 +237,8 @@ def _row(shown: Image.Image, name: str, result: ExpressionPrediction, drawings: 
         for title, drawn in images.items()
     )
     caption = f"{html.escape(name)}: {area}, score {result.score:.2f}"
+    if unknown:
+        caption += f"; not known to the model: {html.escape(', '.join(unknown))}"
     return f'<p>{caption}</p><div class="row">{figures}</div>'
 
 

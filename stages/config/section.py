@@ -16,6 +16,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 ResizeModeName = Literal[
     "stretch", "letterbox"
 ]  # of images into squares: see stages/data/resize_modes.py
+OnCollapse = Literal["stop", "warn"]  # see stages/storage/collapse.py
 CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
 TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
 Schedule = Literal["poly", "cosine", "constant", "multistep"]
@@ -96,6 +97,8 @@ class Execution(Section):
     compile: bool = False  # the model by torch.compile, for batches of one size: minutes at first
     recompute: bool = False  # inner values again in the backward pass (Swin): slower, less memory
     deterministic: bool = False  # on a GPU the same bits each time, if slower; a CPU always does
+    # Of what train_affinity and train_segmentor learn from, where all of it is empty: warn goes on.
+    on_collapse: OnCollapse = "stop"
     # Of make_labels: the implementation of the dense CRF. On a GPU auto is torch; on a CPU it is
     # torch for images of two or more objects, and pydensecrf for the others.
     crf: CrfName = "auto"

@@ -69,6 +69,16 @@ def test_every_model_predicts_every_expression(find: Any, image_file: Path) -> N
     assert reply.count('<img src="drawn/') == 2 * 2 * 3
     assert "&lt;b&gt;bold" in reply and "<b>" not in reply
     assert find(image_file, "x", ("cris",)).count("<img ") == 3
+    assert reply.count("not known to the model: b, bold") == 2
+
+
+def test_the_page_says_what_its_models_know(page: str) -> None:
+    config = httpx.get(f"{page}/config").json()
+    texts = [str(each["props"].get("value")) for each in config["components"]]
+    for name in ("tris", "cris"):
+        assert (
+            f"{name} knows drawn shapes and 56 words only: no photographs, no other words" in texts
+        )
 
 
 def test_bad_input_is_a_message_and_the_page_goes_on(
