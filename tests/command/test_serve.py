@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from risflow.predict.model import Model
+from risflow.serve.server import load_models
 from tests.command.conftest import Command
 from tests.command.serving import Server, call, serving, upload
 from tests.conftest import ROOT
@@ -101,6 +102,10 @@ def test_a_model_of_the_workflow_names_what_it_was_trained_on(
     (tmp_path / "link").symlink_to(place)
     described = page_of.describe_model(Model(tmp_path / "link/model.safetensors", "cpu"))
     assert described == "tris, trained on refshapes"
+    results = tmp_path / "results/mine"
+    results.mkdir(parents=True)
+    (results / "segmentor").symlink_to(place)
+    assert list(load_models([results / "segmentor/model.safetensors"])) == ["mine"]
 
 
 def test_a_threshold_changes_masks_and_a_mask_can_be_downloaded(
