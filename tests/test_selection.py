@@ -248,7 +248,7 @@ def test_the_page_and_the_table_show_the_selection(samples: Path, tmp_path: Path
         *(steps, EXPERIMENTS["refshapes_tris"], samples, [metrics], [results], [losses]),
         *([predictions], page, text),
     )
-    assert text.read_text().endswith(f"{line}\n")
-    assert f"<b>M{line[1:]}.</b>" in page.read_text()
+    assert f"\n{line}\n" in text.read_text()
+    assert f"<b>{line}</b>" in page.read_text()
     assert "to choose the epoch of a training" in page.read_text()
     assert "kept: epoch 1 (mIoU 50.0 %)" in page.read_text()

@@ -3,6 +3,7 @@
 It is not in the model's own file, so that equal weights give equal bytes.
 """
 
+import logging
 import os
 import platform
 import subprocess
@@ -14,9 +15,12 @@ from typing import Any
 import torch
 
 from stages.runtime.distributed import is_first_process, process_count
-from stages.storage.files import write_json
+from stages.storage.collapse import few_steps
+from stages.storage.files import read_json, write_json
 from stages.training.progress import Speed
 from stages.training.selection import Selection
+
+log = logging.getLogger(__name__)
 
 CODE = Path(__file__).parent
 
@@ -46,6 +50,11 @@ def write_provenance(
         provenance["waiting_for_data"] = round(speed.waiting, 3)
     if selection is not None:
         provenance["validation"] = selection.about()
+    losses = model.with_name("losses.json")
+    if speed is not None and losses.exists():
+        provenance["steps"] = steps = read_json(losses)[-1]["step"]
+        if (line := few_steps(steps)) is not None:
+            log.warning("warning: %s", line)
     write_json(model.with_name("run.json"), provenance)
 
 
