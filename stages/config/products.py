@@ -19,7 +19,7 @@ from stages.config.exports import STAGES
 from stages.config.load import Configs
 from stages.config.recipes import digest, recipe, step_version
 from stages.config.section import Section
-from stages.config.selection import ONLY_OF_TRAINING, SelectedTraining
+from stages.config.selection import ONLY_OF_TRAINING, SelectedTraining, training_recipe
 from stages.config.steps import Stage1
 
 # The file that stands for a product; names in braces are wildcards of the workflow.
@@ -98,12 +98,6 @@ def everything_behind(products: Iterable[Product]) -> list[Product]:
     for product in products:
         visit(product)
     return list(ordered.values())
-
-
-def _training_recipe(section: SelectedTraining) -> dict[str, Any]:
-    """What a training starts from counts by its content, whatever its name."""
-    given = {"initialize": True} if section.initialize is not None else {}
-    return recipe(section, "initialize") | given
 
 
 class Products:
@@ -296,7 +290,7 @@ class Products:
             stage1 = made(
                 "stage1",
                 "train_stage1",
-                _training_recipe(experiment.stage1) | judge,
+                training_recipe(experiment.stage1) | judge,
                 text,
                 *self._initial(experiment.stage1),
                 files=[*experiment.stage1.training_files, *experiment.judge.files],
@@ -336,7 +330,7 @@ class Products:
             "segmentor",
             "train_segmentor",
             experiment.dataset,
-            _training_recipe(experiment.segmentor),
+            training_recipe(experiment.segmentor),
             (made["samples"], *masks, *self._initial(experiment.segmentor)),
             experiment.segmentor.training_files,
             experiment,

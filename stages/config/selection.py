@@ -2,10 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stages.config.recipes import recipe
 from stages.config.section import Count, EmptyResponse, Positive, Section, Training
 
 Metric = Literal["mean_iou", "overall_iou", "precision_50"]
@@ -96,6 +97,12 @@ class SelectedTraining(Training):
         if self.initialize is None or self.initial_experiment is not None:
             return None
         return Path(self.initialize).expanduser()
+
+
+def training_recipe(section: SelectedTraining) -> dict[str, Any]:
+    """What a training starts from counts by its content, whatever its name."""
+    given = {"initialize": True} if section.initialize is not None else {}
+    return recipe(section, "initialize") | given
 
 
 def continuation_fault(config: SelectedTraining, earlier: Training) -> str | None:
