@@ -14,6 +14,7 @@ include: "workflow/rules/tris.smk"
 include: "workflow/rules/irnet.smk"
 include: "workflow/rules/segment.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/takeaway.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/targets.smk"
 

@@ -23,6 +23,7 @@ from stages.config import segmentors
 from stages.config.datasets import DatasetConfig, RefShapes
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
+from stages.config.exports import Masks
 from stages.config.figures import Figures
 from stages.config.resources import Resources
 from stages.config.section import Execution, Section, Training
@@ -82,6 +83,7 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("### segmentor with model: rela", segmentors.RelaOptions),
     ("### evaluation", Evaluation),
     ("### report", Report),
+    ("### masks", Masks),
     ("### resources", Resources),
     ("### execution", Execution),
     ("## configs/downloads.yaml", Downloads),

@@ -27,6 +27,7 @@ from stages.config.steps import Labels
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
+from stages.storage.collapse import Tally
 from stages.storage.encode_masks import encode_all
 from stages.storage.masks import area
 from stages.storage.tables import read_samples, write_table
@@ -66,19 +67,18 @@ def run(
     else:
         labeled = _labeled_on_gpu(images, config, crf, device, workers)
     progress = Progress("labels", 0, len(images))
-    empty: list[bool] = []
+    tally = Tally("labels")
 
     def rows() -> Iterator[dict[str, Any]]:
         for number, of_image in enumerate(labeled, start=1):
-            yield from of_image
-            empty.extend(
-                not area(row["foreground"], row["height"], row["width"]) for row in of_image
-            )
+            for row in of_image:
+                size = row["height"], row["width"]
+                tally.add(area(row["foreground"], *size), size[0] * size[1])
+                yield row
             progress.update(number, {})
 
     write_table(labels, "labels", rows())
-    if any(empty):
-        log.warning("%d of %d objects have no confident foreground", sum(empty), len(empty))
+    tally.conclude(labels)
 
 
 def label_image(task: Task) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from irnet.affinity.responses import MappedImage, full_size, mapped_images
 from stages.config.steps import CELL, Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
+from stages.storage.collapse import Tally
 from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table
 from stages.training.progress import Progress
@@ -57,7 +58,7 @@ def run(
     device = choose_device()
     network.to(device)
     progress = Progress("pseudo masks", 0, len(images))
-    empty: list[bool] = []
+    tally = Tally("pseudo masks")
 
     def rows() -> Iterator[dict[str, Any]]:
         done = 0
@@ -71,15 +72,12 @@ def run(
             progress.update(done, {})
             for image in window:
                 for object_id in image.objects:
-                    empty.append(made[object_id].empty_response)
+                    mask = made[object_id].mask
+                    tally.add(int(mask.sum()), mask.size)
                     yield _row(object_id, made[object_id])
 
     write_table(masks, "masks", rows())
-    if any(empty):
-        masks_made = "empty masks" if config.empty_response == "empty" else "masks of whole images"
-        log.warning(
-            "%d of %d objects have no response at all: %s", sum(empty), len(empty), masks_made
-        )
+    tally.conclude(masks)
 
 
 def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:

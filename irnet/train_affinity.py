@@ -22,6 +22,8 @@ from stages.runtime.device import given_threads
 from stages.runtime.distributed import is_first_process
 from stages.runtime.errors import InputError
 from stages.runtime.loading import load_batches
+from stages.storage.collapse import Tally
+from stages.storage.masks import area
 from stages.storage.tables import read_samples, read_table, sample_files
 from stages.training.batches import count_workers
 from stages.training.checkpoint import fingerprint
@@ -43,6 +45,10 @@ def run(
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
     execution = execution or Execution()
+    tally = Tally("labels")
+    for row in table.itertuples():
+        tally.add(area(row.foreground, row.height, row.width), row.height * row.width)
+    tally.require_some(", ".join(map(str, labels)), execution.on_collapse)
     speed = fit(
         RelationTraining(config),
         LabeledObjects(table, config),

@@ -17,6 +17,8 @@ from risflow.project.new_dataset import new_dataset
 from risflow.project.why import why
 from risflow.results.compare import compare
 from risflow.results.compare_bench import compare_bench
+from risflow.results.masks import masks
+from risflow.results.profile import profile
 from risflow.results.report import report
 from risflow.serve.command import serve
 from risflow.status.command import status
@@ -55,6 +57,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "report": report,
     "compare": compare,
     "compare-bench": compare_bench,
+    "masks": masks,
+    "profile": profile,
     "export": export,
     "serve": serve,
     "clean": clean,

@@ -9,6 +9,8 @@ import yaml
 
 from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
+from stages.data.limits import describe_limits, unknown_in
+from stages.data.text import load_tokenizer
 from stages.reporting import table
 from stages.reporting.analysis import Analysis, analyze
 from stages.reporting.breakdown import GROUP_COLORS
@@ -16,13 +18,15 @@ from stages.reporting.browser import browse
 from stages.reporting.curves import loss_curve
 from stages.reporting.departures import departures
 from stages.reporting.examples import Examples, Shards
+from stages.reporting.files import file_rows
 from stages.reporting.page import write_page
 from stages.reporting.pipeline import draw, provenance_rows, read_pipeline, step_rows
 from stages.reporting.scored import Scored, by_split, read_scored
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
+from stages.storage.collapse import collapse_warnings
 from stages.storage.files import read_json, replacing
-from stages.storage.tables import read_samples
+from stages.storage.tables import Samples, read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
 BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
@@ -45,29 +49,38 @@ def run(
     labels: Sequence[Path] = (),
     pseudo_masks: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
+    taken_away: Sequence[Path] = (),
 ) -> None:
     """`steps` is the steps.yaml of the page; `metrics`, `results` and `losses` are in its order.
 
-    The shards of `predictions` to `upper_bound` are the columns of the examples.
+    The shards of `predictions` to `upper_bound` are the columns of the examples; `taken_away` are
+    the records of images and masks that the page links to.
     """
     page = yaml.safe_load(steps.read_text())
     name, note, rows = page["name"], page["options"]["note"], page["options"]["rows"]
     scored = read_scored(metrics, results, [row[0] for row in rows])
     entries, label = [row.about for row in scored], table.label_in_report(name)
     figures = {name: experiment.figures}
-    text = table.text_table(entries, label, figures) + (f"{note}\n" if note else "")
+    pipeline = read_pipeline(steps)
+    collapsed = collapse_warnings(folder for step in pipeline for folder in step.folders)
+    everything = read_samples(samples)
+    notes = [
+        *([note] if note else []),
+        *(f"warning: {line}" for line in collapsed),
+        *_limits(experiment, everything.split(page["split"]), page["split"]),
+    ]
+    text = table.text_table(entries, label, figures) + "".join(f"{line}\n" for line in notes)
     own = _own(scored, name, page["split"])
     others = {"fully supervised": upper_bound} if upper_bound else {}
     shards = Shards(predictions, maps, labels, pseudo_masks, others)
-    examples = Examples(read_samples(samples), shards, own.expressions)
-    pipeline = read_pipeline(steps)
+    examples = Examples(everything, shards, own.expressions)
     curves = zip(page["trainings"], losses, strict=True)
     write_page(
         report,
         "report.html",
         name=name,
         experiment=experiment,
-        note=note,
+        notes=notes,
         own=own.about,
         columns=table.columns(entries),
         table=table.rows(entries, label, figures),
@@ -80,10 +93,23 @@ def run(
         times=step_rows(pipeline),
         provenance=provenance_rows(pipeline),
         departures=departures(experiment),
+        files=file_rows(page["links"], taken_away),
     )
     with replacing(scores) as temporary:
         temporary.write_text(text)
     log.info("%s", text)
+
+
+def _limits(experiment: Experiment, shown: Samples, split: str) -> list[str]:
+    """What a segmentor of the small CLIP cannot know of a split; nothing for other encoders."""
+    clip = experiment.segmentor.clip
+    if clip is None or not clip.model.endswith(".json"):
+        return []
+    tokenizer = load_tokenizer(clip)
+    unknown = unknown_in(shown.expressions.text.tolist(), tokenizer)
+    if unknown is None:
+        return []
+    return [f"warning: {split}: {unknown}. The model {describe_limits(tokenizer)}"]
 
 
 def _own(scored: Sequence[Scored], name: str, split: str) -> Scored:

@@ -18,6 +18,8 @@ from stages.models.zero_shot import ZeroShot
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
+from stages.storage.collapse import Tally
+from stages.storage.masks import area
 from stages.storage.tables import read_samples, write_table
 
 VERSION = 2
@@ -59,6 +61,8 @@ def run(
     )
     objects = shard_samples.expressions.set_index("expression").object
 
+    tally = Tally("predictions")
+
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
@@ -68,11 +72,13 @@ def run(
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True
             )
             for expression, image, result in chosen:
+                height, width = shapes[image]
+                tally.add(area(result.mask, height, width), height * width)
                 yield {
                     "expression": expression,
                     "object": int(objects[expression]),
-                    "height": shapes[image][0],
-                    "width": shapes[image][1],
+                    "height": height,
+                    "width": width,
                     "mask": result.mask,
                     "row": result.peak[0],
                     "column": result.peak[1],
@@ -82,6 +88,7 @@ def run(
                 }
 
     write_table(predictions, "predictions", rows())
+    tally.conclude(predictions)
     log.info("masks of %d expressions", len(shard_samples.expressions))
 
 

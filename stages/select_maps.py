@@ -21,6 +21,7 @@ from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device, inferring
+from stages.storage.collapse import Tally
 from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
 from stages.storage.weights import load_weights
 
@@ -53,6 +54,8 @@ def run(
     )
     objects = shard_samples.expressions.set_index("expression").object
 
+    tally = Tally("response maps")
+
     def rows() -> Iterator[dict[str, Any]]:
         for batch in inference_batches(data, config.batch_size):
             ids = batch["expression"].tolist()
@@ -77,9 +80,11 @@ def run(
             for target, start, count, choice in zip(targets, starts, counts, choices, strict=True):
                 row = start + choice.index
                 response = ResponseMap(ids[row], arrays[row], saved.image_size)
+                tally.add(int((response.grid > 0).sum()), response.grid.size)
                 yield map_row(target, response, totals[start : start + count])
 
     write_table(maps, "maps", rows())
+    tally.conclude(maps)
     log.info("maps of %d objects", len(shard_samples.objects))
 
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from stages.config.section import Execution
+from stages.config.section import Execution, OnCollapse
 from stages.config.segmentors import AnySegmentor
 from stages.data.dataset import ReferringDataset
 from stages.data.wordpiece import load_model_tokenizer
@@ -15,6 +15,8 @@ from stages.inference.panel import validation_panel
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.runtime.command_line import main
+from stages.storage.collapse import Tally
+from stages.storage.masks import area
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
@@ -35,6 +37,8 @@ def run(
 
     `images` are those of resize_images; without them they are decoded here.
     """
+    execution = execution or Execution()
+    pseudo_masks = _pseudo_masks(masks, execution.on_collapse) if masks else None
     torch.manual_seed(config.seed)  # of the new layers
     segmentor = build_segmentor(config)
     resize_mode = cast(Predictor, segmentor).resize_mode
@@ -49,14 +53,14 @@ def run(
         text_field=config.text_field,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
-        masks=_pseudo_masks(masks) if masks else _true_masks(train),
+        masks=_true_masks(train) if pseudo_masks is None else pseudo_masks,
         images=images,
     )
     speed = fit(
         trainer_of(segmentor),
         data,
         config,
-        execution=execution or Execution(),
+        execution=execution,
         output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *masks, *config.files]),
         about=describe(config.model, config),
@@ -74,8 +78,13 @@ def trainer_of(segmentor: nn.Module) -> nn.Module:
     return segmentor
 
 
-def _pseudo_masks(shards: Sequence[Path]) -> dict[int, str]:
+def _pseudo_masks(shards: Sequence[Path], on_collapse: OnCollapse) -> dict[int, str]:
+    """The masks of all objects. Raises InputError if all are empty, unless that is wanted."""
     rows = read_table("masks", shards)
+    tally = Tally("pseudo masks")
+    for row in rows.itertuples():
+        tally.add(area(row.mask, row.height, row.width), row.height * row.width)
+    tally.require_some(", ".join(map(str, shards)), on_collapse)
     return dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
 
 

@@ -24,6 +24,7 @@ TARGETS = {
     *CONFIGS.datasets,
     *(f"prepare_{name}" for name in CONFIGS.datasets),
     *CONFIGS.experiments,
+    *(f"masks_{name}" for name in CONFIGS.experiments),
 }
 EMBEDDED = {name for name in TARGETS if name.startswith(("demo", "refshapes"))}
 WITHOUT_TARGET = {"list_target_rules", "list_rules", "unlock", "lint"}

@@ -81,7 +81,7 @@ def test_a_response_of_zero_gives_an_empty_mask_and_leaves_the_others_alone():
     relations = Relations(edge, torch.zeros(6, 8, dtype=torch.long))
     config = Propagation(steps=4)
     empty, other = pseudo_masks(responses, relations, 4, config)
-    assert empty.empty_response and not empty.mask.any() and empty.score == 0
+    assert not empty.mask.any() and empty.score == 0
     (alone,) = pseudo_masks(responses[1:], relations, 4, config)
     assert other.mask.any() and other.score == 1
     np.testing.assert_array_equal(other.mask, alone.mask)

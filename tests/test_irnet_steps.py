@@ -151,7 +151,7 @@ def test_pseudo_masks_fit_the_objects_and_a_dead_response_is_empty_and_counted(f
     masks = folder / "masks.parquet"
     with caplog.at_level(logging.WARNING):
         propagate.run(folder, shards(folder), folder / "net/model.safetensors", masks, PROPAGATION)
-    assert "1 of 8 objects have no response at all" in caplog.text
+    assert "1 of 8 pseudo masks are empty; usual reasons: empty response maps" in caplog.text
     actual = read_table("masks", masks)
     assert actual.object.tolist() == list(range(8))
     scores = overlaps(folder, actual, "mask")

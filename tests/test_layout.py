@@ -29,8 +29,10 @@ ALLOWED = {
     "stages.training": BASE,
     "stages.models": LEARNING,
     "stages.reporting": LEARNING,
+    "stages.mask_formats": BASE | {"stages.data"},
     "stages.inference": LEARNING | {"stages.models", "stages.reporting"},
-    "stages": LEARNING | {"stages.models", "stages.reporting", "stages.inference"},
+    "stages": LEARNING
+    | {"stages.models", "stages.reporting", "stages.inference", "stages.mask_formats"},
     "irnet.affinity": BASE | {"stages.data", "stages.training"},
     "irnet": BASE | {"irnet.affinity", "stages.data", "stages.training"},
 }

@@ -1,6 +1,7 @@
 """The pages, and the parts that they are made of."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 
 from stages import compare, evaluate, make_report, score
+from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.figures import Figures
+from stages.config.segmentors import TrisOptions
 from stages.config.steps import Evaluation
 from stages.reporting import table
 from stages.reporting.breakdown import AREAS, WORDS, bin_names, bins, breakdowns
@@ -29,7 +32,7 @@ from stages.storage.files import read_json, write_json
 from stages.storage.masks import decode, encode
 from stages.storage.tables import read_samples, write_table
 from stages.training.provenance import write_provenance
-from tests.conftest import few_shapes, file_hash, write_steps
+from tests.conftest import ROOT, few_shapes, file_hash, write_steps
 
 SCORES = {"mean_iou": 0.5, "mean_iou_low": 0.4, "mean_iou_high": 0.625, "overall_iou": 0.25}
 
@@ -340,6 +343,51 @@ def scored_predictions(samples: Path, folder: Path) -> dict[str, list[Path]]:
     score.run(samples, "shapes", "val", "segmentor", [rows], *where)
     write_json(files["losses"][0], [{"step": 1, "epoch": 1.0, "learning_rate": 0.1, "loss": 2.0}])
     return files
+
+
+def test_a_page_tells_of_collapsed_steps_unknown_words_and_files(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    files = scored_predictions(samples, tmp_path)
+    clip = ClipSource(model="data/small_clip.json", weights=Path("data/small_clip.safetensors"))
+    segmentor = TrisOptions(clip=clip, image_size=96)
+    experiment = Experiment(dataset="shapes", supervision="masks", segmentor=segmentor)
+    places = {"maps": "work/maps/a", "masks/labels-coco": "work/masks/b"}
+    steps = write_steps(
+        tmp_path / "page",
+        "it",
+        [["it", "segmentor", "val"]],
+        links=places,
+        trainings={"segmentor": "work/segmentor/c"},
+        steps=[{"place": place, "step": "some", "sources": []} for place in places.values()],
+    )
+    folder = tmp_path / "page/results/work"
+    counts = {"kind": "response maps", "total": 12, "empty": 12, "whole": 0}
+    write_json(folder / "maps/a/maps-train-0-of-1.run.json", counts)
+    record = folder / "masks/b/masks-val.json"
+    write_json(record, {"split": "val", "images": 5, "masks": 1200, "empty": 2})
+    page, table_file = tmp_path / "page.html", tmp_path / "scores.txt"
+    arguments = {**files, "report": page, "scores": table_file, "taken_away": [record]}
+    make_report.run(steps, experiment, samples, **arguments)
+    collapse = "warning: 12 of 12 response maps of train are empty: stage 1 learned nothing; usual"
+    for text in (page.read_text(), table_file.read_text()):
+        assert collapse in text
+        assert "model knows" not in text  # all words of RefShapes are known
+    assert '<a href="masks/labels-coco/val/">masks of labels, coco</a>' in page.read_text()
+    assert "5 images, 1,200 masks (2 empty)" in page.read_text()
+
+    words = pd.read_parquet(samples.with_name("expressions.parquet"))
+    words["text"] = words.text.str.replace("square", "horse")
+    write_table(tmp_path / "horses/expressions.parquet", "expressions", words)
+    for name in ("images.parquet", "objects.parquet", "samples.json"):
+        shutil.copy(samples.with_name(name), tmp_path / "horses" / name)
+    make_report.run(steps, experiment, tmp_path / "horses/samples.json", **arguments)
+    count = words.text.str.contains("horse").sum()
+    assert "expressions have words that the model does not know: horse. The model knows" in (
+        table_file.read_text()
+    )
+    assert 0 < count < len(words)
 
 
 def test_a_page_holds_all_it_shows_and_is_the_same_each_time(samples: Path, tmp_path: Path) -> None:

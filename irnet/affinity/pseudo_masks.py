@@ -41,7 +41,6 @@ class PseudoMask:
 
     mask: NDArray[np.bool_]
     score: float
-    empty_response: bool
 
 
 @dataclass(frozen=True)
@@ -156,11 +155,9 @@ def _pseudo_mask(
     assigned: tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_],
 ) -> PseudoMask:
     if not isinstance(assigned, tuple):
-        return PseudoMask(assigned, 0.0, empty_response=True)
+        return PseudoMask(assigned, 0.0)
     fragments = split_fragments(*assigned)
-    return PseudoMask(
-        fragments.label > 0, float(fragments.scores.max(initial=0)), empty_response=False
-    )
+    return PseudoMask(fragments.label > 0, float(fragments.scores.max(initial=0)))
 
 
 def image_factor(input_scale: int) -> int:

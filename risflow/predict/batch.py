@@ -28,6 +28,7 @@ def predict_all(
     precision: Precision,
     as_json: bool,
     most_pixels: int,
+    with_heat_maps: bool = False,
 ) -> None:
     """Write and print the predictions; what cannot be answered is named, and then the exit code 1.
 
@@ -39,7 +40,9 @@ def predict_all(
     records: list[dict[str, Any]] = []
     if answered:
         output.mkdir(parents=True, exist_ok=True)
-        results = _predictions(answered, failed, model, output, device, precision, most_pixels)
+        results = _predictions(
+            *(answered, failed, model, output, device, precision, most_pixels, with_heat_maps)
+        )
         records = list(results)
     if as_json:
         out.print_json(json.dumps(records))
@@ -74,6 +77,7 @@ def _predictions(
     device: Literal["auto", "cpu", "cuda"],
     precision: Precision,
     most_pixels: int,
+    with_heat_maps: bool,
 ) -> Iterator[dict[str, Any]]:
     """The records of all predictions; adds why images that do not decode have none."""
     from risflow.predict.images import load_image
@@ -81,6 +85,9 @@ def _predictions(
     from risflow.predict.outputs import write_prediction
 
     model = Model(path, device, precision)
+    texts = [text for request in requests for text in request.expressions]
+    for note in model.limits_for(texts):
+        notes.print(f"{path}: {printable(note)}", markup=False)
     for request in track(
         requests,
         f"{path} on {model.device}",
@@ -97,7 +104,16 @@ def _predictions(
             notes.print(f"only the first words are read: {printable(text)}", markup=False)
         results = model.predict_each(image, request.expressions)
         for text, result in zip(request.expressions, results, strict=True):
-            yield write_prediction(output, request.image, image, text, path, result)
+            yield write_prediction(
+                output,
+                request.image,
+                image,
+                text,
+                path,
+                result,
+                model.unknown_words(text),
+                with_heat_maps,
+            )
 
 
 def _table(records: Sequence[dict[str, Any]]) -> Table:

@@ -34,6 +34,9 @@ def predict(
     precision: Annotated[
         PRECISIONS, typer.Option(help="Of the numbers; bfloat16 is faster on a GPU.")
     ] = "float32",
+    heatmap: Annotated[
+        bool, typer.Option("--heatmap", help="Draw the response over the image, too.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, help="The largest image that is accepted.")
@@ -66,4 +69,4 @@ def predict(
         output.mkdir(parents=True, exist_ok=True)
         import_of_any_system(official, chosen, read_project())
     most_pixels = round(max_megapixels * 1e6)
-    predict_all(requests, failures, chosen, output, device, precision, json, most_pixels)
+    predict_all(requests, failures, chosen, output, device, precision, json, most_pixels, heatmap)

@@ -16,6 +16,7 @@ from PIL import Image
 from risflow.predict.images import MOST_PIXELS, ImageLike, load_image
 from risflow.predict.requests import require_expressions
 from stages.config.section import Precision, Section
+from stages.data.limits import describe_limits, unknown_in
 from stages.inference.inference import ExpressionPrediction, Inference
 from stages.models.saved import load_model
 from stages.runtime.device import pick_device
@@ -89,6 +90,19 @@ class Model:
             for result in inference.predict(batch, [(image.height, image.width)]):
                 # As in evaluation, the mask is empty if no target is predicted.
                 yield replace(result, mask=result.mask & (not result.no_target))
+
+    def limits_for(self, expressions: Sequence[str]) -> list[str]:
+        """What is to be known before its masks are trusted.
+
+        That is that it knows drawn shapes only, and words of the expressions that it does not know.
+        """
+        tokenizer = self.inference.tokenizer
+        lines = describe_limits(tokenizer), unknown_in(expressions, tokenizer)
+        return [line for line in lines if line is not None]
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of an expression that the model has never seen."""
+        return self.inference.tokenizer.unknown_words(text)
 
     def too_long(self, expressions: Sequence[str]) -> list[str]:
         """The expressions that have too many tokens, so that their last words are cut off."""

@@ -54,7 +54,8 @@ def choose_segmentor(results: Path) -> tuple[Path, list[str]]:
 def require_target(target: str, configs: Configs) -> None:
     """Raises InputError, with the closest name, for what the workflow makes no results of."""
     prepared = [f"prepare_{name}" for name in configs.datasets]
-    targets = ["demo", *configs.experiments, *configs.sweeps, *configs.datasets, *prepared]
+    masks = [f"masks_{name}" for name in configs.experiments]
+    targets = ["demo", *configs.experiments, *configs.sweeps, *configs.datasets, *prepared, *masks]
     targets += configs.settings.comparisons
     if target not in targets:
         raise InputError(f"{target!r} is no target; {suggest(target, targets, 'see configs/')}")

@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from stages.config.encoders import ClipSource, WithClip
+from stages.config.exports import Masks
 from stages.config.figures import Figures
 from stages.config.resources import ExecutionStep, Resources, Step
 from stages.config.section import Execution, Positive
@@ -42,6 +43,8 @@ class Experiment(Figures, WithClip):
     stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
+    masks: Masks = Masks()
+    visualize: Literal["examples", "all"] = "examples"  # all: a PNG file of each expression, too
     resources: dict[Step, Resources] = Field(default_factory=dict)  # of a step, or of all (default)
     execution: dict[ExecutionStep, Execution] = Field(default_factory=dict)  # how they are computed
     reasons: dict[str, str] = Field(default_factory=dict)  # section or option -> why it differs
@@ -72,6 +75,17 @@ class Experiment(Figures, WithClip):
         return self
 
     @model_validator(mode="after")
+    def _require_stages_of_masks(self) -> "Experiment":
+        if not self.learns_from_text:
+            absent = {"response", "labels", "pseudo_masks"} & set(self.masks.stages)
+            if absent:
+                raise ValueError(
+                    f"masks.stages: {sorted(absent)[0]}, which this experiment does not make;"
+                    " needed predictions or ground_truth"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _require_execution_of_use(self) -> "Experiment":
         for step, section in self.execution.items():
             is_of_labels = {"make_labels": {True}, "default": {True, False}}.get(step, {False})
@@ -95,6 +109,11 @@ class Experiment(Figures, WithClip):
             section = self.execution.get(name)
             chosen |= section.model_dump(exclude_unset=True) if section is not None else {}
         return Execution.model_validate(chosen)
+
+    @property
+    def mask_splits(self) -> tuple[str, ...]:
+        """The splits whose masks are written for other tools."""
+        return self.masks.splits or self.evaluation.splits
 
     @property
     def from_text(self) -> bool:

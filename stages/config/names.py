@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 # Names of targets and folders that the workflow makes itself.
 RESERVED = ("demo", "all", "fetch_weights", "small_clip", "work", "downloads", "none")
 LONGEST = 150  # characters: files have this name, a digest and an ending, and at most 255 in all
-PREFIXES = ("prepare_", "fetch_")  # of targets that are made from other names
+PREFIXES = ("prepare_", "fetch_", "masks_")  # of targets that are made from other names
 RULE = re.compile(r"^(?:rule|checkpoint) (\w+):", re.MULTILINE)
 WORKFLOW = Path(__file__).parents[2] / "workflow" / "rules"
 

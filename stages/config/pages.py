@@ -4,7 +4,7 @@ A page lives as `work/report/<name>-<digest>/`; `results/<name>/` has links to i
 shows, and steps.yaml, which says what made it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.config.products import MODELS, STORED, Product, Products, everything
 from stages.config.recipes import recipe, step_version
 
 MOST_SIDE_BY_SIDE = 8  # segmentors whose predictions a comparison shows
+TAKEN_AWAY = ("visualized", "masks")  # kinds of what is made for people and other tools
 Row = tuple[str, str, str]  # experiment, what is scored, split
 
 
@@ -30,6 +31,14 @@ class Page:
     trainings: dict[str, Product] = field(default_factory=dict)  # by their titles
     dataset: str = ""  # that examples are of
     split: str = ""
+
+    def taken_away(self) -> Iterator[tuple[Product, str]]:
+        """What is written for people and other tools, with its splits."""
+        for name, product in self.links.items():
+            if product.kind in TAKEN_AWAY and product.owner is not None:
+                owner, is_masks = product.owner, name.startswith("masks/")
+                for split in owner.mask_splits if is_masks else owner.evaluation.splits:
+                    yield product, split
 
     def steps(self) -> list[Product]:
         """All products behind the page, each after those that it is made from."""
@@ -79,7 +88,8 @@ def _report(products: Products, name: str) -> Page:
         "figures": experiment.figures.model_dump(mode="json"),
         "reasons": experiment.reasons,
     }
-    sources = tuple(_unique([*rows.values(), *columns.values(), *trainings.values()]))
+    taken = [made for made in own.values() if made.kind in TAKEN_AWAY]
+    sources = tuple(_unique([*rows.values(), *columns.values(), *trainings.values(), *taken]))
     product = Product(
         "report", name, "make_report", step_version("make_report"), options, {}, sources, experiment
     )

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stages.config.baselines import BASELINES
 from stages.config.contents import LISTING, Contents
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
+from stages.config.exports import STAGES
 from stages.config.load import Configs
 from stages.config.recipes import digest, recipe, step_version
 from stages.config.section import Section
@@ -35,6 +36,8 @@ FILES = {
     "predictions": "predictions-{split}-{shard}-of-{shards}.parquet",
     "rows": "rows-{split}-{shard}-of-{shards}.parquet",
     "scores": "{split}.json",
+    "visualized": "visualized-{split}-{shard}-of-{shards}.json",
+    "masks": "masks-{split}.json",
 }
 MODELS = ("stage1", "affinity", "segmentor")  # products of a training
 STORED = ("maps", "labels", "pseudo_masks")  # are scored as they are, without a prediction
@@ -223,7 +226,28 @@ class Products:
         made |= {f"predictions/{model}": product for model, product in predicted.items()}
         for thing, masks in scored.items():
             made |= self._scores(experiment, thing, (made["samples"], *masks))
-        return made
+        return made | self._taken_away(experiment, made)
+
+    def _taken_away(
+        self, experiment: Experiment, made: Mapping[str, Product]
+    ) -> dict[str, Product]:
+        """What people and other tools are given: only what the experiment asks for."""
+        samples, taken = made["samples"], dict[str, Product]()
+        if experiment.visualize == "all":
+            taken["visualized"] = self._predictions(experiment, made["segmentor"], "visualize")
+        for stage in experiment.masks.stages:
+            for name in experiment.masks.formats:
+                shown = made[STAGES[stage]]
+                taken[f"masks/{stage}-{name}"] = self._product(
+                    "masks",
+                    "write_masks",
+                    experiment.dataset,
+                    {"stage": stage, "format": name},
+                    (samples,) if shown == samples else (samples, shown),
+                    (),
+                    experiment,
+                )
+        return taken
 
     def _scores(
         self, experiment: Experiment, scored: str, sources: tuple[Product, ...]
@@ -326,12 +350,16 @@ class Products:
 
     # ---------------------------------------------------------------------------- predictions
 
-    def _predictions(self, experiment: Experiment, model: Product) -> Product:
+    def _predictions(
+        self,
+        experiment: Experiment,
+        model: Product,
+        step: Literal["predict", "visualize"] = "predict",
+    ) -> Product:
         options = recipe(experiment.evaluation, "splits", "labels", "empty_response")
         sources = (self.samples(experiment.dataset), model)
-        return self._product(
-            "predictions", "predict", experiment.dataset, options, sources, (), experiment
-        )
+        kind = {"predict": "predictions", "visualize": "visualized"}[step]
+        return self._product(kind, step, experiment.dataset, options, sources, (), experiment)
 
     def _zero_shot(self, experiment: Experiment) -> Product:
         """Predictions of the CLIP that stage 1 starts from, without any training."""

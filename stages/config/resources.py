@@ -17,6 +17,8 @@ Step = Literal[
     "predict",
     "evaluate",
     "score",
+    "visualize",
+    "write_masks",
     "make_report",
 ]
 # Steps that an experiment may set the execution of; `default` is for all of them.

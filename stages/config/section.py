@@ -19,6 +19,7 @@ ResizeModeName = Literal[
 # float32 is exact on every device. tf32 is PyTorch's float32 on a GPU: there convolutions round
 # to 10 bits. bfloat16 keeps 8, by autocast.
 Precision = Literal["float32", "tf32", "bfloat16"]
+OnCollapse = Literal["stop", "warn"]  # see stages/storage/collapse.py
 CrfName = Literal["auto", "torch", "pydensecrf"]  # see irnet/affinity/crf.py
 TextField = Literal["sent", "raw"]  # of REFER: cleaned, or as people typed it
 # poly_per_epoch counts finished epochs over all steps, as TRIS's train_stage2.py does: the rates
@@ -102,6 +103,8 @@ class Execution(Section):
     compile: bool = False  # the model by torch.compile, for batches of one size: minutes at first
     recompute: bool = False  # inner values again in the backward pass (Swin): slower, less memory
     deterministic: bool = False  # on a GPU the same bits each time, if slower; a CPU always does
+    # Of what train_affinity and train_segmentor learn from, where all of it is empty: warn goes on.
+    on_collapse: OnCollapse = "stop"
     # Of make_labels: the implementation of the dense CRF. On a GPU auto is torch; on a CPU it is
     # torch for images of two or more objects, and pydensecrf for the others.
     crf: CrfName = "auto"

@@ -31,12 +31,21 @@ class Tokenizer(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
 
+    @property
+    def num_words(self) -> int | None:
+        """The words that it knows, where it knows no others; None where it knows pieces."""
+
     def too_long(self, texts: Sequence[str]) -> list[int]:
         """Positions of the texts that are too long and are cut off."""
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that the model has never seen: to it they are all the same."""
 
 
 class BytePairTokenizer:
     """CLIP's own tokenizer, from open_clip."""
+
+    num_words: int | None = None  # any text is made of its pieces
 
     def __init__(self, context_length: int, keep_end: bool = True) -> None:
         self.context_length, self.keep_end = context_length, keep_end
@@ -53,6 +62,9 @@ class BytePairTokenizer:
         lengths = [len(self.tokenizer.encode(_with_open_clip_names(text))) for text in texts]
         return [number for number, length in enumerate(lengths) if length > most]
 
+    def unknown_words(self, text: str) -> list[str]:
+        return []
+
 
 def _with_open_clip_names(text: str) -> str:
     # OpenAI's tokenizer reads its own marks in a text as marks; open_clip gave them other names.
@@ -67,6 +79,7 @@ class WordTokenizer:
     ) -> None:
         self.context_length, self.keep_end = context_length, keep_end
         self.ids = {word: number for number, word in enumerate(vocabulary, start=2)}
+        self.num_words = len(self.ids)
         self.start, self.unknown, self.end = 1, len(vocabulary) + 2, len(vocabulary) + 3
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
@@ -81,6 +94,9 @@ class WordTokenizer:
     def too_long(self, texts: Sequence[str]) -> list[int]:
         most = self.context_length - 2
         return [n for n, text in enumerate(texts) if len(split_words(text)) > most]
+
+    def unknown_words(self, text: str) -> list[str]:
+        return list(dict.fromkeys(word for word in split_words(text) if word not in self.ids))
 
 
 def split_words(text: str) -> list[str]:

@@ -26,11 +26,13 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 class WordPieceTokenizer:
     """Lower-case pieces of words between [CLS] and [SEP], then zeros."""
 
+    num_words: int | None = None  # most words are made of its pieces
+
     def __init__(self, vocabulary: Path, context_length: int = 20) -> None:
         """`vocabulary` has one piece a line; raises InputError for any other file."""
         ids = _read_vocabulary(vocabulary)
         self.context_length = context_length
-        self.start, self.end = ids["[CLS]"], ids["[SEP]"]
+        self.start, self.end, self.unknown = (ids[name] for name in ("[CLS]", "[SEP]", "[UNK]"))
         self.pieces = Pieces(WordPiece(ids, unk_token="[UNK]"))  # type: ignore[call-arg]
         self.pieces.normalizer = BertNormalizer(lowercase=True)
         self.pieces.pre_tokenizer = BertPreTokenizer()
@@ -44,6 +46,15 @@ class WordPieceTokenizer:
 
     def too_long(self, texts: Sequence[str]) -> list[int]:
         return [n for n, ids in enumerate(self._ids(texts)) if len(ids) > self.context_length]
+
+    def unknown_words(self, text: str) -> list[str]:
+        encoding = self.pieces.encode(text, add_special_tokens=False)
+        unknown = [
+            text[start:end]
+            for number, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if number == self.unknown
+        ]
+        return list(dict.fromkeys(unknown))
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self.pieces.encode_batch(list(texts), add_special_tokens=False)

@@ -21,6 +21,8 @@ PREDICTION: Color = (0, 114, 178)  # blue
 GROUND_TRUTH: Color = (0, 158, 115)  # green
 OUTLINE: Color = (230, 159, 0)  # orange, of the ground truth over a prediction
 IGNORED: Color = (150, 150, 150)
+HEAT_WEIGHT = 0.6  # of the colors of a heat map; 0.4 is the image's
+RANGE_SMALL = 1e-5  # official: avoids a division by zero for a map without a response
 
 
 def thumbnail(image: Image.Image) -> Image.Image:
@@ -70,6 +72,33 @@ def response_overlay(image: Image.Image, response: NDArray[np.float32]) -> Image
     for channel in range(3):  # one at a time: images of users can be large
         pixels[..., channel] = dimmed + opacity * pixels[..., channel]
     return Image.fromarray(pixels)
+
+
+def heat_map(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
+    """The image under the colors of a response map, from blue (none) to red (its highest value).
+
+    As TRIS's demo.py draws it: negative responses are none, and the colors weigh 0.6.
+    """
+    import matplotlib  # takes a while to import
+
+    positive = response.clip(min=0)
+    low, high = float(positive.min()), float(positive.max())
+    strength = (positive - low) / (high - low + RANGE_SMALL)
+    pixels = matplotlib.colormaps["jet"](strength, bytes=True)[..., :3].copy()
+    seen = np.asarray(image.convert("RGB"))
+    for channel in range(3):  # one at a time: images of users can be large
+        mixed = np.float32(HEAT_WEIGHT) * pixels[..., channel]
+        mixed += np.float32(1 - HEAT_WEIGHT) * seen[..., channel]
+        pixels[..., channel] = mixed.round()
+    return Image.fromarray(pixels)
+
+
+def response_colors(count: int) -> list[str]:
+    """Colors of a response overlay from the weakest to the strongest, as CSS has them."""
+    import matplotlib
+
+    steps = np.linspace(0.2, 0.95, count)
+    return [matplotlib.colors.to_hex(color) for color in matplotlib.colormaps["inferno"](steps)]
 
 
 def mask_image(mask: Mask) -> Image.Image:

@@ -14,6 +14,7 @@ from typing import Any
 from stages.runtime.errors import InputError
 
 PROBE = 1 << 20  # bytes: more than what a full disk has left
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit on file sizes
 
 
 @contextmanager
@@ -24,8 +25,7 @@ def replacing(path: Path) -> Iterator[Path]:
     says so and names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Keeps the suffix, from which many writers take the format.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = _partial(path)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -39,6 +39,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, moved onto it on success and removed on failure.
+
+    What `folder` held is gone then. Temporary folders of killed processes are removed. A full disk
+    becomes an OSError that names `folder`.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    temporary = _partial(folder)
+    earlier = temporary.with_name(f".old{temporary.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rename(earlier)
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno in FULL:
+            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    """Where this process writes what is to be `path`; the suffix tells many writers the format."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def plain_name(text: str, length: int = 40) -> str:
+    """A part of a file name: letters, digits and underscores, which every file system accepts."""
+    return re.sub(r"[^A-Za-z0-9]+", "_", text)[:length].strip("_")
 
 
 def _refusal(error: Exception, temporary: Path) -> int | None:
@@ -56,14 +92,18 @@ def _refusal(error: Exception, temporary: Path) -> int | None:
                 os.fsync(more.fileno())
         except OSError as refused:
             number = refused.errno
-    return number if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
+    return number if number in FULL else None
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove partial files of killed writers of this path."""
+    """Remove partial files and folders of killed writers of this path."""
     for partial in path.parent.glob(f".{escape(path.stem)}.*.partial{escape(path.suffix)}"):
         writer = partial.name.removesuffix(f".partial{path.suffix}").rpartition(".")[2]
-        if writer.isdigit() and not _is_alive(int(writer)):
+        if not writer.isdigit() or _is_alive(int(writer)):
+            continue
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
             partial.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 It is not in the model's own file, so that equal weights give equal bytes.
 """
 
+import logging
 import os
 import platform
 import subprocess
@@ -13,8 +14,11 @@ from pathlib import Path
 import torch
 
 from stages.runtime.distributed import is_first_process, process_count
-from stages.storage.files import write_json
+from stages.storage.collapse import few_steps
+from stages.storage.files import read_json, write_json
 from stages.training.progress import Speed
+
+log = logging.getLogger(__name__)
 
 CODE = Path(__file__).parent
 
@@ -37,6 +41,11 @@ def write_provenance(model: Path, speed: Speed | None = None) -> None:
     if speed is not None:
         provenance["items_per_second"] = round(speed.items_per_second, 3)
         provenance["waiting_for_data"] = round(speed.waiting, 3)
+    losses = model.with_name("losses.json")
+    if speed is not None and losses.exists():
+        provenance["steps"] = steps = read_json(losses)[-1]["step"]
+        if (line := few_steps(steps)) is not None:
+            log.warning("warning: %s", line)
     write_json(model.with_name("run.json"), provenance)
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,39 @@ def test_a_model_finds_what_it_names_from_any_folder(
     assert np.array_equal(api.load(within).predict(image_file, TEXTS).maps, expected.maps)
     with pytest.raises(InputError, match=r"no file data/clip_of_this_project\.json"):
         api.load(away)
+
+
+def test_words_that_the_model_has_never_seen_are_told(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
+) -> None:
+    texts = ["the red square", "the man on a horse"]
+    done = risflow("predict", image_file, *texts, "--model", model, "--output", tmp_path, "--json")
+    limits, unknown = done.stderr.splitlines()[:2]
+    assert (
+        limits == f"{model}: knows drawn shapes and 56 words only: no photographs, no other words"
+    )
+    assert unknown == (
+        f"{model}: 1 of 2 expressions have words that the model does not know: man, horse"
+    )
+    records = json.loads(done.stdout)
+    assert [record["unknown_words"] for record in records] == [[], ["man", "horse"]]
+
+
+def test_a_heat_map_is_drawn_as_in_the_demo_of_tris(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path
+) -> None:
+    line = ["predict", image_file, TEXTS[0], "--model", model, "--output", tmp_path, "--json"]
+    (plain,) = json.loads(risflow(*line).stdout)
+    (record,) = json.loads(risflow(*line, "--heatmap").stdout)
+    assert record["files"] == {**plain["files"], "heatmap": record["files"]["heatmap"]}
+    (response,) = api.load(model).predict(image_file, TEXTS[0]).maps
+    positive = response.clip(min=0)
+    strength = (positive - positive.min()) / (positive.max() - positive.min() + 1e-5)
+    colors = matplotlib.colormaps["jet"](strength)[..., :3] * 255
+    expected = 0.6 * colors + 0.4 * pixels(image_file)
+    drawn = pixels(record["files"]["heatmap"])
+    assert np.abs(drawn - expected).max() <= 1.5  # of 255: rounded twice
+    assert drawn.std() > 20
 
 
 def test_the_command_writes_what_the_api_gives(
@@ -300,4 +334,5 @@ def test_json_that_nobody_reads_is_one_line(model: Path, image_file: Path, tmp_p
     )
     os.close(writer)
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: output: Broken pipe"]
+    limits, error = done.stderr.splitlines()
+    assert "knows drawn shapes" in limits and error == "error: output: Broken pipe"

@@ -19,10 +19,12 @@ from stages.config.load import check_run_options, load_configs
 from stages.config.products import FILES
 from stages.config.project_version import version_notice
 from stages.config.resources import chosen_resource
+from stages.config.shard_files import complete_shards
 from stages.config.sizes import count_shards, keeps_images, known_objects
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError, suggest
 from stages.runtime.launch import JOBS_PER_GPU
+from stages.storage.collapse import collapse_warnings
 from workflow.scheduling.orphaned_jobs import take_over
 
 CONFIGS = Path(config.get("configs", "configs")).expanduser()
@@ -56,6 +58,14 @@ onstart:
             take_over(Path.cwd())
         except InputError as error:
             raise WorkflowError(str(error))
+
+
+# What came out empty is told once more at the end, where it is read.
+onsuccess:
+    if workflow.is_main_process:
+        made = {Path(file).parent for job in workflow.dag.jobs for file in job.output}
+        for line in collapse_warnings(sorted(made)):
+            logger.warning(f"warning: {line}")
 
 
 WORK = f"{RESULTS}/work"
@@ -162,11 +172,8 @@ def num_objects(samples, split):
 def shards_of(folder, split, wanted):
     """Over how many jobs a pass over a split is spread: as it was, where it is finished."""
     kind, identity = folder.split("/")[1:]
-    pattern = FILES[kind].format(split=split, shard="*", shards="*")
-    made = list(Path(RESULTS, folder).glob(pattern))
-    for count in {int(path.stem.rpartition("-")[2]) for path in made}:
-        if sum(path.stem.endswith(f"-of-{count}") for path in made) == count:
-            return count
+    if present := complete_shards(Path(RESULTS, folder), kind, split):
+        return len(present)
     if wanted is not None:
         return wanted
     return count_shards(num_objects(catalog.find(kind, identity).source("samples"), split))
@@ -174,6 +181,8 @@ def shards_of(folder, split, wanted):
 
 def num_shards(product, split):
     """How many shards a product has: the masks of a pass are made in as many as its maps."""
+    if product.kind == "masks":  # one record a split
+        return 1
     passes = {"labels": ("maps",), "pseudo_masks": ("maps",)}
     passes["rows"] = ("predictions", "maps", "labels", "pseudo_masks")
     while product.kind in passes:

@@ -51,6 +51,7 @@ rule make_report:
             ancient(f"{RESULTS}/{product.folder}/losses.json")
             for product in page_of(w).trainings.values()
         ],
+        taken_away=lambda w: taken_away(page_of(w)),
     output:
         report=report(
             f"{REPORT}/report.html",
@@ -81,7 +82,7 @@ rule make_report:
     shell:
         "python -m stages.make_report --steps {input.steps:q} --samples {input.samples:q}"
         " --metrics {input.metrics:q} --results {input.results:q} --losses {input.losses:q}"
-        " {params.columns} --experiment {params.experiment:q} --report {output.report:q}"
+        " {params.columns} --taken-away {input.taken_away:q} --experiment {params.experiment:q} --report {output.report:q}"
         " --scores {output.scores:q} > {log:q} 2>&1"
 
 

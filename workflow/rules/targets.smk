@@ -55,6 +55,27 @@ def samples_of(name):
     return files
 
 
+def masks_of(name):
+    """The masks of an experiment in the formats that it asks for, and the links to them."""
+
+    def files(wildcards):
+        try:
+            page = catalog.page(name)
+        except InputError as error:
+            raise WorkflowError(str(error))
+        records = taken_away(page, ("masks",))
+        if not records:
+            raise WorkflowError(
+                f"masks_{name}: the experiment asks for no format; name one, for once:"
+                ' --config set="masks.formats=[coco]"'
+            )
+        if not all(Path(path).exists() for path in records):
+            check_files(name, files_of_experiment(name, configs))
+        return [*records, f"{RESULTS}/{name}/.{page.product.digest}"]
+
+    return files
+
+
 for name in [*configs.experiments, *configs.sweeps, *configs.settings.comparisons]:
 
     rule:
@@ -62,6 +83,16 @@ for name in [*configs.experiments, *configs.sweeps, *configs.settings.comparison
             name
         input:
             page_files(name),
+        localrule: True
+
+
+for name in configs.experiments:
+
+    rule:
+        name:
+            f"masks_{name}"
+        input:
+            masks_of(name),
         localrule: True
 
 

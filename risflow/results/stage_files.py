@@ -1,0 +1,70 @@
+"""The files of a stage of an experiment, as far as they are made."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.config.exports import STAGES, MaskFormat, MaskStage
+from stages.config.load import Configs
+from stages.config.shard_files import complete_shards
+from stages.runtime.errors import InputError, suggest
+
+KINDS = {"predictions/segmentor": "predictions"}  # of products, where the name of a link is longer
+
+
+def find_stage_files(
+    experiment: str,
+    stage: MaskStage,
+    splits: Sequence[str],
+    format: MaskFormat,
+    configs: Configs,
+) -> tuple[Path, list[Path]]:
+    """The samples and the shards of a stage of some splits, by the links of results/<experiment>/.
+
+    Raises InputError for a stage that the experiment does not have, for a split that is not in the
+    data, and for masks that are not made yet: it names the command that makes them.
+    """
+    own = configs.experiments[experiment]
+    folder = configs.settings.results / experiment
+    if STAGES[stage] in ("maps", "labels", "pseudo_masks") and not own.learns_from_text:
+        raise InputError(
+            f"{experiment}: does not make {stage.replace('_', ' ')}: no stage of it learns from"
+            " text; needed --stage predictions or ground_truth"
+        )
+    samples = folder / "samples" / "samples.json"
+    if not samples.is_file():
+        raise InputError(
+            f"{experiment}: not made yet: {_command(experiment, stage, splits, format)}"
+        )
+    shards = []
+    _require_splits(samples, splits)
+    for split in splits:
+        if stage == "ground_truth":
+            continue
+        name = STAGES[stage]
+        of_split = complete_shards(folder / name, KINDS.get(name, name), split)
+        if not of_split:
+            raise InputError(
+                f"{experiment}: no {stage.replace('_', ' ')} of {split} yet:"
+                f" {_command(experiment, stage, [split], format)}"
+            )
+        shards += of_split
+    return samples, shards
+
+
+def _require_splits(samples: Path, splits: Sequence[str]) -> None:
+    from stages.storage.files import read_json
+    from stages.storage.tables import in_split  # imports pyarrow, for a second
+
+    about = read_json(samples)
+    known = about["splits"]
+    for split in splits:
+        if not any(in_split(name, split, about["split_rule"]) for name in known):
+            remedy = suggest(split, known, f"known: {', '.join(known)}")
+            raise InputError(f"--split: {split!r} is not in the data; {remedy}")
+
+
+def _command(experiment: str, stage: MaskStage, splits: Sequence[str], format: MaskFormat) -> str:
+    """The command that makes masks, and writes them in this format too."""
+    options = f"masks.formats=[{format}] masks.stages=[{stage}] masks.splits=[{','.join(splits)}]"
+    return f"snakemake --cores all masks_{experiment} --config set={shlex.quote(options)}"
