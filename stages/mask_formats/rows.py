@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.config.exports import MaskStage
 from stages.metrics.iou import foreground
+from stages.runtime.foreign_errors import printable
 from stages.storage.masks import area, decode, encode
 from stages.storage.tables import ResponseMap, Samples, read_maps, read_table
 
@@ -61,7 +62,8 @@ class MaskRow:
 
     @property
     def texts(self) -> list[str]:
-        return [expression.text for expression in self.expressions]
+        """The expressions, each once."""
+        return list(dict.fromkeys(printable(expression.text) for expression in self.expressions))
 
 
 class MaskRows:
