@@ -12,7 +12,7 @@ OTHER := .venv-$(PYTHON_VERSION)
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-python test-gpu test-cluster attack lint bench seeds interruptions docs docs-site clean
+.PHONY: demo test test-all test-python test-gpu test-cluster attack lint bench released-model seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -53,6 +53,9 @@ bench: $(READY)  ## speed: of the CRF, of the random walk, and of passes over da
 	$(BIN)/python -m benchmarks.throughput --output results/bench.json
 	$(BIN)/python -m benchmarks.passes
 	$(BIN)/python -m benchmarks.prepare
+
+released-model: $(READY)  ## data/demo_segmentor.safetensors, from the results of the demo
+	$(BIN)/python -m benchmarks.released_model
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds

@@ -25,3 +25,7 @@ rule demo:
     input:
         page_files(configs.settings.demo),
     localrule: True
+
+
+if workflow.is_main_process:
+    check_targets()

@@ -67,6 +67,16 @@ def test_a_target_that_an_option_swallows_is_found() -> None:
         targets_of(Documented("here", ("snakemake", "--forcerun", "train_stage1", "demo")))
 
 
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [("demp", "did you mean demo?"), ("qqqq", "`snakemake --list-rules` shows them")],
+)
+def test_a_target_that_is_none_is_named_with_the_closest(target: str, remedy: str) -> None:
+    snakemake = Path(sys.executable).parent / "snakemake"
+    done = subprocess.run([snakemake, target, "-n"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and f"'{target}' is no target; {remedy}" in done.stdout
+
+
 def can_be_planned(documented: Documented) -> bool:
     """Whether it needs no data and no results that are not here."""
     words = set(documented.words)

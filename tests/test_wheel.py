@@ -1,5 +1,6 @@
 """risflow as it is installed: from its wheel, in folders that are no checkout."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,11 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from risflow.project.files import DATA
 from stages.config.project_version import VERSION, version_notice
 from tests.conftest import ROOT
 
-COPIED = ("Snakefile", "configs", "profiles", "workflow", "data/small_clip.json")
+COPIED = ("Snakefile", "configs", "profiles", "workflow", *DATA)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +60,21 @@ def test_the_demo_of_a_project_can_be_planned_and_uses_the_wheel(
     assert planned.returncode == 0 and "train_stage1" in planned.stdout, planned.stderr
     where = run(installed, tmp_path, "-c", "import stages, risflow; print(stages.__file__)")
     assert where.stdout.startswith(installed["PYTHONPATH"]), where
+
+
+def test_the_released_model_predicts_before_any_run(
+    installed: dict[str, str], tmp_path: Path
+) -> None:
+    run(installed, tmp_path, "-m", "risflow", "init", ".")
+    command = "predict", "data/example.jpg", "the red triangle", "--json"
+    done = run(installed, tmp_path, "-m", "risflow", *command)
+    assert done.returncode == 0, done.stderr
+    assert "no experiment has a segmentor yet: the released model of the demo" in done.stderr
+    (answer,) = json.loads(done.stdout)
+    with Image.open(tmp_path / answer["files"]["mask"]) as mask:
+        left, top, right, bottom = mask.getbbox()
+    row, column = answer["peak"]
+    assert top <= row < bottom and left <= column < right and 0.01 < answer["area"] < 0.1
 
 
 def test_a_folder_that_has_a_project_is_left_alone_but_for_an_update(
@@ -109,7 +127,7 @@ def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path: Path) -> None:
         "import risflow; print(risflow.load.__name__, issubclass(risflow.InputError, ValueError))"
     )
     done = run(dict(os.environ), tmp_path, "-c", code)
-    assert done.stdout == "load ValueError\n", done.stderr
+    assert done.stdout == "load True\n", done.stderr
 
 
 @pytest.mark.parametrize("command", ["import risflow; print(risflow.__version__)", None])

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from risflow.console import notes
+
 DEVICES = Literal["auto", "cpu", "cuda"]
 
 
@@ -12,7 +14,7 @@ def predict(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Image files, then expressions of objects in them.",
+            help="Image files or folders, then expressions of objects.",
             metavar="IMAGE... EXPRESSION...",
         ),
     ] = None,
@@ -45,13 +47,15 @@ def predict(
     if images and not expressions:
         raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
     from risflow.predict.batch import predict_all
-    from risflow.project.project import newest_segmentor, results_folder
+    from risflow.project.project import choose_segmentor, results_folder
 
     if table is not None:
         requests, findings = read_requests(table)
     else:
         requests, findings = [Request(image, expressions) for image in images], []
-    chosen = model or newest_segmentor(results_folder())
+    chosen, remarks = (model, []) if model else choose_segmentor(results_folder())
+    for remark in remarks:
+        notes.print(f"note: {remark}", markup=False)
     failures = [str(finding) for finding in findings]
     if chosen.is_file() and chosen.suffix != ".safetensors":
         from risflow.project.official import import_of_any_system

@@ -7,7 +7,8 @@ from pathlib import Path
 from stages.data.entries import LONGEST, Finding, is_unicode
 from stages.runtime.errors import InputError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# Endings of the formats that are read (stages/data/formats.py).
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,16 @@ def read_requests(table: Path) -> tuple[list[Request], list[Finding]]:
 def split_arguments(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The images and the expressions of a command line: the first is an image, and all files are.
 
-    What ends like an image and is none is an image too, so that a misspelled name is told.
+    A folder, which is the first or written with a slash, stands for the images in it. What ends
+    like an image and is none is an image too, so that a misspelled name is told. Raises InputError
+    for a folder without images.
     """
     images: list[Path] = []
     expressions: list[str] = []
     for number, argument in enumerate(arguments):
-        if number == 0 or _is_file(argument) or _is_image_name(argument):
+        if (number == 0 or "/" in argument) and _is_folder(argument):
+            images += _images_in(Path(argument))
+        elif number == 0 or _is_file(argument) or _is_image_name(argument):
             images.append(Path(argument))
         else:
             expressions.append(argument)
@@ -75,6 +80,20 @@ def _is_file(argument: str) -> bool:
         return Path(argument).is_file()
     except (OSError, ValueError):  # too long for a name, or no name at all
         return False
+
+
+def _is_folder(argument: str) -> bool:
+    try:
+        return Path(argument).is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _images_in(folder: Path) -> list[Path]:
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not images:
+        raise InputError(f"{folder}: no image in this folder; needed {', '.join(PICTURES)}")
+    return images
 
 
 def _is_image_name(argument: str) -> bool:

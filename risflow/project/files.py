@@ -10,9 +10,15 @@ from stages.config.project_version import VERSION, VERSION_FILE
 from stages.runtime.errors import InputError
 
 WORKFLOW = ("Snakefile", "workflow", "profiles")
-SMALL_CLIP = ("data/small_clip.json", "data/small_clip.safetensors")
-FILES = (*WORKFLOW, "configs", *SMALL_CLIP)
-IGNORED = "/results/\n/data/*\n!/data/small_clip.*\n/logs/\n/.snakemake/\n__pycache__/\n"
+DATA = (
+    "data/small_clip.json",
+    "data/small_clip.safetensors",
+    "data/demo_segmentor.safetensors",
+    "data/example.jpg",
+)
+FILES = (*WORKFLOW, "configs", *DATA)
+KEPT = "".join(f"!/{name}\n" for name in DATA)
+IGNORED = f"/results/\n/data/*\n{KEPT}/logs/\n/.snakemake/\n__pycache__/\n"
 
 
 def source() -> Path:

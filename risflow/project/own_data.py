@@ -27,7 +27,8 @@ from stages.storage.files import replacing
 YOLO_ROW = re.compile(r"\d+(\s+-?\d+(\.\d+)?([eE]-?\d+)?){4,}")
 MADE_TABLE = "expressions.csv"
 SMALL = "refshapes_tris"  # the experiment whose options need no download
-NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "reasons")
+NOT_TAKEN_OVER = ("dataset", "upper_bound", "evaluation", "expected", "published", "reasons")
+MOST_NAMED = 5  # pictures that are left out
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,21 @@ class _Table:
         text = f"{self.path}: {len(self.rows):,} expressions of {len(images):,} pictures"
         if not any(row.object for row in self.rows):
             text += ", each of an object of its own (a column object says which are of one)"
-        return f"{text}; {'some' if any(row.mask for row in self.rows) else 'no'} masks"
+        text += f"; {'some' if any(row.mask for row in self.rows) else 'no'} masks"
+        return text + self._left_out()
+
+    def _left_out(self) -> str:
+        """The pictures of the folder that no row is of, if there are any."""
+        used = {self.images / name for row in self.rows for name in (row.image, row.mask) if name}
+        unused = [
+            path.relative_to(self.images).as_posix()
+            for path in sorted(self.images.rglob("*"))
+            if path.suffix.lower() in PICTURES and path not in used
+        ]
+        if not unused:
+            return ""
+        names = ", ".join(unused[:MOST_NAMED]) + (", ..." if len(unused) > MOST_NAMED else "")
+        return f"; {len(unused):,} pictures without an expression are left out: {names}"
 
 
 def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from risflow.project.files import source
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.runtime.errors import InputError, suggest
 
 CONFIGS = Path("configs")
+RELEASED = Path("data/demo_segmentor.safetensors")
 
 
 def read_project() -> Configs:
@@ -24,15 +26,29 @@ def results_folder() -> Path:
     return read_project().settings.results if CONFIGS.is_dir() else Path("results")
 
 
-def newest_segmentor(results: Path) -> Path:
-    """The segmentor that was finished last. Raises InputError if there is none."""
+def choose_segmentor(results: Path) -> tuple[Path, list[str]]:
+    """The segmentor that was finished last, and what is to be said of the choice.
+
+    Where no experiment has one: the released model of the demo. Raises InputError without that.
+    """
     models = list(results.glob("*/segmentor/model.safetensors"))
-    if not models:
+    notes = [
+        f"{folder}: not trained yet, so that another model is used"
+        for folder in sorted(path / "segmentor" for path in results.glob("*"))
+        if folder.is_symlink() and not (folder / "model.safetensors").exists()
+    ]
+    if models:
+        newest = max(models, key=lambda path: path.stat().st_mtime)
+        if len(models) > 1:
+            notes.append(f"the newest of {len(models)} segmentors; --model chooses another")
+        return newest, notes
+    released = source() / RELEASED
+    if not released.is_file():
         raise InputError(
             f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
             " demo's: snakemake --cores all demo"
         )
-    return max(models, key=lambda path: path.stat().st_mtime)
+    return released, [*notes, "no experiment has a segmentor yet: the released model of the demo"]
 
 
 def require_target(target: str, configs: Configs) -> None:

@@ -31,13 +31,18 @@ def serve(
 ) -> None:
     """Open a page: drop an image, type expressions, see masks."""
     require_gradio()
-    from risflow.project.project import newest_segmentor, results_folder
+    from risflow.project.project import choose_segmentor, results_folder
     from risflow.serve.access import Access, read_login
     from risflow.serve.server import listen, load_models, run_server
 
     access = Access(frozenset(name.lower() for name in allow_host or ()), read_login(login_file))
     results = results_folder()
-    paths = model or [newest_segmentor(results)]
+    paths = list(model or [])
+    if not paths:
+        chosen, remarks = choose_segmentor(results)
+        paths.append(chosen)
+        for remark in remarks:
+            notes.print(f"note: {remark}", markup=False)
     listening = listen(host, port)  # at once: the models take seconds to load
     with listening:
         models = load_models(paths)

@@ -66,6 +66,19 @@ def test_texts_beside_pictures_become_a_table_that_is_taken(
     assert {Path(file).name for file in samples.images.file} == {"a.png", "b.PNG"}
 
 
+def test_pictures_without_an_expression_are_named(
+    risflow: Command, folder: Path, image_file: Path
+) -> None:
+    write_texts(folder)
+    assert "left out" not in risflow("new-dataset", folder).stderr
+    for name in ("c.png", "more/d.jpg"):
+        shutil.copy(image_file, folder / name)
+    done = risflow("new-dataset", folder, "--force", "--small-clip")
+    assert "2 pictures without an expression are left out: c.png, more/d.jpg" in done.stderr
+    experiment = load_configs(Path("configs")).experiments["mine_masks"]
+    assert experiment.figures.expected == {} and experiment.reasons == {}
+
+
 @pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
 def test_a_table_is_taken_as_it_is(
     risflow: Command, project: Path, folder: Path, ending: str

@@ -182,7 +182,9 @@ def test_the_newest_finished_segmentor_is_taken_and_named(
     risflow: Command, tmp_path: Path, model: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no experiment has a segmentor yet" in risflow("predict", image_file, "x").stderr
+    done = risflow("predict", image_file, "x")
+    assert done.exit_code == 0, done.output
+    assert "no experiment has a segmentor yet: the released model of the demo" in done.stderr
     (tmp_path / "data").symlink_to(ROOT / "data")
     for age, name in ((10, "newer"), (20, "older")):
         folder = tmp_path / "results" / name / "segmentor"
@@ -192,6 +194,30 @@ def test_the_newest_finished_segmentor_is_taken_and_named(
     done = risflow("predict", image_file, "x")
     assert done.exit_code == 0, done.output
     assert "results/newer/segmentor/model.safetensors" in done.stderr
+    assert "note: the newest of 2 segmentors; --model chooses another" in done.stderr
+    (tmp_path / "results/newest").mkdir()
+    (tmp_path / "results/newest/segmentor").symlink_to("../work/segmentor/x-0123456789ab")
+    done = risflow("predict", image_file, "x")
+    assert "note: results/newest/segmentor: not trained yet, so that another" in done.stderr
+
+
+def test_a_folder_stands_for_its_images(
+    risflow: Command, tmp_path: Path, model: Path, image_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    for name in ("photos/b.png", "photos/a.png", "photos/notes.txt", "red/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(image_file, tmp_path / name)
+    done = risflow("predict", "photos", "red", "--model", model, "--json")
+    assert done.exit_code == 0, done.output
+    answers = [(answer["image"], answer["expression"]) for answer in json.loads(done.stdout)]
+    assert answers == [("photos/a.png", "red"), ("photos/b.png", "red")]
+    done = risflow("predict", image_file, "red/", "a ring", "--model", model, "--json")
+    assert [answer["image"] for answer in json.loads(done.stdout)] == [str(image_file), "red/c.png"]
+    (tmp_path / "empty").mkdir()
+    done = risflow("predict", "empty", "red", "--model", model)
+    assert done.exit_code == 1 and "empty: no image in this folder; needed .jpg" in done.stderr
 
 
 def test_mistakes_are_one_line(

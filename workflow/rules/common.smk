@@ -10,6 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
 from snakemake.exceptions import WorkflowError
 
 from stages.config.catalog import Catalog, contents_of
@@ -21,7 +22,7 @@ from stages.config.resources import chosen_resource
 from stages.config.shard_files import complete_shards
 from stages.config.sizes import count_shards, keeps_images, known_objects
 from stages.config.variants import parse_changes
-from stages.runtime.errors import InputError
+from stages.runtime.errors import InputError, suggest
 from stages.runtime.launch import JOBS_PER_GPU
 from stages.storage.collapse import collapse_warnings
 from workflow.scheduling.orphaned_jobs import take_over

@@ -10,6 +10,17 @@ def check_files(target, files):
         raise WorkflowError(found)
 
 
+def check_targets():
+    """Stops the run with the closest name if a target of the command line is none."""
+    if Path(sys.argv[0]).stem != "snakemake":
+        return
+    names = [rule.name for rule in workflow.rules]
+    for target in get_argument_parser().parse_known_args(sys.argv[1:])[0].targets or ():
+        if target.isidentifier() and target not in names and not Path(target).exists():
+            remedy = suggest(target, names, "`snakemake --list-rules` shows them")
+            raise WorkflowError(f"{target!r} is no target; {remedy}")
+
+
 def page_files(target):
     """The page of a target and the links to what is behind it; of a data set those of its rows too."""
 
