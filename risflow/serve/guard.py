@@ -72,7 +72,7 @@ class Limits:
 class Event(BaseModel):
     """What a click of the page and a client of its function send; the rest is left out."""
 
-    data: list[Any] = Field(max_length=3)
+    data: list[Any] = Field(max_length=4)
     fn_index: int | None = Field(None, ge=0, le=100)
     trigger_id: int | None = Field(None, ge=0, le=1000)
     session_hash: str | None = Field(None, pattern=r"^[A-Za-z0-9_-]{1,64}$")

@@ -6,7 +6,9 @@ It loads nothing from other machines: no analytics, no fonts, no scripts.
 import html
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -29,7 +31,13 @@ from risflow.serve.guard import MOST_UPLOAD_BYTES, Guard
 from risflow.serve.uploads import REFUSED, Uploads
 from risflow.serve.worker import Worker
 from stages.inference.inference import ExpressionPrediction
-from stages.reporting.overlay import encode_image, mask_image, mask_overlay, response_overlay
+from stages.reporting.overlay import (
+    encode_image,
+    mask_image,
+    mask_overlay,
+    response_colors,
+    response_overlay,
+)
 from stages.runtime.errors import InputError
 from stages.storage.tables import read_samples
 
@@ -38,6 +46,7 @@ MOST_EXPRESSIONS = 10
 WAITING = 20  # requests in the queue
 KEPT = 3600  # seconds that an uploaded image is kept
 EXAMPLES = 4
+THRESHOLD = 10  # the largest that can be chosen, above and below 0
 SHOWN = 480  # pixels of the longer side of an image on the page
 
 STYLE = """
@@ -48,11 +57,16 @@ STYLE = """
 .prediction .row { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .5rem; }
 .prediction figure { margin: 0; }
 .prediction img { width: 100%; height: auto; display: block; border-radius: 4px; }
+.prediction .bar { height: .5rem; margin-top: .3rem; border-radius: 2px;
+  background: linear-gradient(90deg, GRADIENT); }
+.prediction .ends { display: flex; justify-content: space-between; }
+.prediction a { font-size: .8rem; }
+@media (max-width: 600px) { .prediction .row { grid-template-columns: 1fr; } }
 .prediction figcaption { font-size: .75rem; opacity: .75; text-align: center; margin-top: .2rem; }
 .limits p { font-size: .85rem; opacity: .75; margin: 0; }
 td { white-space: pre-line; }
 .wrong { padding: .8rem 1rem; border-left: 4px solid #c0392b; overflow-wrap: anywhere; }
-"""
+""".replace("GRADIENT", ", ".join(response_colors(5)))
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +97,16 @@ def build_app(
         headers = {"Cache-Control": "private, max-age=3600"}
         return Response(content, media_type=f"image/{kind}", headers=headers)
 
-    async def find(image: object, text: object, names: object) -> str:
-        return await worker.run(predictions, models, uploads, drawings, image, text, names)
+    async def find(image: object, text: object, names: object, threshold: object) -> str:
+        asked = image, text, names, threshold
+        return await worker.run(predictions, models, uploads, drawings, *asked)
 
     examples = _examples(samples)
-    limits = [f"{name} {line}" for name, model in models.items() for line in model.limits_for([])]
-    blocks = _blocks(list(models), limits, examples, find)
+    about = [
+        "; ".join([f"{name}: {describe_model(model)}", *model.limits_for([])])
+        for name, model in models.items()
+    ]
+    blocks = _blocks(list(models), about, examples, find)
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     mounted = gr.mount_gradio_app(
         app,
@@ -138,6 +156,14 @@ def _blocks(
                     label="Models",
                     visible=len(models) > 1,
                 )
+                threshold = gr.Slider(
+                    -THRESHOLD,
+                    THRESHOLD,
+                    value=0,
+                    step=0.1,
+                    label="Threshold of the response: higher for smaller masks",
+                    elem_id="threshold",
+                )
                 button = gr.Button("Find", variant="primary", elem_id="find")
         output = gr.HTML(elem_id="predictions")
         if examples:
@@ -148,7 +174,8 @@ def _blocks(
                 label="Try",
             )
         # preprocess=False: `find` checks the request as it was sent, before an image is decoded.
-        button.click(find, [image, text, names], output, api_name="find", preprocess=False)
+        asked = [image, text, names, threshold]
+        button.click(find, asked, output, api_name="find", preprocess=False)
     return blocks.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
 
 
@@ -159,6 +186,7 @@ def predictions(
     upload: object,
     text: object,
     names: object,
+    threshold: object,
 ) -> str:
     """The predictions as HTML, or a message about what is wrong with the request."""
     try:
@@ -166,6 +194,7 @@ def predictions(
         chosen = [name for name in models if isinstance(names, list) and name in names]
         if not chosen:
             raise InputError("no model is chosen")
+        level = _threshold(threshold)
         image = _image(upload, uploads)
         shown = image.copy()
         shown.thumbnail((SHOWN, SHOWN))
@@ -174,6 +203,9 @@ def predictions(
             results = models[name].predict_each(image, list(rows))
             for expression, result in zip(rows, results, strict=True):
                 unknown = models[name].unknown_words(expression)
+                if level:  # else the mask of the evaluation
+                    mask = (result.map.numpy() > level) & (not result.no_target)
+                    result = replace(result, mask=mask)
                 rows[expression].append(_row(shown, name, result, unknown, drawings))
     except InputError as error:
         return f'<p class="wrong">{html.escape(str(error))}</p>'
@@ -184,6 +216,19 @@ def predictions(
         f'<div class="prediction"><h3>{html.escape(expression)}</h3>{"".join(of_models)}</div>'
         for expression, of_models in rows.items()
     )
+
+
+def describe_model(model: Model) -> str:
+    """What a model is, and the data set that it was trained on, where its place tells that."""
+    system = getattr(model.config, "model", "stage 1")
+    made = re.fullmatch(r"(\w+)-[0-9a-f]{12}", model.path.resolve().parent.name)
+    return f"{system}, trained on {made[1]}" if made else str(system)
+
+
+def _threshold(value: object) -> float:
+    if not isinstance(value, int | float) or not abs(value) <= THRESHOLD:
+        raise InputError(f"the threshold is no number from -{THRESHOLD} to {THRESHOLD}")
+    return float(value)
 
 
 def _expressions(text: object) -> list[str]:
@@ -231,15 +276,23 @@ def _row(
         "mask": mask_image(mask),
         "overlay": mask_overlay(shown, mask),
     }
+    below = {"response": _color_bar(min(0.0, float(response.min())), float(response.max()))}
     figures = "".join(
         f'<figure><img src="drawn/{drawings.add(encode_image(drawn))}" alt="{title}">'
-        f"<figcaption>{title}</figcaption></figure>"
+        f"<figcaption>{below.get(title, '')}{title}</figcaption></figure>"
         for title, drawn in images.items()
     )
+    whole = drawings.add(encode_image(mask_image(result.mask)))
+    download = f'<a href="drawn/{whole}" download="mask.png">download the mask</a>'
     caption = f"{html.escape(name)}: {area}, score {result.score:.2f}"
     if unknown:
         caption += f"; not known to the model: {html.escape(', '.join(unknown))}"
-    return f'<p>{caption}</p><div class="row">{figures}</div>'
+    return f'<p>{caption}</p><div class="row">{figures}</div>{download}'
+
+
+def _color_bar(low: float, high: float) -> str:
+    ends = f"<span>{low:.1f}</span><span>{high:.1f}</span>"
+    return f'<div class="bar"></div><div class="ends">{ends}</div>'
 
 
 def _examples(samples: Path | None) -> list[list[str]]:

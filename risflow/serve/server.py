@@ -34,7 +34,8 @@ def _name(path: Path) -> str:
     """results/<experiment>/<stage>/model.safetensors: <experiment>, <stage> if it is stage 1."""
     if path.name != "model.safetensors":
         return path.stem
-    stage, experiment = path.resolve().parent.name, path.resolve().parent.parent.name
+    place = path.absolute().parent  # not where its link leads
+    stage, experiment = place.name, place.parent.name
     return experiment if stage == "segmentor" else f"{experiment} {stage}"
 
 

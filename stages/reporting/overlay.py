@@ -93,6 +93,14 @@ def heat_map(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def response_colors(count: int) -> list[str]:
+    """Colors of a response overlay from the weakest to the strongest, as CSS has them."""
+    import matplotlib
+
+    steps = np.linspace(0.2, 0.95, count)
+    return [matplotlib.colors.to_hex(color) for color in matplotlib.colormaps["inferno"](steps)]
+
+
 def mask_image(mask: Mask) -> Image.Image:
     """The mask alone, white on black."""
     return Image.fromarray(mask.astype(np.uint8) * 255)

@@ -148,7 +148,7 @@ class Attacker:
         )
         content: Any = {key: draw.choice(JUNK) for key in keys if draw.random() < 0.6}
         if draw.random() < 0.5:
-            content = {"data": [draw.choice(JUNK) for _ in range(3)], "session_hash": "junk"}
+            content = {"data": [draw.choice(JUNK) for _ in range(4)], "session_hash": "junk"}
             content["fn_index"] = draw.randrange(4)
         body = draw.choice((json.dumps(content).encode(), draw.randbytes(300), b"[" * 90_000))
         return self.send("POST", f"/gradio_api/{draw.choice(EVENTS)}", content=body)
@@ -165,7 +165,7 @@ class Attacker:
         """Ask and never fetch, or listen for nothing."""
         session = f"s{draw.randrange(10**9)}"
         if draw.random() < 0.5:
-            content = {"data": [None, "x", ["tris"]], "fn_index": 1, "session_hash": session}
+            content = {"data": [None, "x", ["tris"], 0], "fn_index": 1, "session_hash": session}
             return self.send("POST", "/gradio_api/queue/join", json=content)
         return self.send("GET", f"/gradio_api/queue/data?session_hash={session}")
 

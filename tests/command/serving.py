@@ -114,8 +114,11 @@ def upload(page: str, content: bytes, name: str = "a.png", **options: Any) -> st
 
 
 def call(page: str, data: list[Any], timeout: float = 60, **options: Any) -> str:
-    """Calls the page's function as scripts do; returns the event of its result."""
+    """Calls the page's function as scripts do; returns the event of its result.
+
+    `data` are image, expressions and models; the threshold is 0 if it is left out.
+    """
     address = f"{page}/gradio_api/call/find"
-    reply = httpx.post(address, json={"data": data}, timeout=timeout, **QUICK, **options)
+    reply = httpx.post(address, json={"data": (*data, 0)[:4]}, timeout=timeout, **QUICK, **options)
     event = reply.raise_for_status().json()["event_id"]
     return httpx.get(f"{address}/{event}", timeout=timeout, **QUICK, **options).text

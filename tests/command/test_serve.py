@@ -1,7 +1,9 @@
 """The page, over HTTP as a browser uses it."""
 
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -10,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
+from risflow.predict.model import Model
+from risflow.serve.server import load_models
 from tests.command.conftest import Command
 from tests.command.serving import Server, call, serving, upload
+from tests.conftest import ROOT
 
 gradio_client = pytest.importorskip("gradio_client", reason="gradio is not installed ([serve])")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -50,9 +56,14 @@ def find(page: str) -> Iterator[Any]:
     """Asks the page like its button does."""
     client = gradio_client.Client(page, verbose=False, analytics_enabled=False)
 
-    def ask(image_file: Path | None, text: str, models: tuple[str, ...] = ("tris", "cris")) -> str:
+    def ask(
+        image_file: Path | None,
+        text: str,
+        models: tuple[str, ...] = ("tris", "cris"),
+        threshold: object = 0,
+    ) -> str:
         file = None if image_file is None else gradio_client.handle_file(str(image_file))
-        return str(client.predict(file, text, list(models), api_name="/find"))
+        return str(client.predict(file, text, list(models), threshold, api_name="/find"))
 
     yield ask
     client.close()
@@ -76,9 +87,44 @@ def test_the_page_says_what_its_models_know(page: str) -> None:
     config = httpx.get(f"{page}/config").json()
     texts = [str(each["props"].get("value")) for each in config["components"]]
     for name in ("tris", "cris"):
-        assert (
-            f"{name} knows drawn shapes and 56 words only: no photographs, no other words" in texts
-        )
+        limits = "knows drawn shapes and 56 words only: no photographs, no other words"
+        assert f"{name}: {name}; {limits}" in texts
+
+
+def test_a_model_of_the_workflow_names_what_it_was_trained_on(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page_of = pytest.importorskip("risflow.serve.page")
+    monkeypatch.chdir(ROOT)
+    place = tmp_path / "work/segmentor/refshapes-0123456789ab"
+    place.mkdir(parents=True)
+    shutil.copy(model, place / "model.safetensors")
+    (tmp_path / "link").symlink_to(place)
+    described = page_of.describe_model(Model(tmp_path / "link/model.safetensors", "cpu"))
+    assert described == "tris, trained on refshapes"
+    results = tmp_path / "results/mine"
+    results.mkdir(parents=True)
+    (results / "segmentor").symlink_to(place)
+    assert list(load_models([results / "segmentor/model.safetensors"])) == ["mine"]
+
+
+def test_a_threshold_changes_masks_and_a_mask_can_be_downloaded(
+    find: Any, page: str, image_file: Path
+) -> None:
+    areas = []
+    for threshold in (-10, 0, 10):
+        reply = find(image_file, "a ring", ("tris",), threshold)
+        (area,) = re.findall(r"([\d.]+) % of the image", reply)
+        areas.append(float(area))
+        (name,) = re.findall(r'<a href="(drawn/[^"]+)" download="mask.png">', reply)
+        content = httpx.get(f"{page}/{name}").content
+        with Image.open(io.BytesIO(content)) as mask, Image.open(image_file) as image:
+            assert mask.size == image.size
+            assert 100 * np.asarray(mask).mean() / 255 == pytest.approx(float(area), abs=0.06)
+    assert areas[0] == 100 > areas[1] > areas[2] == 0
+    for wrong in ("1", 10.1, [0]):
+        reply = find(image_file, "x", ("tris",), wrong)
+        assert "the threshold is no number from -10 to 10" in reply
 
 
 def test_bad_input_is_a_message_and_the_page_goes_on(
@@ -116,7 +162,7 @@ def post(page: str) -> Callable[..., httpx.Response]:
     index = next(function["id"] for function in functions if function["api_name"] == "find")
 
     def ask(event: str, image_file: Any, timeout: float = 60) -> httpx.Response:
-        request = {"data": [image_file, "x", ["tris"]], "fn_index": index, "session_hash": "abc"}
+        request = {"data": [image_file, "x", ["tris"], 0], "fn_index": index, "session_hash": "abc"}
         headers = {"content-type": "application/json"}
         content = json.dumps(request)  # unlike httpx, which sends no half characters
         address = f"{page}/gradio_api/{event}"
@@ -293,7 +339,8 @@ def test_a_click_in_a_browser_shows_masks_and_asks_nobody_else(
         loaded = "[...document.querySelectorAll('.prediction img')].every(i => i.naturalWidth > 0)"
         tab.wait_for_function(loaded)
         boxes = [tab.locator(".prediction img").nth(n).bounding_box() for n in range(3)]
-        assert len({box["y"] for box in boxes}) == 1  # side by side
+        rows = 1 if width > 600 else 3  # stacked on a phone
+        assert len({box["y"] for box in boxes}) == rows
         assert all(box["x"] > 0 and box["x"] + box["width"] <= width for box in boxes)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         tab.fill("#expressions textarea", " ")
