@@ -48,7 +48,7 @@ def run(
 
     `images` are those of resize_images; without them they are decoded here.
     """
-    inference = Inference(load_model(model), choose_device())
+    inference = Inference(load_model(model), choose_device(), config.precision)
     part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(
         part,

@@ -32,9 +32,9 @@ def run(
     `shards` are the files of the stage; `ground_truth` has none.
     """
     rows = MaskRows(read_samples(samples), [split], stage, shards)
+    counts = count_masks(rows)
     with replacing_folder(record.parent / split) as folder:
         WRITERS[format](folder, rows)
-    counts = count_masks(rows)
     write_json(record, {"split": split, "stage": stage, "format": format, **counts})
     log.info("%d masks of %d images, %d of them empty", *counts.values())
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +16,9 @@ import yaml
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+NEEDS_PYDENSECRF = pytest.mark.skipif(
+    importlib.util.find_spec("pydensecrf") is None, reason="not on Python 3.13"
+)
 
 # One thread for each test process: the same numbers on every machine, and room for `-n 2`.
 os.environ["OMP_NUM_THREADS"] = "1"

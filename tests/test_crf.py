@@ -3,7 +3,6 @@
 import sys
 
 import numpy as np
-import pydensecrf.densecrf as dcrf
 import pytest
 import torch
 
@@ -11,6 +10,8 @@ from irnet.affinity.crf import DenseCrf, label_images
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import Labels
 from stages.runtime.errors import InputError
+
+dcrf = pytest.importorskip("pydensecrf.densecrf", reason="not on Python 3.13")
 
 
 def picture(seed=0, height=48, width=56):

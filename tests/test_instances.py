@@ -87,7 +87,7 @@ def test_a_response_of_zero_gives_an_empty_mask_and_leaves_the_others_alone():
     np.testing.assert_array_equal(other.mask, alone.mask)
     official = Propagation(steps=4, empty_response="whole_image")
     whole, same = pseudo_masks(responses, relations, 4, official)
-    assert whole.empty_response and whole.mask.all()
+    assert whole.mask.all() and whole.score == 0
     np.testing.assert_array_equal(same.mask, alone.mask)
 
 

@@ -25,7 +25,7 @@ from stages.storage.tables import (
     write_samples,
     write_table,
 )
-from tests.conftest import file_hash
+from tests.conftest import NEEDS_PYDENSECRF, file_hash
 
 SIZE, CELLS = 48, 12
 LABELS = Labels(bilateral_sxy=10)
@@ -134,7 +134,7 @@ def test_labels_of_a_gpu_s_batches_equal_those_of_processes(folder, monkeypatch)
     )
 
 
-@pytest.mark.parametrize("crf", ["torch", "pydensecrf"])
+@pytest.mark.parametrize("crf", ["torch", pytest.param("pydensecrf", marks=NEEDS_PYDENSECRF)])
 def test_labels_do_not_depend_on_what_computes_them(folder, crf):
     make_labels.run(folder, shards(folder), folder / f"{crf}.parquet", LABELS, crf=crf)
     assert file_hash(folder / f"{crf}.parquet") == file_hash(folder / "labels.parquet")

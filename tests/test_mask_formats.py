@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree as Xml
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hypothesis import given
@@ -30,6 +31,7 @@ from stages.config.exports import MaskFormat
 from stages.data.refer import load_plain
 from stages.mask_formats.polygons import joined, polygons
 from stages.mask_formats.rows import MaskRows
+from stages.runtime.errors import InputError
 from stages.storage.masks import decode, encode
 from stages.storage.tables import Samples, read_samples, write_table
 from tests.conftest import few_shapes
@@ -219,6 +221,14 @@ def several(folder: Path) -> tuple[Path, Samples]:
     for kind, rows in {"images": images, "objects": objects, "expressions": expressions}.items():
         write_table(folder / f"{kind}.parquet", kind, rows)
     return folder, read_samples(folder)
+
+
+def test_a_split_without_masks_has_no_export(tmp_path: Path) -> None:
+    samples, _ = several(tmp_path)
+    objects = pd.read_parquet(tmp_path / "objects.parquet").assign(mask=None)
+    write_table(tmp_path / "objects.parquet", "objects", objects)
+    with pytest.raises(InputError, match="ground truth: no object of these splits has a mask"):
+        written(samples, "coco", tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["coco", "coco-panoptic", "cvat", "yolo", "labelme", "refer"])

@@ -40,11 +40,10 @@ def predict_all(
     records: list[dict[str, Any]] = []
     if answered:
         output.mkdir(parents=True, exist_ok=True)
-        records = list(
-            _predictions(
-                *(answered, failed, model, output, device, precision, most_pixels, with_heat_maps)
-            )
+        results = _predictions(
+            *(answered, failed, model, output, device, precision, most_pixels, with_heat_maps)
         )
+        records = list(results)
     if as_json:
         out.print_json(json.dumps(records))
     elif records:

@@ -14,7 +14,7 @@ def profile(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model file, an experiment, or a system (tris, cris, ...).",
+            help="A model file or official checkpoint, an experiment, or a system (cris, ...).",
             autocompletion=experiments,
         ),
     ],

@@ -1,6 +1,7 @@
 """What `risflow profile` measures: the model of a file, of an experiment, or of a system."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from risflow.project.project import find_experiment, read_project
 from stages.config.experiment import Experiment
 from stages.config.load import Configs
 from stages.config.section import Section
-from stages.models.saved import MODELS, STAGE1, build, load_model
+from stages.models.saved import MODELS, STAGE1, Saved, build, load_model
 from stages.runtime.errors import InputError
 
 
@@ -23,7 +24,7 @@ def find_model(name: str) -> tuple[str, nn.Module, Section]:
     if path.is_file() or path.suffix == ".safetensors":
         if not path.is_file():
             raise InputError(f"{path}: no such file; needed a model file (.safetensors)")
-        saved = load_model(path)
+        saved = _load(path)
         return str(path), saved.model, saved.config
     configs = read_project()
     if name in MODELS:
@@ -36,6 +37,18 @@ def find_model(name: str) -> tuple[str, nn.Module, Section]:
     config: Section = own.stage1 if kind == STAGE1 else own.segmentor
     with torch.random.fork_rng(devices=[]):
         return title, build(kind, config, pretrained=False), config
+
+
+def _load(path: Path) -> Saved[nn.Module]:
+    """A model file, or an official checkpoint of any system."""
+    if path.suffix == ".safetensors":
+        return load_model(path)
+    from risflow.project.official import import_of_any_system
+
+    with TemporaryDirectory() as folder:
+        imported = Path(folder, f"{path.stem}.safetensors")
+        import_of_any_system(path, imported, read_project())
+        return load_model(imported)
 
 
 def _published(system: str, configs: Configs) -> str:

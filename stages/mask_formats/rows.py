@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import pandas as pd
 
 from stages.config.exports import MaskStage
 from stages.metrics.iou import foreground
+from stages.runtime.foreign_errors import printable
 from stages.storage.masks import area, decode, encode
 from stages.storage.tables import ResponseMap, Samples, read_maps, read_table
 
@@ -61,7 +62,8 @@ class MaskRow:
 
     @property
     def texts(self) -> list[str]:
-        return [expression.text for expression in self.expressions]
+        """The expressions, each once."""
+        return list(dict.fromkeys(printable(expression.text) for expression in self.expressions))
 
 
 class MaskRows:
@@ -83,20 +85,8 @@ class MaskRows:
         part = samples.of(objects)
         self.stage, self.shards = stage, shards
         self.categories = sorted({_category(name) for name in samples.objects.category.unique()})
-        files = [Path(os.path.abspath(file)) for file in samples.images.file]  # noqa: PTH100
-        self.folder = Path(os.path.commonpath({file.parent for file in files}))  # of all images
-        names = {file: file.relative_to(self.folder) for file in files}
-        labels = Counter(name.with_suffix("") for name in names.values())
         split_of = dict(zip(objects.image[::-1], objects.split[::-1], strict=True))
-        self.images: dict[int, ImageRow] = {}
-        for row in part.images.itertuples():
-            file = Path(os.path.abspath(row.file))  # noqa: PTH100
-            name, label = names[file].as_posix(), names[file].with_suffix("")
-            unique = label.as_posix() if labels[label] == 1 else name.replace(".", "_")
-            size = (int(row.width), int(row.height))
-            self.images[int(row.image)] = ImageRow(
-                int(row.image), file, name, unique, split_of[row.image], *size
-            )
+        self.folder, self.images = _name_images(samples, part, split_of)
         self.objects = objects.set_index("object")
         self.expressions: dict[int, list[ExpressionRow]] = {}
         for row in part.expressions.itertuples():
@@ -155,6 +145,32 @@ class MaskRows:
             if object_id in self.objects.index:
                 image = self.images[int(self.objects.image[object_id])]
                 yield object_id, object_id, _response(stored, image), None
+
+
+def _name_images(
+    samples: Samples, part: Samples, split_of: Mapping[int, str]
+) -> tuple[Path, dict[int, ImageRow]]:
+    """The folder that all images of the data set are in, and those of a part by their numbers."""
+    files = {file: Path(file).absolute() for file in samples.images.file}
+    folder = Path(os.path.commonpath({file.parent for file in files.values()}))
+    names = {file: path.relative_to(folder) for file, path in files.items()}
+    labels = Counter(name.with_suffix("") for name in names.values())
+    images = {}
+    for row in part.images.itertuples():
+        name = names[row.file]
+        label = name.with_suffix("").as_posix()
+        if labels[name.with_suffix("")] > 1:  # of another ending: a.png beside a.jpg
+            label = name.as_posix().replace(".", "_")
+        images[int(row.image)] = ImageRow(
+            number=int(row.image),
+            file=files[row.file],
+            name=name.as_posix(),
+            label=label,
+            split=split_of[row.image],
+            width=int(row.width),
+            height=int(row.height),
+        )
+    return folder, images
 
 
 def _of_predictions(shard: Path) -> Iterator[tuple[int, int, str, float | None]]:

@@ -13,6 +13,7 @@ from stages.mask_formats.png import write_png
 from stages.mask_formats.refer import write_refer
 from stages.mask_formats.rows import MaskRows
 from stages.mask_formats.yolo import write_yolo
+from stages.runtime.errors import InputError
 
 WRITERS: dict[MaskFormat, Callable[[Path, MaskRows], None]] = {
     "png": write_png,
@@ -26,6 +27,11 @@ WRITERS: dict[MaskFormat, Callable[[Path, MaskRows], None]] = {
 
 
 def count_masks(rows: MaskRows) -> dict[str, Any]:
-    """How many images and masks there are, and how many of these are empty."""
+    """How many images and masks there are, and how many of these are empty.
+
+    Raises InputError where there is none: the objects of the splits have no masks.
+    """
     empty = [not row.area for row in rows]
+    if not empty:
+        raise InputError(f"{rows.stage.replace('_', ' ')}: no object of these splits has a mask")
     return {"images": len(rows.images), "masks": len(empty), "empty": sum(empty)}

@@ -31,7 +31,7 @@ def write_yolo(folder: Path, rows: MaskRows) -> None:
     # `val` is asked for by trainings; without one, the first split is there twice.
     names = {number: name for name, number in numbers.items()}
     usual = {name: splits.get(name, next(iter(splits.values()))) for name in ("train", "val")}
-    content = {"path": ".", **usual, **splits, "names": names}
+    content = {**usual, **splits, "names": names}
     (folder / FILE).write_text(yaml.safe_dump(content, sort_keys=False))
 
 

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from stages import prepare
+from stages.config.datasets import DatasetConfig
 from stages.data.refer import load_plain
 from stages.storage.masks import encode
-from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
+from stages.storage.tables import ResponseMap, map_row, read_samples, read_table, write_table
 from tests.command.conftest import Command
 from tests.conftest import ROOT, few_shapes
 
@@ -81,6 +83,20 @@ def test_pseudo_masks_of_several_splits_are_one_data_set_of_refer(
     assert done.exit_code == 0, done.output
     refs = load_plain((tmp_path / "out/refs(risflow).p").read_bytes())
     assert {ref["split"] for ref in refs} == {"val", "testA"}
+
+
+def test_pseudo_masks_train_other_code_and_this_one(risflow: Command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ["masks", NAME, "--format", "refer", "--stage", "pseudo_masks", "--output", out]
+    done = risflow(*line)
+    assert done.exit_code == 0, done.output
+    images = done.stderr.rpartition("relative to ")[2].strip()
+    config = DatasetConfig(source="refer", annotations=out, images=Path(images), split_by="risflow")
+    prepare.run(tmp_path / "again/samples.json", config)
+    folder = Path(f"results/{NAME}/pseudo_masks")
+    shards = [folder / f"masks-val-{shard}-of-2.parquet" for shard in range(2)]
+    masks = read_samples(tmp_path / "again/samples.json").objects["mask"]
+    assert masks.tolist() == read_table("masks", shards)["mask"].tolist()
 
 
 def test_an_archive_has_the_images_too(risflow: Command, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from stages.inference.profile import measure
@@ -56,6 +57,18 @@ def test_a_file_and_its_experiment_cost_the_same(risflow: Command, model: Path) 
     for key in ("parameters", "trainable", "flops", "image_size", "tokens", "repeats"):
         assert found[0][key] == found[1][key] and found[0][key]
     assert found[0]["model"] == str(model)
+
+
+def test_an_official_checkpoint_costs_what_its_model_does(
+    risflow: Command, model: Path, tmp_path: Path
+) -> None:
+    torch.save({"model": load_file(model)}, tmp_path / "official.pth")
+    done = risflow("profile", tmp_path / "official.pth", *QUICK, "--json")
+    assert done.exit_code == 0, done.output
+    own = json.loads(risflow("profile", model, *QUICK, "--json").stdout)
+    found = json.loads(done.stdout)
+    assert found["model"] == str(tmp_path / "official.pth")
+    assert [found[key] for key in ("parameters", "flops")] == [own["parameters"], own["flops"]]
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from irnet.affinity.crf import DenseCrf, label_images
 from irnet.affinity.images import network_input
 from irnet.affinity.instances import group_centers, refine_centers
 from irnet.affinity.pairs import directions, path_affinity
@@ -17,6 +18,7 @@ from irnet.affinity.pseudo_masks import (
 )
 from irnet.affinity.walk import random_walk, transition
 from stages.config.steps import CELL, Labels, Propagation
+from tests.conftest import NEEDS_PYDENSECRF
 from tests.parity import golden
 from tests.parity.test_irnet_network import OUTPUT, network
 
@@ -57,17 +59,17 @@ def test_pairs_paths_and_walk_are_the_official_ones(path, device):
 
 
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_irlabel_*"), ids=lambda path: path.stem)
-@pytest.mark.parametrize("implementation", ["torch", "pydensecrf"])
+@pytest.mark.parametrize(
+    "implementation", ["torch", pytest.param("pydensecrf", marks=NEEDS_PYDENSECRF)]
+)
 def test_confident_labels_equal_the_official_ones_pixel_by_pixel(path, implementation):
-    # Here: it is compiled, and the tests of a GPU also run where it is not.
-    from irnet.affinity.crf import DenseCrf, label_images
-
     case = golden.load(path)
     for number in range(len(case.meta["cases"])):
-        crf = DenseCrf(case.arrays[f"image_{number}"], Labels())
         response = case.arrays[f"cam_{number}"]
-        golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
-        golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
+        if implementation == "pydensecrf":
+            crf = DenseCrf(case.arrays[f"image_{number}"], Labels())
+            golden.assert_close(f"crf_fg_{number}", crf.refine(response > 0.3), case, 0)
+            golden.assert_close(f"crf_bg_{number}", crf.refine(response > 0.1), case, 0)
         image, maps = case.arrays[f"image_{number}"], torch.from_numpy(response)[None]
         (labels,) = label_images([image], [maps], Labels(), torch.device("cpu"), implementation)
         golden.assert_close(f"label_{number}", labels[0], case, 0)
