@@ -96,13 +96,15 @@ def run(
         table = pd.DataFrame({"expression": scored_samples.expressions.expression})
     else:
         others = _Others(everything, scored_samples.images.image)
-        source = _source(scored, masks, empty_response)
+        source = _source(scored, masks, empty_response, side)
         table = _score(scored_samples, source, others, boxes, side)
     write_parquet(results, table)
     log.info("%s on %s: %d expressions", scored, split, len(table))
 
 
-def _source(scored: Scored, shards: Sequence[Path], empty_response: EmptyResponse) -> Source:
+def _source(
+    scored: Scored, shards: Sequence[Path], empty_response: EmptyResponse, side: int
+) -> Source:
     """Where the prediction of an expression comes from."""
     if scored == "whole_image":
         return _whole_image
@@ -121,7 +123,8 @@ def _source(scored: Scored, shards: Sequence[Path], empty_response: EmptyRespons
         prediction = predictions.loc[row.expression]
         point = (int(prediction["row"]), int(prediction["column"]))
         if empty_response == "whole_image" and changes_sign(prediction["score"]):
-            return Predicted(_whole_mask(height, width), point, False)
+            square = _whole_mask(side, side) if side else None
+            return Predicted(_whole_mask(height, width), point, False, square)
         absent, square = bool(prediction["no_target"]), prediction["input_mask"]
         return Predicted(prediction["mask"], point, absent, square)
 

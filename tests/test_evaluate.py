@@ -123,13 +123,16 @@ def test_a_map_that_is_negative_everywhere_can_be_the_whole_image(
     ]
     write_samples(tmp_path, Samples(*(pd.DataFrame([row]) for row in tables)))
     empty = {"mask": encode(np.zeros((4, 8), bool)), "no_target": True, "score": score}
-    row = {"expression": 0, "object": 0, **size, **empty, "row": 1, "column": 1}
+    square = {"input_mask": encode(np.zeros((8, 8), bool))}
+    row = {"expression": 0, "object": 0, **size, **empty, **square, "row": 1, "column": 1}
     write_table(tmp_path / "p.parquet", "predictions", [row])
     evaluate.run(
         *(tmp_path, "val", "segmentor", tmp_path / "rows.parquet", [tmp_path / "p.parquet"]),
         empty_response=option,
+        side=8,
     )
-    assert pd.read_parquet(tmp_path / "rows.parquet").iou.tolist() == [iou]
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert rows.iou.tolist() == rows.square_iou.tolist() == [iou]
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stages.backbones.clip import frozen
-from stages.runtime.device import autocast
+from stages.runtime.device import inferring
 
 MIB = 1 << 20
 
@@ -70,7 +70,7 @@ def measure(
     batch = _batch(config, device)
 
     def predict() -> None:
-        with torch.inference_mode(), autocast(device):
+        with inferring(device, "float32"):  # as `risflow predict` does
             network.predict(batch)
 
     flops = _count_flops(network, batch)
