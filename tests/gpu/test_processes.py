@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from stages.training.engine import _distributed
 from stages.training.norms import synchronize_norms
+from stages.training.setup import distributed
 from tests.gpu.small_models import case
 
 GPU = torch.device("cuda", 0)
@@ -33,7 +33,7 @@ def test_one_process_over_nccl_has_the_losses_and_gradients_of_none(
     alone = case(name, GPU)
     model = copy.deepcopy(alone.model)
     synchronize_norms(model, GPU)
-    wrapped = _distributed(model, GPU, is_accumulated=False)
+    wrapped = distributed(model, GPU, is_accumulated=False)
     loss = wrapped(alone.batch)["loss"]
     loss.backward()
     dist.destroy_process_group()
