@@ -123,7 +123,7 @@ def test_a_segmentor_is_trained_on_empty_masks_if_that_is_wanted(
     options = EXPERIMENTS["refshapes_tris"].segmentor.model_copy(update={"epochs": 1})
     going_on = Execution(on_collapse="warn", workers=0)
     model = tmp_path / "model.safetensors"
-    train_segmentor.run(samples, model, options, [tmp_path / "masks.parquet"], None, going_on)
+    train_segmentor.run(samples, model, options, [tmp_path / "masks.parquet"], execution=going_on)
     assert model.exists()
 
 

@@ -45,7 +45,9 @@ def predict(samples: Samples, path: Path, keep: float) -> Path:
         mask[:, columns[0] + round(keep * len(columns)) :] = False
         masks.append(encode(mask))
     path.parent.mkdir(parents=True)
-    predicted = rows.assign(mask=masks, row=0, column=0, score=1.0, no_target=False)
+    predicted = rows.assign(
+        mask=masks, row=0, column=0, score=1.0, no_target=False, input_mask=None
+    )
     write_table(path, "predictions", predicted)
     return path
 

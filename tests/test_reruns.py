@@ -136,6 +136,16 @@ OTHERS: dict[str, Any] = {
     "evaluation.splits": None,  # a split is made beside the others
     "evaluation.labels": None,  # a row of the page, no other number
     "evaluation.empty_response": None,  # no other prediction; see above
+} | {
+    f"{section}.{option}": value
+    for section in ("stage1", "segmentor")
+    for option, value in (
+        ("validation", {"split": "val"}),
+        ("keep", None),  # refused without the others: tests/test_selection.py, test_initialize.py
+        ("early_stopping", None),
+        ("initialize", None),
+        ("first_epoch", None),
+    )
 }
 
 
@@ -152,7 +162,8 @@ def recipe_options(section: Section, place: str) -> Iterator[tuple[str, Any]]:
 def another(experiment: Experiment, option: str, value: Any) -> str | None:
     """A change of an option to another value that is valid."""
     if option in OTHERS:
-        return f"{option}={json.dumps(OTHERS[option])}" if OTHERS[option] is not None else None
+        value = json.dumps(OTHERS[option], separators=(",", ":"))  # options are split at spaces
+        return f"{option}={value}" if OTHERS[option] is not None else None
     candidates: list[Any] = [not value] if isinstance(value, bool) else []
     if isinstance(value, int | float) and not isinstance(value, bool):
         candidates = [value + 1, value + 2, value / 2, value * 2, value + 0.1, value - 1]
