@@ -1,5 +1,6 @@
 """What is planned after a change: exactly the steps whose results depend on it."""
 
+import base64
 import json
 import os
 import shutil
@@ -88,6 +89,28 @@ def changed(toy: Toy) -> Iterator[Toy]:
 
 def test_a_finished_demo_plans_nothing(toy: Toy) -> None:
     assert toy.planned() == planned(toy) == set()
+
+
+def test_a_run_after_a_kill_makes_all_that_is_missing(toy: Toy) -> None:
+    """Snakemake left its mark on a file that is whole; what is made of it is not there yet."""
+    page = (toy.experiment / "report.html").resolve()
+    predictions = toy.experiment / "predictions/segmentor/predictions-val-0-of-1.parquet"
+    (scores,) = toy.experiment.glob("scores/segmentor/val.json")
+    marked = toy.results / predictions.resolve().relative_to(toy.results.resolve())
+    mark = ROOT / ".snakemake/incomplete" / base64.b64encode(str(marked).encode()).decode()
+    assert marked.is_file()
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    away = [(path.resolve(), path.resolve().with_suffix(".away")) for path in (page, scores)]
+    for path, aside in away:
+        path.rename(aside)
+    mark.write_text("{}")
+    try:
+        assert toy.planned() == {"score", "make_report"}
+    finally:
+        mark.unlink()
+        for path, aside in away:
+            aside.rename(path)
+    assert toy.planned() == set()
 
 
 @pytest.mark.parametrize(

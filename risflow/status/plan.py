@@ -61,9 +61,7 @@ def main(target: str, changes: str) -> int:
         try:
             options = ConfigSettings(config={"set": changes} if changes else {})
             workflow = api.workflow(ResourceSettings(cores=1), config_settings=options)
-            settings = DAGSettings(
-                targets={target}, force_incomplete=True, rerun_triggers={RerunTrigger.MTIME}
-            )
+            settings = DAGSettings(targets={target}, rerun_triggers={RerunTrigger.MTIME})
             with redirect_stdout(StringIO()):
                 workflow.dag(settings).summary()
             jobs = _jobs(workflow._workflow)
