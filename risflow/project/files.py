@@ -34,7 +34,6 @@ def copy_project(folder: Path) -> list[str]:
 
     Raises InputError, and writes nothing, if any of the names is there already.
     """
-    names = [*FILES, ".gitignore"]
     there = [name for name in FILES if os.path.lexists(folder / name)]
     if there:
         raise InputError(
@@ -42,11 +41,10 @@ def copy_project(folder: Path) -> list[str]:
             f" `risflow init {folder} --update` for the workflow of this version"
         )
     _write(folder, FILES)
-    if not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text(IGNORED)
-    else:
-        names.remove(".gitignore")
-    return names
+    if (folder / ".gitignore").exists():
+        return list(FILES)
+    (folder / ".gitignore").write_text(IGNORED)
+    return [*FILES, ".gitignore"]
 
 
 def update_workflow(folder: Path) -> list[str]:

@@ -4,12 +4,10 @@ A page holds one JPEG for each image. Masks, outlines and response maps are tran
 or two kilobytes on top of it: a hundred examples with all their stages are a few megabytes.
 """
 
-import base64
 import io
 from dataclasses import dataclass, field
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -121,9 +119,9 @@ def _response(response: NDArray[np.float32]) -> str:
     strength = small / max(float(small.max()), 1e-9)
     levels = (strength * (LEVELS - 1)).round().astype(np.uint8)
     steps = np.linspace(0, 1, LEVELS)
-    colors = matplotlib.colormaps["inferno"](0.2 + 0.75 * steps, bytes=True)[:, :3]
-    opacity = (0.85 * 255 * np.sqrt(steps)).astype(np.uint8)
-    return _png(levels, [tuple(map(int, color)) for color in colors], opacity.tobytes())
+    colors = [tuple(map(int, color)) for color in overlay.color_responses(steps)]
+    opacity = (255 * overlay.response_opacity(steps)).astype(np.uint8)
+    return _png(levels, colors, opacity.tobytes())
 
 
 def _png(indices: NDArray[np.uint8], colors: list[tuple[int, ...]], opacity: bytes) -> str:
@@ -132,7 +130,7 @@ def _png(indices: NDArray[np.uint8], colors: list[tuple[int, ...]], opacity: byt
     image.putpalette([value for color in colors for value in color])
     content = io.BytesIO()
     image.save(content, "png", transparency=opacity, optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return overlay.content_url(content.getvalue(), "png")
 
 
 def _size(image: Image.Image, side: int) -> tuple[int, int]:

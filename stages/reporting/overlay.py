@@ -8,6 +8,7 @@ Shapes: masks and response maps are (H, W), of the size of their image.
 
 import base64
 import io
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +63,10 @@ def response_overlay(image: Image.Image, response: NDArray[np.float32]) -> Image
 
     The weakest color stands for 0, or for the lowest response if that is negative.
     """
-    import matplotlib  # takes a while to import
-
     low, high = min(0.0, float(response.min())), float(response.max())
     strength = (response - low) / max(high - low, 1e-9)
-    pixels = matplotlib.colormaps["inferno"](0.2 + 0.75 * strength, bytes=True)[..., :3].copy()
-    opacity = 0.85 * np.sqrt(strength)
+    pixels = color_responses(strength)
+    opacity = response_opacity(strength)
     dimmed = np.asarray(image.convert("L"), np.float32) * (1 - opacity)
     for channel in range(3):  # one at a time: images of users can be large
         pixels[..., channel] = dimmed + opacity * pixels[..., channel]
@@ -93,12 +92,22 @@ def heat_map(image: Image.Image, response: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def color_responses(strength: NDArray[Any]) -> NDArray[np.uint8]:
+    """The RGB values (..., 3) of responses from 0, the weakest, to 1."""
+    import matplotlib  # takes a while to import
+
+    colors = matplotlib.colormaps["inferno"](0.2 + 0.75 * strength, bytes=True)
+    return np.asarray(colors)[..., :3].copy()
+
+
+def response_opacity(strength: NDArray[Any]) -> NDArray[Any]:
+    """How much of the image the color of a response covers, from 0 to 1."""
+    return np.asarray(0.85 * np.sqrt(strength))
+
+
 def response_colors(count: int) -> list[str]:
     """Colors of a response overlay from the weakest to the strongest, as CSS has them."""
-    import matplotlib
-
-    steps = np.linspace(0.2, 0.95, count)
-    return [matplotlib.colors.to_hex(color) for color in matplotlib.colormaps["inferno"](steps)]
+    return [f"rgb({r}, {g}, {b})" for r, g, b in color_responses(np.linspace(0, 1, count))]
 
 
 def mask_image(mask: Mask) -> Image.Image:
@@ -118,8 +127,12 @@ def outline(mask: Mask, width: int = 1) -> Mask:
 
 def data_url(image: Image.Image) -> str:
     """The image as a data URL."""
-    kind = "png" if image.mode == "L" else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(encode_image(image)).decode()}"
+    return content_url(encode_image(image), "png" if image.mode == "L" else "jpeg")
+
+
+def content_url(content: bytes, kind: str) -> str:
+    """The content of an image file as a data URL."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def encode_image(image: Image.Image) -> bytes:
