@@ -114,12 +114,6 @@ def start(experiment: Experiment, what: str, execution: Execution, folder: Path)
     return _Run(model, config, device, folder / "model.safetensors", "", 10**6, execution)
 
 
-def one_step(experiment: Experiment, what: str, batch: dict[str, Tensor]) -> None:
-    """A single step of a training."""
-    with tempfile.TemporaryDirectory() as folder:
-        start(experiment, what, Execution(), Path(folder)).advance([(batch, WHOLE_STEP)])
-
-
 def data_of(config: Any, what: str, objects: pd.DataFrame, folder: Path | None) -> Any:
     """The items of a training, of the pictures."""
     if what == "affinity":

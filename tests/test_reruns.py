@@ -20,7 +20,7 @@ from stages.config.products import FILES
 from stages.config.recipes import step_version
 from stages.config.section import Section
 from stages.config.variants import parse_changes
-from tests.conftest import ROOT, Toy
+from tests.conftest import ROOT, Toy, planned_rules
 
 pytestmark = pytest.mark.workflow
 
@@ -111,6 +111,26 @@ def test_a_run_after_a_kill_makes_all_that_is_missing(toy: Toy) -> None:
         for path, aside in away:
             aside.rename(path)
     assert toy.planned() == set()
+
+
+@pytest.mark.parametrize(
+    ("step", "rules"), [("select_maps", MAPS), ("train_segmentor", SEGMENT), ("prepare", ALL)]
+)
+def test_a_forced_step_plans_all_that_is_made_from_it(step: str, rules: set[str], toy: Toy) -> None:
+    done = toy.snakemake("--dry-run", f"--forcerun={step}", "demo")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert planned_rules(done.stdout + done.stderr) == rules - {"link_results", "make_refshapes"}
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [("demo", "'demo' is no step; write it first"), ("train_stage", "did you mean train_stage1?")],
+)
+def test_what_is_forced_is_a_step(name: str, finding: str, toy: Toy) -> None:
+    """Snakemake takes a target behind --forcerun for one more step."""
+    done = toy.snakemake("--dry-run", f"--forcerun={name}")
+    assert done.returncode == 1
+    assert finding in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 # The configuration, checked when the workflow is parsed, and how rules ask for parts of it.
 #
 # A product is known by its folder, results/work/<kind>/<dataset>-<digest>/: its wildcard has the
-# name of its kind. That it is there means that it is right, so that inputs are `ancient`.
+# name of its kind. That it is there means that it is right, so that inputs are `ancient`, except
+# those that a run makes anew because of --forcerun: what is made from them is made anew, too.
 
 import functools
 import json
@@ -16,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 from stages.config.catalog import Catalog, contents_of
 from stages.config.earlier import notice
 from stages.config.load import check_run_options, load_configs
-from stages.config.products import FILES
+from stages.config.products import FILES, everything_behind
 from stages.config.project_version import version_notice
 from stages.config.resources import chosen_resource
 from stages.config.shard_files import complete_shards
@@ -92,6 +93,21 @@ wildcard_constraints:
     digest=DIGEST,
 
 
+def options_of_snakemake():
+    """The command line of this run; of a process that does not come from `snakemake`, an empty one."""
+    arguments = sys.argv[1:] if Path(sys.argv[0]).stem == "snakemake" else []
+    return get_argument_parser().parse_known_args(arguments)[0]
+
+
+FORCED_STEPS = set(options_of_snakemake().forcerun or ())
+
+
+def kept(product, path):
+    """A file of a product, as an input: its age is no reason to run, only that it is made anew."""
+    is_forced = FORCED_STEPS and any(p.step in FORCED_STEPS for p in everything_behind([product]))
+    return path if is_forced else ancient(path)
+
+
 def product_of(wildcards):
     """The product that a job makes."""
     if "report" in wildcards.keys():
@@ -114,7 +130,7 @@ def page_of(wildcards):
 def path_of(product, wildcards=None):
     """The file that stands for a product, or for the part of it that the wildcards name."""
     names = dict(wildcards.items()) if wildcards is not None else {}
-    return ancient(f"{RESULTS}/{product.folder}/{FILES[product.kind].format(**names)}")
+    return kept(product, f"{RESULTS}/{product.folder}/{FILES[product.kind].format(**names)}")
 
 
 def made_from(*kinds):
@@ -197,9 +213,10 @@ def shards(product, split):
     """The files of all shards."""
     count = num_shards(product, split)
     return [
-        ancient(
+        kept(
+            product,
             f"{RESULTS}/{product.folder}/"
-            + FILES[product.kind].format(split=split, shard=shard, shards=count)
+            + FILES[product.kind].format(split=split, shard=shard, shards=count),
         )
         for shard in range(count)
     ]

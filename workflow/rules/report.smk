@@ -7,7 +7,7 @@ ONE = rf"({one_of(configs.experiments)})-{DIGEST}"  # pages of one experiment
 def scores(ending):
     """The files of the scores that a page shows, in the order of its rows."""
     return lambda wildcards: [
-        ancient(f"{RESULTS}/{product.folder}/{split}{ending}")
+        kept(product, f"{RESULTS}/{product.folder}/{split}{ending}")
         for (_, _, split), product in page_of(wildcards).rows.items()
     ]
 
@@ -48,7 +48,7 @@ rule make_report:
         metrics=scores(".json"),
         results=scores(".samples.parquet"),
         losses=lambda w: [
-            ancient(f"{RESULTS}/{product.folder}/losses.json")
+            kept(product, f"{RESULTS}/{product.folder}/losses.json")
             for product in page_of(w).trainings.values()
         ],
         taken_away=lambda w: taken_away(page_of(w)),

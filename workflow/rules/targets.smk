@@ -11,14 +11,26 @@ def check_files(target, files):
 
 
 def check_targets():
-    """Stops the run with the closest name if a target of the command line is none."""
-    if Path(sys.argv[0]).stem != "snakemake":
-        return
+    """Stops the run with the closest name if a target, or a step of --forcerun, is none."""
     names = [rule.name for rule in workflow.rules]
-    for target in get_argument_parser().parse_known_args(sys.argv[1:])[0].targets or ():
-        if target.isidentifier() and target not in names and not Path(target).exists():
-            remedy = suggest(target, names, "`snakemake --list-rules` shows them")
-            raise WorkflowError(f"{target!r} is no target; {remedy}")
+    steps = [rule.name for rule in workflow.rules if rule.output]
+    for target in unknown(options_of_snakemake().targets or (), names):
+        remedy = suggest(target, names, "`snakemake --list-rules` shows them")
+        raise WorkflowError(f"{target!r} is no target; {remedy}")
+    for name in unknown(FORCED_STEPS, steps):
+        remedy = suggest(name, steps, f"one of {', '.join(steps)}")
+        if name in names:
+            remedy = f"write it first: `snakemake {name} --forcerun STEP`"
+        raise WorkflowError(f"--forcerun: {name!r} is no step; {remedy}")
+
+
+def unknown(given, names):
+    """Those that are no name and no file."""
+    return [
+        name
+        for name in given
+        if name.isidentifier() and name not in names and not Path(name).exists()
+    ]
 
 
 def page_files(target):
