@@ -41,6 +41,7 @@ def run(
     model: Path,
     config: Affinity,
     execution: Execution | None = None,
+    name: str | None = None,
 ) -> None:
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
@@ -57,6 +58,7 @@ def run(
         output=model,
         fingerprint=fingerprint(config, [*sample_files(samples), *labels, *config.files]),
         about=about_affinity(config),
+        name=name,
         finish=lambda network: set_mean(cast(AffinityNetwork, network), table, config, execution),
     )
     if is_first_process():

@@ -35,6 +35,7 @@ def run(
     images: Path | None = None,
     initialize: Path | None = None,
     execution: Execution | None = None,
+    name: str | None = None,
 ) -> None:
     """Without `masks` (the shards of pseudo masks) the true masks of the samples are learned.
 
@@ -82,6 +83,7 @@ def run(
         output=model,
         fingerprint=fingerprint(config, [*files, *([initialize] if initialize else [])]),
         about=describe(config.model, config),
+        name=name,
         panel=validation_panel(
             everything, tokenizer, config.image_size, resize_mode, config.text_field
         ),

@@ -34,6 +34,7 @@ def run(
     images: Path | None = None,
     initialize: Path | None = None,
     execution: Execution | None = None,
+    name: str | None = None,
 ) -> None:
     """`images` are those of resize_images; without them they are decoded here.
 
@@ -78,6 +79,7 @@ def run(
         output=model,
         fingerprint=fingerprint(config, files, judge),
         about=describe(STAGE1, config),
+        name=name,
         panel=validation_panel(everything, tokenizer, config.image_size, resize_mode),
         selection=selection,
         first_epoch=config.first_epoch,

@@ -1,12 +1,14 @@
-"""The files that a user brings or fetches: which of them a target reads, and what gets them."""
+"""The files and packages that a user brings: which of them a target needs, and what gets them."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from stages.config.datasets import DatasetConfig
 from stages.config.load import Configs
+from stages.config.products import MODELS, Product, everything_behind
 from stages.config.selection import SelectedTraining
 from stages.config.settings import Download
+from stages.config.trackers import tracker_fault
 
 DATA = Path("data")  # what is fetched is put in here
 
@@ -79,3 +81,14 @@ def _given(download: Download) -> list[Path]:
 
 def _is_in(given: Path, path: Path) -> bool:
     return given == path or path in given.parents
+
+
+def missing_trackers(products: Iterable[Product], results: Path) -> str | None:
+    """A line for a tracker of a training to be done that is not installed; None if all are."""
+    for product in everything_behind(products):
+        if product.kind in MODELS and product.owner is not None:
+            execution = product.owner.execution_of(product.step)  # type: ignore[arg-type]
+            fault = tracker_fault(execution.trackers)
+            if fault is not None and not (results / product.folder / "model.safetensors").exists():
+                return f"{product.owner_name}: execution: {product.step}: {fault}"
+    return None

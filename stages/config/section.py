@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from stages.config.trackers import TrackerName
 from stages.runtime.errors import InputError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -104,8 +105,18 @@ class Execution(Section):
     compile: bool = False  # the model by torch.compile, for batches of one size: minutes at first
     recompute: bool = False  # inner values again in the backward pass (Swin): slower, less memory
     deterministic: bool = False  # on a GPU the same bits each time, if slower; a CPU always does
+    # Where curves and images go; csv is curves.csv beside the model, without images.
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
     # Of what train_affinity and train_segmentor learn from, where all of it is empty: warn goes on.
     on_collapse: OnCollapse = "stop"
     # Of make_labels: the implementation of the dense CRF. On a GPU auto is torch; on a CPU it is
     # torch for images of two or more objects, and pydensecrf for the others.
     crf: CrfName = "auto"
+
+    @field_validator("trackers")
+    @classmethod
+    def _require_each_once(cls, trackers: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        for number, name in enumerate(trackers):
+            if name in trackers[:number]:
+                raise ValueError(f"{name} stands twice; needed each tracker once")
+        return trackers

@@ -58,6 +58,7 @@ from stages.training.setup import (
     make_optimizer,
     recompute_inner_values,
 )
+from stages.training.trackers import TrackedRun, start_trackers
 
 log = logging.getLogger(__name__)
 
@@ -73,18 +74,19 @@ def fit(
     output: Path,
     fingerprint: str,
     about: dict[str, str],
+    name: str | None = None,
     panel: DrawPanel | None = None,
     selection: Selection | None = None,
     first_epoch: int = 0,
     finish: Callable[[nn.Module], None] | None = None,
 ) -> Speed:
-    """Train, and write the kept weights to `output`, the loss curve and a tensorboard beside it.
+    """Train, and write the kept weights to `output`; the loss curve and trackers' files beside it.
 
-    `panel` draws predictions of the kept part for tensorboard, a few times. `selection` scores a
-    split after epochs and chooses the weights, else they are the last. The epochs before
-    `first_epoch` count as done. `finish` completes the kept part after the last step, by what is
-    measured on it: in the first process alone. Returns how fast the training went since it was
-    started or continued.
+    `name` is what trackers call the run, else as its folder. `panel` draws predictions of the kept
+    part for them, a few times. `selection` scores a split after epochs and chooses the weights,
+    else they are the last. The epochs before `first_epoch` count as done. `finish` completes the
+    kept part after the last step, by what is measured on it: in the first process alone. Returns
+    how fast the training went since it was started or continued.
 
     A resume state is kept beside the output until that is written: an interrupted run continues
     from it if `fingerprint` (options and data) is the same, also with another number of processes.
@@ -106,7 +108,7 @@ def fit(
             log.info("%s", describe_continuation(config, first_epoch, run.steps_per_epoch))
         run.resume()
         first = run.step
-        with _reports(run, data, output, begin, panel) as reports:
+        with _reports(run, data, output, name, begin, panel) as reports:
             _validate_if_due(run, reports, interruption)
             while not run.is_finished:
                 try:
@@ -130,15 +132,21 @@ def fit(
 
 
 def _reports(
-    run: "_Run", data: TrainingData, output: Path, begin: int, panel: DrawPanel | None
+    run: "_Run",
+    data: TrainingData,
+    output: Path,
+    name: str | None,
+    begin: int,
+    panel: DrawPanel | None,
 ) -> AbstractContextManager[Reports | None]:
     """Reports of the first process; none for the others."""
     if not is_first_process():
         return nullcontext()
     items = count_items(data, run.config) / run.steps_per_epoch
-    folder = output.parent / "tensorboard"
-    is_new = run.step == begin
-    return closing(Reports(folder, output.parent.name, run.step, run.total, items, panel, is_new))
+    folder, options = output.parent, run.config.model_dump(mode="json")
+    tracked = TrackedRun(name or folder.name, folder, options, run.step, run.step == begin)
+    trackers = start_trackers(run.trackers, tracked)
+    return Reports(trackers, folder.name, run.step, run.total, items, panel)
 
 
 def _advance_to_end(
@@ -201,7 +209,7 @@ class _Run:
         self.config, self.device, self.fingerprint = config, device, fingerprint
         self.steps_per_epoch = steps_per_epoch
         self.step, self.total = 0, steps_per_epoch * config.epochs
-        self.accumulate = config.accumulate
+        self.accumulate, self.trackers = config.accumulate, execution.trackers
         self.state_path = output.with_suffix(".state.pt")
         self.prepare: Callable[[Batch], Batch] = dict
         self.selection: Selection | None = None

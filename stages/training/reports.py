@@ -1,46 +1,48 @@
-"""Reports of a running training: its progress, and tensorboard."""
+"""Reports of a running training: its progress, and what its trackers show."""
 
 import logging
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from stages.training.progress import Progress, Speed
+from stages.training.trackers import Tracker
 
 log = logging.getLogger(__name__)
 
-PANELS = 10  # a training: as many images as tensorboard keeps
+PANELS = 10  # a training: as many panels as tensorboard keeps images
 
 DrawPanel = Callable[[nn.Module], NDArray[np.uint8]]  # an image (H, W, 3) of predictions of a model
 
 
 class Reports:
-    """Progress in the log; curves and panels in `folder`, which a new training empties."""
+    """Progress in the log; curves and panels for the trackers."""
 
     def __init__(
         self,
-        folder: Path,
+        trackers: Sequence[Tracker],
         name: str,
         step: int,
         total: int,
         items: float,
         panel: DrawPanel | None = None,
-        is_new: bool = True,
     ) -> None:
         """Start at `step` of `total`; each step has `items` items."""
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        self.board = SummaryWriter(str(folder), purge_step=step)
+        self.trackers = trackers
         self.progress = Progress(name, step, total)
         self.total, self.items, self.panel = total, items, panel
         self.told = step, time.monotonic(), 0.0
+
+    def __enter__(self) -> "Reports":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for tracker in self.trackers:
+            tracker.close(is_finished=kind is None)
 
     def tell(
         self, step: int, losses: dict[str, float], learning_rate: float, waited: float
@@ -59,22 +61,23 @@ class Reports:
             "items_per_second": speed.items_per_second,
             "waiting_for_data": speed.waiting,
         }
-        for name, value in curves.items():
-            self.board.add_scalar(f"train/{name}", value, step)
+        self._track(step, "train", curves)
 
     def tell_scores(self, step: int, row: Mapping[str, Any]) -> None:
         """Report a validation after `step` steps: its scores are the fractions of the row."""
         scores = {name: value for name, value in row.items() if isinstance(value, float)}
-        for name, value in scores.items():
-            self.board.add_scalar(f"{row['split']}/{name}", value, step)
+        self._track(step, row["split"], scores)
         text = ", ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items())
         log.info("epoch %d: %s on %s", row["epoch"], text, row["split"])
+
+    def _track(self, step: int, group: str, values: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.scalars(step, {f"{group}/{name}": value for name, value in values.items()})
 
     def show(self, step: int, model: nn.Module) -> None:
         """Show predictions of the model after `step` steps, at a few moments."""
         moments = [PANELS * number // self.total for number in (step - 1, step)]
-        if self.panel is not None and moments[0] < moments[1]:
-            self.board.add_image("val", self.panel(model), step, dataformats="HWC")
-
-    def close(self) -> None:
-        self.board.close()
+        if self.panel is not None and self.trackers and moments[0] < moments[1]:
+            pixels = self.panel(model)
+            for tracker in self.trackers:
+                tracker.image(step, "val", pixels)

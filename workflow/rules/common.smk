@@ -159,6 +159,11 @@ def execution(wildcards):
     return chosen_execution(wildcards).model_dump_json()
 
 
+def run_name(wildcards):
+    """What trackers call a training."""
+    return product_of(wildcards).run_name
+
+
 def asks(name, usual):
     """What the jobs of a rule ask for: threads, gpu, mem_mb or runtime (minutes).
 

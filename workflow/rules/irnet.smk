@@ -51,11 +51,13 @@ rule train_affinity:
     params:
         config=recipe("affinity"),
         execution=execution,
+        name=run_name,
     shell:
         "python -m stages.runtime.launch {resources.gpu} irnet.train_affinity"
         " --samples {input.samples:q} --labels {input.labels:q} --model {output.model:q}"
         " --config {params.config:q}"
-        " --execution {params.execution:q} > {log:q} 2>&1"
+        " --execution {params.execution:q}"
+        " --name {params.name} > {log:q} 2>&1"
 
 
 rule propagate:

@@ -83,11 +83,13 @@ rule train_segmentor:
     params:
         config=recipe("segmentor"),
         execution=execution,
+        name=run_name,
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.train_segmentor"
         " --samples {input.samples:q} --masks {input.masks:q} --images {input.images:q}"
         " --initialize {input.initialize:q} --model {output.model:q} --config {params.config:q}"
-        " --execution {params.execution:q} > {log:q} 2>&1"
+        " --execution {params.execution:q}"
+        " --name {params.name} > {log:q} 2>&1"
 
 
 rule import_checkpoint:

@@ -1,11 +1,25 @@
 # Target rules: one by name for every experiment, comparison, sweep, data set and download.
 
-from stages.config.requirements import files_of_dataset, files_of_experiment, missing
+from stages.config.requirements import (
+    files_of_dataset,
+    files_of_experiment,
+    missing,
+    missing_trackers,
+)
 
 
 def check_files(target, files):
     """Stops the run with one line if files that a user brings are missing."""
     found = missing(target, files, configs)
+    if found is not None:
+        raise WorkflowError(found)
+
+
+def check_page(page, experiments):
+    """Stops the run with one line if files or packages are missing that a page is made with."""
+    for name in experiments:
+        check_files(name, files_of_experiment(name, configs))
+    found = missing_trackers([page.product], Path(RESULTS))
     if found is not None:
         raise WorkflowError(found)
 
@@ -44,8 +58,7 @@ def page_files(target):
         product = page.product
         made = f"{RESULTS}/{product.folder}/report.html"
         if not Path(made).exists():
-            for name in configs.members(target):
-                check_files(name, files_of_experiment(name, configs))
+            check_page(page, configs.members(target))
         return [made, f"{RESULTS}/{page.name}/.{product.digest}"]
 
     return files
@@ -82,7 +95,7 @@ def masks_of(name):
                 ' --config set="masks.formats=[coco]"'
             )
         if not all(Path(path).exists() for path in records):
-            check_files(name, files_of_experiment(name, configs))
+            check_page(page, [name])
         return [*records, f"{RESULTS}/{name}/.{page.product.digest}"]
 
     return files

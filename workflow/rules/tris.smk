@@ -28,11 +28,13 @@ rule train_stage1:
         config=recipe("stage1"),
         judge=recipe("judge"),
         execution=execution,
+        name=run_name,
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.train_stage1"
         " --samples {input.samples:q} --features {input.features:q} --model {output.model:q}"
         " --config {params.config:q} --judge {params.judge:q} --images {input.images:q}"
-        " --initialize {input.initialize:q} --execution {params.execution:q} > {log:q} 2>&1"
+        " --initialize {input.initialize:q} --execution {params.execution:q}"
+        " --name {params.name} > {log:q} 2>&1"
 
 
 rule select_maps:
