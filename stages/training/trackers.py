@@ -73,7 +73,6 @@ class CurvesFile:
     def __init__(self, run: TrackedRun) -> None:
         path = run.folder / CURVES
         kept = [] if run.is_new else [row for row in _rows(path) if int(row[0]) <= run.step]
-        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *kept])
         self.file = path.open("a", newline="")
@@ -129,4 +128,5 @@ def start_trackers(names: Iterable[TrackerName], run: TrackedRun) -> list[Tracke
     fault = tracker_fault(chosen)
     if fault is not None:
         raise InputError(f"execution.{fault}")
+    run.folder.mkdir(parents=True, exist_ok=True)
     return [TRACKERS[name](run) for name in chosen]
