@@ -28,11 +28,13 @@ def load(
 ) -> Model:
     """The model of a file that a training step or `risflow import` wrote, ready to predict.
 
-    `auto` is the first GPU if there is one; `precision` is that of the numbers. Raises InputError
-    (a ValueError) for a file that holds something else, FileNotFoundError for none.
+    It may be one of the Hugging Face hub: `hf:owner/name/model.safetensors`. `auto` is the first
+    GPU if there is one; `precision` is that of the numbers. Raises InputError (a ValueError) for a
+    file that holds something else, FileNotFoundError for none.
     """
     from pathlib import Path  # torch and its friends are imported with the first model
 
     from risflow.predict.model import Model
+    from risflow.project.hub import local_file
 
-    return Model(Path(path), device, precision)
+    return Model(local_file(Path(path)), device, precision)

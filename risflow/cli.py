@@ -8,6 +8,7 @@ import typer
 import risflow
 from risflow.console import Verbs, out
 from risflow.export.command import export
+from risflow.export.push import push
 from risflow.predict.command import predict
 from risflow.project.clean import clean
 from risflow.project.fetch import fetch
@@ -60,6 +61,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "masks": masks,
     "profile": profile,
     "export": export,
+    "push": push,
     "serve": serve,
     "clean": clean,
 }

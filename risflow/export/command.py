@@ -11,13 +11,16 @@ Format = Literal["onnx", "safetensors"]
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A model file (.safetensors).")],
+    model: Annotated[Path, typer.Argument(help="A model file, or hf:owner/name/file.")],
     format: Annotated[Format, typer.Option(help="What to write.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
 ) -> None:
     """Write a model as a checked ONNX graph, or with a model card."""
     if out.suffix != f".{format}":
         raise typer.BadParameter(f"needed a file name that ends in .{format}", param_hint="--out")
+    from risflow.project.hub import local_file
+
+    model = local_file(model)
     if not model.is_file():
         raise FileNotFoundError(f"{model}: no such file; needed a model file (.safetensors)")
     if format == "safetensors":

@@ -9,6 +9,7 @@ import yaml
 from risflow.project.project import CONFIGS, read_project
 from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
+from stages.config.hub import HubFile
 from stages.config.section import Section
 from stages.models.saved import STAGE1, Saved, load_model, read_options
 from stages.reporting.table import label_in_comparison, text_table
@@ -16,7 +17,17 @@ from stages.runtime.errors import InputError
 from stages.storage.files import read_json, replacing
 from stages.storage.weights import load_about
 
-CARD = "MODEL_CARD.md"
+CARD, HUB_CARD = "MODEL_CARD.md", "README.md"
+# What the hub reads of a card: https://huggingface.co/docs/hub/model-cards.
+HUB_HEAD = """\
+---
+library_name: risflow
+pipeline_tag: image-segmentation
+tags:
+- referring-image-segmentation
+- {kind}
+---
+"""
 NAMES = {
     STAGE1: "TRIS stage 1: response maps, learned from images and expressions without any mask",
     "tris": "the segmentor of TRIS (its stage 2)",
@@ -39,10 +50,11 @@ reads English expressions as short as those that it was trained on and gives one
 """
 
 
-def export_with_card(model: Path, out: Path) -> list[Path]:
+def export_with_card(model: Path, out: Path, repository: str | None = None) -> list[Path]:
     """Copy a model and what it names by relative paths, and write its card; returns all files.
 
-    Raises InputError for a file that holds no model.
+    The card is that of a `repository` of the Hugging Face hub, if one is given. Raises InputError
+    for a file that holds no model.
     """
     saved = load_model(model)
     about = load_about(model)
@@ -52,9 +64,9 @@ def export_with_card(model: Path, out: Path) -> list[Path]:
             raise InputError(f"--out: {target} is there already, as what is exported; name another")
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
-    card = out.with_name(CARD)
+    card = out.with_name(CARD if repository is None else HUB_CARD)
     with replacing(card) as temporary:
-        temporary.write_text(model_card(saved, about, model, out))
+        temporary.write_text(model_card(saved, about, model, out, repository))
     return [*copies, card]
 
 
@@ -80,7 +92,9 @@ def _clip_model(config: Section) -> str | None:
     return clip.model if isinstance(clip, ClipSource) else None
 
 
-def model_card(saved: Saved[Any], about: dict[str, str], model: Path, out: Path) -> str:
+def model_card(
+    saved: Saved[Any], about: dict[str, str], model: Path, out: Path, repository: str | None = None
+) -> str:
     """The card of a model that is exported to `out`, by what lies around the model's own file."""
     config = read_options(about, model)
     place = _place_in_results(model)
@@ -88,26 +102,32 @@ def model_card(saved: Saved[Any], about: dict[str, str], model: Path, out: Path)
     experiment = read_project().experiments.get(name) if CONFIGS.is_dir() else None
     metrics = _metrics(place) if place is not None else []
     dataset = metrics[0]["dataset"] if metrics else experiment.dataset if experiment else None
+    title = repository.partition("/")[2] if repository is not None else out.stem
     sections = [
-        f"# {out.stem}\n\nA model file of risflow: {NAMES[about['kind']]}.",
+        f"# {title}\n\nA model file of risflow: {NAMES[about['kind']]}.",
         f"It takes images of {saved.image_size} x {saved.image_size} pixels (resize mode"
         f" `{saved.model.resize_mode}`) and expressions of {config.num_tokens} tokens.",
-        _section("Use", f"{_loading(out)}\n\n{USE}"),
+        _section("Use", f"{_loading(out, repository)}\n\n{USE}"),
         _section("Training data", _data(dataset, experiment)),
         _section("Scores", _scores(metrics)),
         _section("Made with", _provenance(model)),
         _section("Options", _options(config)),
     ]
-    return "\n\n".join(section.rstrip() for section in sections) + "\n"
+    head = HUB_HEAD.format(kind=about["kind"]) + "\n" if repository is not None else ""
+    return head + "\n\n".join(section.rstrip() for section in sections) + "\n"
 
 
 def _section(title: str, text: str) -> str:
     return f"## {title}\n\n{text}"
 
 
-def _loading(out: Path) -> str:
-    code = f'model = risflow.load("{out.name}")\nmodel.predict("photo.jpg", ["the red cup"]).masks'
-    return f"```python\nimport risflow\n\n{code}\n```"
+def _loading(out: Path, repository: str | None) -> str:
+    name = out.name if repository is None else str(HubFile(repository, out.name))
+    code = f'model = risflow.load("{name}")\nmodel.predict("photo.jpg", ["the red cup"]).masks'
+    python = f"```python\nimport risflow\n\n{code}\n```"
+    if repository is None:
+        return python
+    return f'```shell\nrisflow predict photo.jpg "the red cup" --model {name}\n```\n\n{python}'
 
 
 def _place_in_results(model: Path) -> Path | None:

@@ -26,7 +26,8 @@ def predict(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="A model file, or an official checkpoint; else the newest segmentor of results/."
+            help="A model file, an official checkpoint, or hf:owner/name/file; else the newest"
+            " segmentor of results/."
         ),
     ] = None,
     output: Annotated[Path, typer.Option(help="The folder for the results.")] = Path("predictions"),
@@ -51,13 +52,14 @@ def predict(
     if images and not expressions:
         raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
     from risflow.predict.batch import predict_all
+    from risflow.project.hub import local_file
     from risflow.project.project import choose_segmentor, results_folder
 
     if table is not None:
         requests, findings = read_requests(table)
     else:
         requests, findings = [Request(image, expressions) for image in images], []
-    chosen, remarks = (model, []) if model else choose_segmentor(results_folder())
+    chosen, remarks = (local_file(model), []) if model else choose_segmentor(results_folder())
     for remark in remarks:
         notes.print(f"note: {remark}", markup=False)
     failures = [str(finding) for finding in findings]

@@ -14,25 +14,33 @@ DATA = Path("data")
 
 
 def fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Names of the list.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Names of the list, or hf:owner/name/file.")
+    ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
 ) -> None:
-    """Public data and weights into data/, resumed and checked."""
+    """Public data and weights into data/, resumed and checked; also of the Hugging Face hub."""
     if bool(names) == show:
         raise typer.BadParameter("needed names of downloads, or --list", param_hint="")
+    from risflow.project.hub import fetch_into_project
     from risflow.project.project import read_project
     from stages import fetch as step
+    from stages.config.hub import is_hub_name
     from stages.runtime.errors import InputError
 
     configs = read_project()
+    of_hub = [name for name in names or [] if is_hub_name(name)]
+    names = [name for name in names or [] if name not in of_hub]
     if show:
         _print_list(configs.downloads)
         return
-    unknown = [name for name in names or [] if name not in configs.downloads]
+    unknown = [name for name in names if name not in configs.downloads]
     if unknown:
         known = ", ".join(configs.downloads)
         raise InputError(f"{unknown[0]!r} is no download; known: {known}")
-    for name in names or []:
+    for name in of_hub:
+        notes.print(f"{name}: in {fetch_into_project(name, DATA)}", markup=False)
+    for name in names:
         step.run(
             configs.downloads[name], DATA, configs.settings.results / "downloads" / f"{name}.json"
         )

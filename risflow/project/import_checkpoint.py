@@ -9,7 +9,7 @@ System = Literal["cris", "etris", "detris", "rela", "tris", "tris_stage1"]
 
 
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="The official file.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The official file, or hf:owner/name/file.")],
     system: Annotated[System, typer.Option(help="Whose it is.")],
     out: Annotated[Path, typer.Option(help="The model file to write (.safetensors).")],
     experiment: Annotated[
@@ -22,6 +22,7 @@ def import_checkpoint(
     from risflow.project.project import read_project
 
     configs = read_project()
+    from risflow.project.hub import local_file
     from risflow.project.official import import_official
 
-    import_official(checkpoint, system, out, configs, experiment)
+    import_official(local_file(checkpoint), system, out, configs, experiment)

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
+from risflow.project.hub import local_file
 from risflow.project.project import find_experiment, read_project
 from stages.config.experiment import Experiment
 from stages.config.load import Configs
@@ -20,7 +21,7 @@ def find_model(name: str) -> tuple[str, nn.Module, Section]:
     The models of systems and experiments have random weights: no figure depends on them, and no
     file of weights is needed. Raises InputError for a name that is nothing of these.
     """
-    path = Path(name)
+    path = local_file(Path(name))
     if path.is_file() or path.suffix == ".safetensors":
         if not path.is_file():
             raise InputError(f"{path}: no such file; needed a model file (.safetensors)")

@@ -16,7 +16,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 def serve(
     model: Annotated[
-        list[Path] | None, typer.Option(help="Models to show; else the newest segmentor.")
+        list[Path] | None,
+        typer.Option(help="Models to show, or hf:owner/name/file; else the newest segmentor."),
     ] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0: also from other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 7860,
@@ -31,13 +32,14 @@ def serve(
 ) -> None:
     """Open a page: drop an image, type expressions, see masks."""
     require_gradio()
+    from risflow.project.hub import local_file
     from risflow.project.project import choose_segmentor, results_folder
     from risflow.serve.access import Access, read_login
     from risflow.serve.server import listen, load_models, run_server
 
     access = Access(frozenset(name.lower() for name in allow_host or ()), read_login(login_file))
     results = results_folder()
-    paths = list(model or [])
+    paths = [local_file(path) for path in model or []]  # before gradio turns the hub off
     if not paths:
         chosen, remarks = choose_segmentor(results)
         paths.append(chosen)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from stages.config.hub import File
 from stages.config.section import Section, require_least
 
 ImageEncoder = Literal["residual", "transformer", "other"]
@@ -27,7 +28,7 @@ class ClipSource(Section):
 
     model: str  # as open_clip calls it: RN50, ViT-B-32, ViT-B-32-quickgelu; or a .json
     pretrained: str = "openai"  # what the weights were trained on, as open_clip calls it
-    weights: Path | None = None  # None: random weights
+    weights: File | None = None  # None: random weights
     output_stride: Literal[8, 16, 32] = 32  # pixels a cell of a residual CLIP's last feature map
     context_length: Annotated[int, Field(ge=4, le=77)] = 20  # tokens, start and end included
     keep_end: bool = True  # of an expression that is too long; false: as TRIS's code cuts it
@@ -129,7 +130,7 @@ class DinoSource(Section):
         "vit_large_patch14_reg4_dinov2",
         "tiny",
     ] = "vit_base_patch14_reg4_dinov2"
-    weights: Path | None = None  # Meta's dinov2_vit*14_reg4_pretrain.pth; None: random weights
+    weights: File | None = None  # Meta's dinov2_vit*14_reg4_pretrain.pth; None: random weights
 
     @property
     def patch(self) -> int:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from stages.config.encoders import ClipSource, WithClip
 from stages.config.exports import Masks
 from stages.config.figures import Figures
+from stages.config.hub import File
 from stages.config.resources import ExecutionStep, Resources, Step
 from stages.config.section import Execution, Positive
 from stages.config.segmentors import AnySegmentor, TrisOptions
@@ -39,8 +40,8 @@ class Experiment(Figures, WithClip):
     segmentor: AnySegmentor = TrisOptions()
     trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     # Official weights of the segmentor, which then is not trained: no pseudo masks are made for it.
-    checkpoint: Path | None = None
-    stage1_checkpoint: Path | None = None  # official weights of TRIS stage 1, the same for it
+    checkpoint: File | None = None
+    stage1_checkpoint: File | None = None  # official weights of TRIS stage 1, the same for it
     evaluation: Evaluation = Evaluation()
     report: Report = Report()
     masks: Masks = Masks()

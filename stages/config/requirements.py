@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.config.datasets import DatasetConfig
+from stages.config.hub import hub_file_at
 from stages.config.load import Configs
 from stages.config.products import MODELS, Product, everything_behind
 from stages.config.selection import SelectedTraining
@@ -69,6 +70,9 @@ def missing(target: str, files: Iterable[Path], configs: Configs) -> str | None:
         return None
     names = downloads_of(absent, configs)
     remedy = "data/README.md says what belongs there"
+    of_hub = [str(file) for path in absent if (file := hub_file_at(path)) is not None]
+    if of_hub:
+        remedy = f"`risflow fetch {' '.join(of_hub)}` gets what is of the hub; {remedy}"
     if names:
         targets = " ".join(f"fetch_{name}" for name in names)
         remedy = f"`snakemake --cores 1 {targets}` gets what is public; {remedy}"

@@ -12,6 +12,7 @@ from stages.config.encoders import (
     require_image_encoder,
     require_two_cells,
 )
+from stages.config.hub import File
 from stages.config.section import (
     Count,
     Optimizer,
@@ -199,11 +200,11 @@ class RelaOptions(Segmentor):
     expressions_per_object: Positive | None = None
     backbone: Literal["resnet50", "swin_tiny", "swin_base", "swin_mini", "clip"] = "swin_base"
     clip: ClipSource | None = None  # needed where `backbone` or `text` reads it, and only there
-    backbone_weights: Path | None = None  # ImageNet weights; None: random (clip: the CLIP's own)
+    backbone_weights: File | None = None  # ImageNet weights; None: random (clip: the CLIP's own)
     text: Literal["bert", "bert_mini", "clip"] = "bert"
-    text_weights: Path | None = None  # of bert-base-uncased; None: random (clip: the CLIP's own)
+    text_weights: File | None = None  # of bert-base-uncased; None: random (clip: the CLIP's own)
     text_layers: Positive | None = 10  # layers of BERT that learn; None: all, and its embeddings
-    vocabulary: Path | None = None  # of bert-base-uncased; the other texts have the CLIP's words
+    vocabulary: File | None = None  # of bert-base-uncased; the other texts have the CLIP's words
     context_length: Annotated[int, Field(ge=4, le=512)] = 20  # tokens of BERT
     channels: Annotated[int, Field(gt=0, multiple_of=32)] = 256  # of pixels and regions
     heads: Positive = 8  # of each attention

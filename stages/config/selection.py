@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stages.config.hub import local_path
 from stages.config.recipes import recipe
 from stages.config.section import Count, EmptyResponse, Positive, Section, Training
 
@@ -49,6 +50,8 @@ class SelectedTraining(Training):
     def _require_a_name(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("needed the name of an experiment, or a file")
+        if value is not None:
+            local_path(Path(value))  # raises for what is no file of the hub
         return value
 
     @model_validator(mode="after")
@@ -96,7 +99,7 @@ class SelectedTraining(Training):
         """The file whose weights are trained on."""
         if self.initialize is None or self.initial_experiment is not None:
             return None
-        return Path(self.initialize).expanduser()
+        return local_path(Path(self.initialize).expanduser())
 
 
 def training_recipe(section: SelectedTraining) -> dict[str, Any]:

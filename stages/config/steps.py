@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from stages.config.encoders import ClipSource, WithClip, require_two_cells
+from stages.config.hub import File
 from stages.config.section import (
     Count,
     EmptyResponse,
@@ -118,7 +119,7 @@ class Affinity(Training):
     weight_decay: Weight = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = 1e-4  # official: also takes the weight decay
     backbone: Literal["resnet50", "small"] = "resnet50"
-    weights: Path | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
+    weights: File | None = Path("data/weights/resnet50.pth")  # of ImageNet, for the ResNet-50 only
     crop_size: Annotated[int, Field(gt=0, multiple_of=CELL)] = 512  # pixels of the enlarged image
     input_scale: Literal[1, 2, 4] = 1  # factor by which images are enlarged: cells of 4, 2, 1 px
     radius: Annotated[int, Field(ge=2)] = 10  # cells between the two of a pair, at most

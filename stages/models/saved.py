@@ -133,7 +133,9 @@ def _located(name: Path, model: Path) -> Path:
     """A file from here, or from the nearest folder around the model that has it."""
     if name.is_file():
         return name
-    candidates = (folder / name for folder in model.resolve().parents)
+    # Also around a link, as in the cache of the Hugging Face hub.
+    folders = (*model.absolute().parents, *model.resolve().parents)
+    candidates = (folder / name for folder in folders)
     return next((path for path in candidates if path.is_file()), name)
 
 
