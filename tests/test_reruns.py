@@ -268,7 +268,8 @@ def test_every_option_of_the_generated_data_set_plans_everything(changed: Toy) -
 
 
 def test_every_execution_option_plans_nothing(changed: Toy) -> None:
-    for name, section in {"workers": 3, "save_every": 9, "crf": "torch"}.items():
+    options = {"workers": 3, "save_every": 9, "crf": "torch", "trackers": ["csv", "tensorboard"]}
+    for name, section in options.items():
         step = "make_labels" if name == "crf" else "train_stage1"
         changed.edit(TRIS, execution={"default": {name: section}, step: {name: section}})
         assert planned(changed) == set(), name

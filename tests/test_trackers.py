@@ -153,13 +153,17 @@ def configs() -> Configs:
 
 
 def test_a_run_names_its_experiment_and_stage(configs: Configs, tmp_path: Path) -> None:
-    products = Catalog(configs, tmp_path, contents_of(tmp_path)).products
-    tris = products.of_experiment("refshapes_tris")
-    names = {kind: tris[kind].run_name for kind in ("stage1", "affinity", "segmentor")}
+    changes = {"segmentor.epochs": 3}
+    catalog = Catalog(configs, tmp_path, contents_of(tmp_path), changes)
+    tris = catalog.products.of_experiment("refshapes_tris")
+    names = {kind: catalog.run_name(tris[kind]) for kind in ("stage1", "affinity", "segmentor")}
     assert names == {kind: f"refshapes_tris/{kind}" for kind in names}
-    pseudo = products.of_experiment("refshapes_cris_pseudo")
-    assert pseudo["stage1"].run_name == "refshapes_tris/stage1"
-    assert pseudo["segmentor"].run_name == "refshapes_cris_pseudo/segmentor"
+    pseudo = catalog.products.of_experiment("refshapes_cris_pseudo")
+    assert catalog.run_name(pseudo["stage1"]) == "refshapes_tris/stage1"
+    assert catalog.run_name(pseudo["segmentor"]) == "refshapes_cris_pseudo/segmentor"
+    changed = catalog.page("refshapes_cris_pseudo").trainings["segmentor"]
+    assert changed.digest != pseudo["segmentor"].digest
+    assert catalog.run_name(changed) == "refshapes_cris_pseudo/segmentor"
 
 
 def test_only_trainings_that_are_not_done_need_their_trackers(
@@ -171,7 +175,7 @@ def test_only_trainings_that_are_not_done_need_their_trackers(
     products = Catalog(changed, tmp_path, contents_of(tmp_path)).products
     segmentor = products.of_experiment("refshapes_tris")["segmentor"]
     assert missing_trackers([segmentor], tmp_path) == (
-        "refshapes_tris: execution: train_segmentor: trackers: wandb is not installed;"
+        "execution: train_segmentor: trackers: wandb is not installed;"
         ' needed pip install "risflow[wandb]"'
     )
     made = tmp_path / segmentor.folder / "model.safetensors"

@@ -24,7 +24,7 @@ def push(
     ] = False,
     stage: Annotated[Stage, typer.Option(help="Which of its models.")] = "segmentor",
 ) -> None:
-    """A model with its card to the Hugging Face hub, for predict --model hf:owner/name/file."""
+    """A model, with its card, to the Hugging Face hub."""
     from risflow.project.project import find_experiment, read_project
     from stages.config.hub import parse_hub_name
 

@@ -19,7 +19,7 @@ def fetch(
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
 ) -> None:
-    """Public data and weights into data/, resumed and checked; also of the Hugging Face hub."""
+    """Public data and weights into data/, resumed and checked."""
     if bool(names) == show:
         raise typer.BadParameter("needed names of downloads, or --list", param_hint="")
     from risflow.project.hub import fetch_into_project

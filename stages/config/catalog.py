@@ -61,6 +61,16 @@ class Catalog:
                 return product
         raise self._unknown(f"work/{kind}/{identity}")
 
+    def run_name(self, product: Product) -> str:
+        """What trackers call a training: the experiment that asks for it, and its kind.
+
+        Of several experiments that share it, it is the first.
+        """
+        known = [*self._changed.values(), self.products]
+        experiments = (pair for made in known for pair in made.configs.experiments.items())
+        name = next(name for name, experiment in experiments if experiment is product.owner)
+        return f"{name}/{product.kind}"
+
     def _all_products(self, dataset: str) -> Iterator[Products]:
         """Those of the targets first, so that their resources count."""
         yield from self._changed.values()

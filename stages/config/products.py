@@ -57,7 +57,6 @@ class Product:
     files: Mapping[str, str] = field(default_factory=dict)  # what it reads from outside: digests
     sources: tuple["Product", ...] = ()
     owner: Experiment | None = None  # whose options its step is given; None: those of the data set
-    owner_name: str = ""  # of several experiments that share it, the first that was asked for
 
     @cached_property
     def digest(self) -> str:
@@ -79,11 +78,6 @@ class Product:
     def folder(self) -> str:
         """Below the folder of results."""
         return f"work/{self.kind}/{self.id}"
-
-    @property
-    def run_name(self) -> str:
-        """What trackers call its training: refshapes_tris/segmentor."""
-        return f"{self.owner_name}/{self.kind}"
 
     def source(self, *kinds: str) -> "Product":
         """The product of one of these kinds that this one is made from."""
@@ -115,7 +109,6 @@ class Products:
         self._experiments: dict[str, dict[str, Product]] = {}
         self._by_folder: dict[str, Product] = {}
         self._registered: set[str] = set()
-        self._names = {id(experiment): name for name, experiment in configs.experiments.items()}
 
     def everything(self) -> list[Product]:
         """The products of all experiments and data sets of configs/."""
@@ -157,10 +150,7 @@ class Products:
     ) -> Product:
         contents = {str(path): self.contents.of_file(path) for path in files}
         version = step_version(step)
-        name = self._names.get(id(owner), "")
-        return self._add(
-            Product(kind, dataset, step, version, options, contents, sources, owner, name)
-        )
+        return self._add(Product(kind, dataset, step, version, options, contents, sources, owner))
 
     # ------------------------------------------------------------------------------ data sets
 

@@ -94,5 +94,5 @@ def missing_trackers(products: Iterable[Product], results: Path) -> str | None:
             execution = product.owner.execution_of(product.step)  # type: ignore[arg-type]
             fault = tracker_fault(execution.trackers)
             if fault is not None and not (results / product.folder / "model.safetensors").exists():
-                return f"{product.owner_name}: execution: {product.step}: {fault}"
+                return f"execution: {product.step}: {fault}"
     return None

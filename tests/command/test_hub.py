@@ -168,7 +168,8 @@ def test_a_file_that_changes_on_the_hub_is_not_taken_for_the_first(
 # ---------------------------------------------------------------------------------- downloads
 
 
-def test_what_was_fetched_needs_no_network(server: Hub) -> None:
+def test_what_was_fetched_needs_no_network(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)  # retries at once
     server.put("a/b", "c.safetensors", WEIGHTS)
     first = download(HubFile("a/b", "c.safetensors"))
     server.shutdown()

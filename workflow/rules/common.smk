@@ -161,7 +161,7 @@ def execution(wildcards):
 
 def run_name(wildcards):
     """What trackers call a training."""
-    return product_of(wildcards).run_name
+    return catalog.run_name(product_of(wildcards))
 
 
 def asks(name, usual):
