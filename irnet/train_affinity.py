@@ -43,6 +43,7 @@ def run(
     execution: Execution | None = None,
     name: str | None = None,
 ) -> None:
+    """`labels` are the shards of the confident labels; `name` is that of the run, for trackers."""
     torch.manual_seed(config.seed)  # of the new layers
     table = labeled_objects(samples, labels)
     execution = execution or Execution()

@@ -41,6 +41,7 @@ def run(
 
     `images` are those of resize_images; without them they are decoded here. `initialize` is a model
     file or an official checkpoint to start from; without it, the published weights of the encoders.
+    `name` is that of the run, for trackers.
     """
     execution = execution or Execution()
     pseudo_masks = _pseudo_masks(masks, execution.on_collapse) if masks else None

@@ -39,7 +39,8 @@ def run(
     """`images` are those of resize_images; without them they are decoded here.
 
     `initialize` is a model file or an official checkpoint to start from; without it, the weights of
-    CLIP. Masks are read only for `validation`, where the options have it.
+    CLIP. Masks are read only for `validation`, where the options have it. `name` is that of the
+    run, for trackers.
     """
     torch.manual_seed(config.seed)  # of the new layers
     texts = load_weights(features)[0]["text"]

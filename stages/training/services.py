@@ -64,7 +64,7 @@ class WandbRun:
         import wandb
 
         experiment, _, stage = run.name.partition("/")
-        identity = known_identity(run, "wandb")
+        identity = _known_identity(run, "wandb")
         try:
             self.run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -73,7 +73,7 @@ class WandbRun:
                 job_type=stage or None,
                 id=identity,
                 # Offline runs of one identity become one when they are synchronized.
-                resume="allow" if identity and not _is_offline() else None,
+                resume="allow" if identity is not None else None,
                 dir=str(run.folder),
                 config=dict(run.options),
                 settings=wandb.Settings(console="off", silent=True),
@@ -84,7 +84,7 @@ class WandbRun:
                 " WANDB_MODE=offline"
             ) from None
         self.image_type = wandb.Image
-        keep_identity(run, "wandb", self.run.id)
+        _keep_identity(run, "wandb", self.run.id)
         log.info("wandb: %s", self.run.url or self.run.settings.sync_dir)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -103,10 +103,6 @@ class WandbRun:
         self.run.finish(exit_code=0 if is_finished else 1)
 
 
-def _is_offline() -> bool:
-    return os.environ.get("WANDB_MODE", "online") != "online"
-
-
 class MlflowRun:
     """A run of MLflow."""
 
@@ -116,7 +112,7 @@ class MlflowRun:
 
         self.metric_type = Metric
         self.last_steps: dict[str, int] = {}  # of a run that goes on
-        identity = known_identity(run, "mlflow")
+        identity = _known_identity(run, "mlflow")
         try:
             self.client = MlflowClient()
             if identity is not None:
@@ -132,7 +128,7 @@ class MlflowRun:
                 f"mlflow: {one_line(str(error))}; needed a store or server that MLFLOW_TRACKING_URI"
                 " names"
             ) from None
-        keep_identity(run, "mlflow", self.identity)
+        _keep_identity(run, "mlflow", self.identity)
         log.info("mlflow: run %s", self.identity)
 
     def _experiment(self) -> str:
@@ -175,7 +171,7 @@ def _parameter(value: Any) -> str:
     return text[:LONGEST_PARAMETER]
 
 
-def known_identity(run: TrackedRun, service: str) -> str | None:
+def _known_identity(run: TrackedRun, service: str) -> str | None:
     """The run of a service that a resumed training goes on with; None: it begins one."""
     path = run.folder / IDENTITIES
     if run.is_new or not path.is_file():
@@ -184,7 +180,7 @@ def known_identity(run: TrackedRun, service: str) -> str | None:
     return str(identity) if identity is not None else None
 
 
-def keep_identity(run: TrackedRun, service: str, identity: str) -> None:
+def _keep_identity(run: TrackedRun, service: str, identity: str) -> None:
     """Write down the run of a service, beside the model."""
     path = run.folder / IDENTITIES
     known = read_json(path) if path.is_file() else {}

@@ -97,6 +97,8 @@ def test_what_is_no_name_of_the_hub_is_refused_with_its_form(name: str) -> None:
         parse_hub_name(name)
     with pytest.raises(ValueError, match="needed hf:owner/name/file"):
         ClipSource(model="RN50", weights=Path(name))
+    with pytest.raises(ValueError, match="needed hf:owner/name/file"):
+        CrisOptions(initialize=name)
 
 
 def test_every_option_that_names_weights_takes_the_hub() -> None:
