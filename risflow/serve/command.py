@@ -39,7 +39,7 @@ def serve(
 
     access = Access(frozenset(name.lower() for name in allow_host or ()), read_login(login_file))
     results = results_folder()
-    paths = [local_file(path) for path in model or []]  # before gradio turns the hub off
+    paths = [local_file(path) for path in model or []]  # before the page sets HF_HUB_OFFLINE
     if not paths:
         chosen, remarks = choose_segmentor(results)
         paths.append(chosen)

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.config.datasets import DatasetConfig
 from stages.config.hub import hub_file_at
 from stages.config.load import Configs
-from stages.config.products import MODELS, Product, everything_behind
+from stages.config.products import FILES, MODELS, Product, everything_behind
 from stages.config.selection import SelectedTraining
 from stages.config.settings import Download
 from stages.config.trackers import tracker_fault
@@ -93,6 +93,7 @@ def missing_trackers(products: Iterable[Product], results: Path) -> str | None:
         if product.kind in MODELS and product.owner is not None:
             execution = product.owner.execution_of(product.step)  # type: ignore[arg-type]
             fault = tracker_fault(execution.trackers)
-            if fault is not None and not (results / product.folder / "model.safetensors").exists():
+            model = results / product.folder / FILES[product.kind]
+            if fault is not None and not model.exists():
                 return f"execution: {product.step}: {fault}"
     return None

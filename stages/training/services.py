@@ -94,9 +94,7 @@ class WandbRun:
         self._log(step, {name: self.image_type(pixels)})
 
     def _log(self, step: int, values: Mapping[str, Any]) -> None:
-        if (
-            step >= self.run.step
-        ):  # a resumed training repeats some: W&B has the same values of them
+        if step >= self.run.step:  # what a resumed training repeats is there
             self.run.log(dict(values), step=step)
 
     def close(self, is_finished: bool) -> None:
