@@ -55,7 +55,8 @@ def _with_named_files(file: HubFile) -> list[tuple[HubFile, Path]]:
 
     fetched = [(file, download(file))]
     for name in _named_files(fetched[0][1]):
-        beside = replace(file, file=(Path(file.file).parent / name).as_posix())
+        named = replace(file, file=(Path(file.file).parent / name).as_posix())
+        beside = _parsed(Path(str(named)))  # a header may name a place outside of the repository
         fetched.append((beside, download(beside)))
     return fetched
 

@@ -19,12 +19,13 @@ from stages.config.experiment import Experiment
 from stages.config.hub import HubFile, hub_file_at, parse_hub_name
 from stages.config.load import load_configs
 from stages.config.requirements import files_of_experiment, missing
-from stages.config.segmentors import CrisOptions, RelaOptions
+from stages.config.segmentors import CrisOptions, RelaOptions, TrisOptions
 from stages.config.steps import Affinity
 from stages.data.hub import download
+from stages.models.saved import describe
 from stages.runtime.errors import InputError
 from stages.storage.files import write_json
-from stages.storage.weights import read_published
+from stages.storage.weights import read_published, save_weights
 from tests.command.conftest import Command
 from tests.conftest import ROOT
 from tests.hub_server import TOKEN, Hub, hub
@@ -234,6 +235,19 @@ def test_a_pickle_of_the_hub_runs_no_code(
         assert done.exit_code == 1 and not out.exists()
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "code of the file is run" not in capfd.readouterr().out
+
+
+def test_a_model_of_the_hub_names_no_file_outside_of_its_repository(
+    server: Hub, project: Path, tmp_path: Path
+) -> None:
+    clip = ClipSource(model="../../../../evil.json")
+    about = describe("tris", TrisOptions(clip=clip))
+    save_weights(tmp_path / "model.safetensors", {"a": torch.ones(600)}, about)
+    server.put("a/b", "model.safetensors", (tmp_path / "model.safetensors").read_bytes())
+    server.put("a/b", "../../../../evil.json", b"{}")
+    with pytest.raises(InputError, match=r"evil\.json: needed hf:owner/name/file"):
+        fetch_into_project("hf:a/b/model.safetensors", Path("data"))
+    assert not list(tmp_path.rglob("evil.json"))
 
 
 # ---------------------------------------------------------------------------------------- push
