@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from risflow.console import notes
-
 DEVICES = Literal["auto", "cpu", "cuda"]
 PRECISIONS = Literal["float32", "tf32", "bfloat16"]  # stages.config.section loads too slowly here
 
@@ -57,9 +55,7 @@ def predict(
         requests, findings = read_requests(table)
     else:
         requests, findings = [Request(image, expressions) for image in images], []
-    chosen, remarks = (model, []) if model else choose_segmentor(results_folder())
-    for remark in remarks:
-        notes.print(f"note: {remark}", markup=False)
+    chosen = model or choose_segmentor(results_folder())
     failures = [str(finding) for finding in findings]
     if chosen.is_file() and chosen.suffix != ".safetensors":
         from risflow.project.official import import_of_any_system

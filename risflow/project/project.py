@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from risflow.console import notes
 from risflow.project.files import source
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
@@ -26,29 +27,31 @@ def results_folder() -> Path:
     return read_project().settings.results if CONFIGS.is_dir() else Path("results")
 
 
-def choose_segmentor(results: Path) -> tuple[Path, list[str]]:
-    """The segmentor that was finished last, and what is to be said of the choice.
+def choose_segmentor(results: Path) -> Path:
+    """The segmentor that was finished last; notes tell the user of the choice.
 
     Where no experiment has one: the released model of the demo. Raises InputError without that.
     """
     models = list(results.glob("*/segmentor/model.safetensors"))
-    notes = [
-        f"{folder}: not trained yet, so that another model is used"
-        for folder in sorted(path / "segmentor" for path in results.glob("*"))
-        if folder.is_symlink() and not (folder / "model.safetensors").exists()
-    ]
+    for folder in sorted(path / "segmentor" for path in results.glob("*")):
+        if folder.is_symlink() and not (folder / "model.safetensors").exists():
+            _note(f"{folder}: not trained yet, so that another model is used")
     if models:
-        newest = max(models, key=lambda path: path.stat().st_mtime)
         if len(models) > 1:
-            notes.append(f"the newest of {len(models)} segmentors; --model chooses another")
-        return newest, notes
+            _note(f"the newest of {len(models)} segmentors; --model chooses another")
+        return max(models, key=lambda path: path.stat().st_mtime)
     released = source() / RELEASED
     if not released.is_file():
         raise InputError(
             f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
             " demo's: snakemake --cores all demo"
         )
-    return released, [*notes, "no experiment has a segmentor yet: the released model of the demo"]
+    _note("no experiment has a segmentor yet: the released model of the demo")
+    return released
+
+
+def _note(text: str) -> None:
+    notes.print(f"note: {text}", markup=False)
 
 
 def require_target(target: str, configs: Configs) -> None:

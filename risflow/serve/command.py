@@ -37,12 +37,7 @@ def serve(
 
     access = Access(frozenset(name.lower() for name in allow_host or ()), read_login(login_file))
     results = results_folder()
-    paths = list(model or [])
-    if not paths:
-        chosen, remarks = choose_segmentor(results)
-        paths.append(chosen)
-        for remark in remarks:
-            notes.print(f"note: {remark}", markup=False)
+    paths = model or [choose_segmentor(results)]
     listening = listen(host, port)  # at once: the models take seconds to load
     with listening:
         models = load_models(paths)
