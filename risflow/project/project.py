@@ -1,30 +1,38 @@
 """What is in the folder that the command is used in: configs/, results/."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from risflow.console import notes
 from risflow.project.files import source
+from risflow.project.run_options import CONFIGS, DEFAULTS, RunOptions
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.runtime.errors import InputError, suggest
 
-CONFIGS = Path("configs")
 RELEASED = Path("data/demo_segmentor.safetensors")
 
 
-def read_project() -> Configs:
-    """All of configs/. Raises InputError outside of a project."""
-    if not CONFIGS.is_dir():
+def read_project(options: RunOptions = DEFAULTS) -> Configs:
+    """All of configs/, with the results of the options. Raises InputError outside of a project."""
+    if not options.configs.is_dir():
         raise InputError(
-            f"{Path.cwd()}: no folder configs here; needed the folder of a project"
+            f"{Path.cwd()}: no folder {options.configs} here; needed the folder of a project"
             " (`risflow init FOLDER` makes one)"
         )
-    return load_configs(CONFIGS)
+    configs = load_configs(options.configs)
+    if options.results is None:
+        return configs
+    settings = configs.settings.model_copy(update={"results": options.results})
+    return replace(configs, settings=settings)
 
 
-def results_folder() -> Path:
-    """Where results are: as configs/ says, else `results`."""
-    return read_project().settings.results if CONFIGS.is_dir() else Path("results")
+def results_folder(options: RunOptions = DEFAULTS) -> Path:
+    """Where results are: as the options or configs/ say, else `results`."""
+    if options.results is not None:
+        return options.results
+    is_project = options.configs.is_dir() or options.configs != CONFIGS
+    return read_project(options).settings.results if is_project else Path("results")
 
 
 def choose_segmentor(results: Path) -> Path:
