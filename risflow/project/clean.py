@@ -38,7 +38,9 @@ def clean(
     if yes:
         notes.print(f"removed: {_text(total)}", markup=False)
     else:
-        notes.print(f"{_text(total)}; `risflow clean --yes{options.suffix}` removes them", markup=False)
+        notes.print(
+            f"{_text(total)}; `risflow clean --yes{options.suffix}` removes them", markup=False
+        )
 
 
 def _size(folder: Path) -> int:

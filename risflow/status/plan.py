@@ -1,5 +1,6 @@
-"""Every job of a target, as Snakemake plans it: `python -m risflow.status.plan TARGET [NAME=VALUE ...]` prints
-JSON.
+"""Every job of a target, as Snakemake plans it: `python -m risflow.status.plan TARGET` prints JSON.
+
+Words after the target are those of --config.
 
 A process of its own, since Snakemake changes its logging, paths and environment. Nothing is locked
 and no file is written, so that a run may be active. All that depends on Snakemake's inside is here.
