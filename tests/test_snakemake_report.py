@@ -25,9 +25,9 @@ STEPS = {
 
 
 @pytest.fixture(scope="module")
-def snakemake_report(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def snakemake_report(finished_demo: Toy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "workflow.html"
-    done = toy.snakemake(f"--report={path}", "demo")
+    done = finished_demo.snakemake(f"--report={path}", "demo")
     assert done.returncode == 0, done.stderr[-2000:]
     return path
 
@@ -41,7 +41,7 @@ def variable(page: str, name: str) -> Any:
 
 
 def test_the_report_of_snakemake_has_our_page_with_a_caption_and_no_raw_json(
-    snakemake_report: Path, toy: Toy
+    snakemake_report: Path, finished_demo: Toy
 ) -> None:
     page = snakemake_report.read_text()
     assert list(variable(page, "categories")) == ["Experiments"]
@@ -51,11 +51,11 @@ def test_the_report_of_snakemake_has_our_page_with_a_caption_and_no_raw_json(
     assert result["mime_type"] == "text/html"
     assert result["job_properties"]["params"] == ""
     overview = html.unescape(variable(page, "workflow_desc"))
-    assert (toy.experiment / "scores.txt").read_text() in overview
+    assert (finished_demo.experiment / "scores.txt").read_text() in overview
 
 
 def test_the_report_of_snakemake_has_one_box_for_each_rule(
-    snakemake_report: Path, toy: Toy
+    snakemake_report: Path, finished_demo: Toy
 ) -> None:
     overview = html.unescape(variable(snakemake_report.read_text(), "workflow_desc"))
     titles = re.findall(r'<text x="8" y="16">(.+?)</text>', overview)
