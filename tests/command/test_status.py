@@ -224,7 +224,7 @@ def test_the_size_of_a_job_is_that_of_its_data_then_or_as_configs_tell() -> None
     assert size(f"{report.folder}/make_report.tsv") is None
 
 
-def test_the_options_of_a_run_are_read_from_its_command_line() -> None:
+def test_the_options_of_a_run_that_is_alive_are_followed(risflow: Command) -> None:
     assert config_of_run() == []
     write(".snakemake/log/a.snakemake.log", "")
     code = "import sys, time; file = open(sys.argv[1]); print(); time.sleep(60)"
@@ -234,6 +234,11 @@ def test_the_options_of_a_run_are_read_from_its_command_line() -> None:
         assert run.stdout is not None
         run.stdout.readline()
         assert config_of_run() == ["results=/data/a b", "configs=mine"]
+        done = risflow("status")
+        note, error = done.stderr.splitlines()
+        assert note == "like the run that is alive: --config 'results=/data/a b' configs=mine"
+        assert "no folder mine here" in error
+        assert "no folder configs here" in risflow("status", "--config", "results=x").stderr
         run.kill()
 
 
