@@ -72,10 +72,11 @@ class JobSizes:
     def _find(self, folder: str) -> _Made | None:
         """What is recorded of a product, else what configs/ says; None if neither knows it."""
         if folder not in self._made:
-            self._made[folder] = self._of_configs(*folder.split("/")[-2:])
+            self._made[folder] = self._of_configs(folder)
         return self._made[folder]
 
-    def _of_configs(self, kind: str, identity: str) -> _Made | None:
+    def _of_configs(self, folder: str) -> _Made | None:
+        kind, _, identity = folder.removeprefix("work/").rpartition("/")
         try:
             product = self.catalog.find(kind, identity)
         except InputError:

@@ -220,6 +220,7 @@ def test_the_size_of_a_job_is_that_of_its_data_then_or_as_configs_tell() -> None
     objects = configs.datasets["refcoco"].published["train"]
     epochs = configs.experiments["cris_r50_refcoco"].segmentor.epochs
     assert size(f"{planned.folder}/train_segmentor.tsv") == objects * epochs
+    assert size("small_clip/pretrain_clip.tsv") is None
     report = catalog.page("cris_r50_refcoco").product
     assert size(f"{report.folder}/make_report.tsv") is None
 
