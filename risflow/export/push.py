@@ -8,6 +8,7 @@ import typer
 
 from risflow.completion import experiments
 from risflow.console import notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 from stages.runtime.errors import InputError
 
 Stage = Literal["segmentor", "stage1"]
@@ -23,12 +24,14 @@ def push(
         bool, typer.Option("--private", help="Only for those whom its owner allows.")
     ] = False,
     stage: Annotated[Stage, typer.Option(help="Which of its models.")] = "segmentor",
+    config: RunConfig = None,
 ) -> None:
     """A model, with its card, to the Hugging Face hub."""
     from risflow.project.project import find_experiment, read_project
     from stages.config.hub import parse_hub_name
 
-    configs = read_project()
+    options = parse_run_options(config)
+    configs = read_project(options)
     find_experiment(experiment, configs)
     try:
         file = parse_hub_name(f"hf:{repository}/{MODEL}")
@@ -38,7 +41,7 @@ def push(
         raise InputError(f"{repository!r} is no repository; needed owner/name")
     model = configs.settings.results / experiment / stage / MODEL
     if not model.is_file():
-        raise InputError(f"{model}: not made yet: snakemake --cores all {experiment}")
+        raise InputError(f"{model}: not made yet: {options.command(experiment)}")
     from risflow.export.model_card import export_with_card
 
     with TemporaryDirectory() as folder:

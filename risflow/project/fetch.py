@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risflow.console import notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 
 if TYPE_CHECKING:
     from stages.config.settings import Download
@@ -18,6 +19,7 @@ def fetch(
         list[str] | None, typer.Argument(help="Names of the list, or hf:owner/name/file.")
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
+    config: RunConfig = None,
 ) -> None:
     """Public data and weights into data/, resumed and checked."""
     if bool(names) == show:
@@ -28,7 +30,7 @@ def fetch(
     from stages.config.hub import is_hub_name
     from stages.runtime.errors import InputError
 
-    configs = read_project()
+    configs = read_project(parse_run_options(config))
     of_hub = [name for name in names or [] if is_hub_name(name)]
     names = [name for name in names or [] if name not in of_hub]
     if show:
