@@ -124,7 +124,10 @@ def test_a_forced_step_plans_all_that_is_made_from_it(step: str, rules: set[str]
 
 @pytest.mark.parametrize(
     ("name", "finding"),
-    [("demo", "'demo' is no step; write it first"), ("train_stage", "did you mean train_stage1?")],
+    [
+        ("demo", "'demo' is no step; targets stand before"),
+        ("train_stage", "did you mean train_stage1?"),
+    ],
 )
 def test_what_is_forced_is_a_step(name: str, finding: str, toy: Toy) -> None:
     """Snakemake takes a target behind --forcerun for one more step."""

@@ -34,7 +34,7 @@ def check_targets():
     for name in unknown(FORCED_STEPS, steps):
         remedy = suggest(name, steps, f"one of {', '.join(steps)}")
         if name in names:
-            remedy = f"write it first: `snakemake {name} --forcerun STEP`"
+            remedy = "targets stand before --forcerun, which takes all that follows it"
         raise WorkflowError(f"--forcerun: {name!r} is no step; {remedy}")
 
 
