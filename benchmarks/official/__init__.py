@@ -1,1 +1,1 @@
-"""The official code, imported at run time from a folder of clones, beside ours: see benchmarks.peers."""
+"""The official code, from a folder of clones, beside ours: see benchmarks.peers."""

@@ -90,7 +90,7 @@ def _numbers(values: Any) -> Any:
 
 
 def fill(module: nn.Module, seed: int = 0) -> None:
-    """Random weights that neither grow nor vanish from layer to layer, as those of a trained one."""
+    """Random weights with which features neither grow nor vanish from layer to layer."""
     draw = torch.Generator().manual_seed(seed)
 
     def normal(value: Tensor) -> Tensor:

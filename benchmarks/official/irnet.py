@@ -55,7 +55,9 @@ def labels(root: Path, sizes: Sizes, device: torch.device) -> Comparison:
         )
 
     work = f"a photograph of {width} x {height}, {OBJECTS} objects"
-    return Comparison(lambda: making._work(0, items, args), label_ours, results, work, {"labels": 0.0})
+    return Comparison(
+        lambda: making._work(0, items, args), label_ours, results, work, {"labels": 0.0}
+    )
 
 
 def walk(root: Path, sizes: Sizes, device: torch.device) -> Comparison:

@@ -277,4 +277,3 @@ def prms(root: Path, experiment: Experiment, sizes: Sizes, device: torch.device)
 
 def _small(sizes: Sizes) -> dict[str, Any]:
     return {"image_size": sizes.tris_side, "batch_size": sizes.tris_batch}
-
