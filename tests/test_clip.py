@@ -8,10 +8,10 @@ import open_clip
 import pytest
 import safetensors.torch
 import torch
-from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip, read_description
+from stages.backbones.clip_layers import QuickGELU
 from stages.config.encoders import ClipSource
 from stages.runtime.errors import InputError
 from stages.storage.matching import load_exactly
@@ -57,6 +57,16 @@ def test_features_are_those_of_open_clip(description: dict) -> None:
     torch.testing.assert_close(image_features, expected_image, atol=ROUNDING, rtol=0)
     torch.testing.assert_close(text_features, expected_text, atol=ROUNDING, rtol=0)
     assert scale.item() == pytest.approx(1 / 0.07, rel=1e-5)
+
+
+@pytest.mark.parametrize("description", [DESCRIPTION, VISION_TRANSFORMER], ids=["resnet", "vit"])
+def test_a_seed_draws_the_weights_of_open_clip(description: dict) -> None:
+    torch.manual_seed(0)
+    theirs = reference(description).state_dict()
+    torch.manual_seed(0)
+    ours = Clip(description).state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], value) for name, value in theirs.items())
 
 
 @pytest.mark.parametrize(
@@ -239,6 +249,19 @@ def test_pretrained_weights_that_open_clip_does_not_know_are_refused() -> None:
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"clip.model: RN5; needed a name of open_clip's"):
         load_clip(ClipSource(model="RN5"))
+
+
+@pytest.mark.parametrize(
+    ("model", "pretrained", "reason"),
+    [
+        ("convnext_base", "laion400m_s13b_b51k", "vision_cfg.timm_"),
+        ("roberta-ViT-B-32", "laion2b_s12b_b32k", "text_cfg.hf_"),
+        ("coca_ViT-B-32", "laion2b_s13b_b90k", "text_cfg.embed_"),
+    ],
+)
+def test_a_model_of_other_networks_is_refused(model: str, pretrained: str, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"{model} has {reason}\w+; needed a CLIP whose image"):
+        load_clip(ClipSource(model=model, pretrained=pretrained))
 
 
 def test_a_description_without_a_text_model_is_refused(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tests.conftest import ROOT
 
 MODELS = ("stage1", "tris", "tris_taught", "cris", "etris", "detris", "rela_fine", "irnet")
 PARTS = ("stage1-21-2", "cris-21-2")  # the last batch is one of 4 items and one of 1
-EPOCHS = "5"  # 15 steps
-# Rounding in float64 grows to this in 21 steps, in units of weights that move by about 1e-3: in
+EPOCHS = "3"  # 9 steps
+# Rounding in float64 grows to this within 21 steps, in units of weights that move by about 1e-3: in
 # ReLA, whose instance norms magnify it, to 1e-5, in the others to 1e-9.
 WEIGHTS = {"rela_fine": 2e-5}
 

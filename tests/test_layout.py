@@ -84,8 +84,17 @@ def test_every_module_beside_the_folders_is_one_step_with_one_rule(path: Path) -
     assert sum(len(re.findall(command, rule)) for rule in rules) == 1, f"one rule calls {command}"
 
 
-def test_the_configuration_does_not_import_torch() -> None:
-    check = "import sys, stages.config.load; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("modules", "slow"),
+    [
+        ("stages.config.load", "torch"),
+        ("stages.train_segmentor, stages.predict, irnet.propagate", "open_clip"),
+        ("stages.train_segmentor, stages.predict, irnet.propagate", "torchvision"),
+        ("stages.train_segmentor, stages.predict, irnet.propagate", "transformers"),
+    ],
+)
+def test_what_takes_seconds_is_imported_by_those_that_need_it(modules: str, slow: str) -> None:
+    check = f"import sys, {modules}; sys.exit('{slow}' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT).returncode == 0
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
-from torchvision.models.resnet import BasicBlock
 
 from stages.runtime.errors import InputError
 from stages.storage.matching import load_exactly
@@ -32,6 +30,10 @@ class FrozenResNet50(Backbone):
     channels = (64, 256, 512, 1024, 2048)
 
     def __init__(self) -> None:
+        from torchvision.models import (
+            resnet50,
+        )  # takes seconds, which the narrow one need not wait for
+
         super().__init__()
         self.network = resnet50(weights=None)
         del self.network.fc
@@ -75,7 +77,7 @@ class NarrowResNet(Backbone):
             nn.ReLU(inplace=True),
         )
         widths = zip(self.channels[:-1], self.channels[1:], (1, 2, 2, 1), strict=True)
-        self.stages = nn.ModuleList(_block(*width) for width in widths)
+        self.stages = nn.ModuleList(Block(*width) for width in widths)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         features = [self.stem(images)]
@@ -84,8 +86,22 @@ class NarrowResNet(Backbone):
         return features
 
 
-def _block(channels: int, width: int, stride: int) -> BasicBlock:
-    shortcut = nn.Sequential(
-        nn.Conv2d(channels, width, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(width)
-    )
-    return BasicBlock(channels, width, stride, shortcut)
+class Block(nn.Module):
+    """Two convolutions and a projection around them (He et al., CVPR 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        around = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = nn.Sequential(around, nn.BatchNorm2d(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, inputs, h, w) to (B, outputs, h / stride, w / stride)."""
+        inner = self.relu(self.bn1(self.conv1(features)))
+        inner = self.bn2(self.conv2(inner))
+        inner += self.downsample(features)
+        return self.relu(inner)

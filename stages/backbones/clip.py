@@ -1,33 +1,46 @@
 """CLIP (Radford et al., ICML 2021) as image features at four scales and features of expressions.
 
-One class serves OpenAI's published weights and the small CLIP of the embedded data set. The layers
-are open_clip's; parameters have the names and the order of OpenAI's files, so that official
-checkpoints of models built on CLIP load by key. Departures from OpenAI's code: expressions may be
-shorter than the positional embedding, which is then cut (attention is causal, so this is exact);
-images may have any size, for which the pooling attention's positions are interpolated as TRIS
-does (official CLIP/clip/model.py, AttentionPool2d); that attention computes only its one used
-query.
+One class serves OpenAI's published weights and the small CLIP of the embedded data set. Parameters
+have the names and the order of OpenAI's files, so that official checkpoints of models built on CLIP
+load by key; open_clip tells how published weights were made. Departures from OpenAI's code:
+expressions may be shorter than the positional embedding, which is then cut (attention is causal, so
+this is exact); images may have any size, for which the pooling attention's positions are
+interpolated as TRIS does (official CLIP/clip/model.py, AttentionPool2d); that attention computes
+only its one used query.
 
 Shapes: B images, T expressions of L tokens, H x W pixels, D text width, E embedding.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
-import open_clip
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import Bottleneck, ModifiedResNet
-from open_clip.transformer import Transformer, VisionTransformer
 from torch import Tensor, nn
 
+from stages.backbones.clip_layers import (
+    LayerNorm,
+    ResidualNetwork,
+    Transformer,
+    VisionTransformer,
+)
 from stages.config.encoders import ClipSource
 from stages.runtime.errors import InputError
 from stages.storage.matching import load_exactly
 from stages.storage.weights import read_published
 
 Module = TypeVar("Module", bound=nn.Module)
+# Defaults of a description; networks with other options are not built here.
+VISION = {
+    **{"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
+    **{"head_width": 64, "mlp_ratio": 4.0},
+}
+TEXT = {
+    **{"context_length": 77, "vocab_size": 49408, "layers": 12, "width": 512, "heads": 8},
+    "mlp_ratio": 4.0,
+}
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # integers in OpenAI's files
 
 
@@ -38,31 +51,33 @@ class Clip(nn.Module):
 
     def __init__(self, description: dict[str, Any], output_stride: int = 32) -> None:
         super().__init__()
-        parts = open_clip.CLIP(
-            description["embed_dim"],
-            vision_cfg=open_clip.CLIPVisionCfg(**description["vision_cfg"]),
-            text_cfg=open_clip.CLIPTextCfg(**description["text_cfg"]),
-            quick_gelu=description.get("quick_gelu", False),
-        )
-        self.positional_embedding = parts.positional_embedding
-        self.text_projection = parts.text_projection
-        self.logit_scale = parts.logit_scale
-        self.visual = parts.visual
-        self.transformer = parts.transformer
-        self.token_embedding = parts.token_embedding
-        self.ln_final = parts.ln_final
-        self.register_buffer("causal_mask", parts.attn_mask, persistent=False)
+        is_quick = description.get("quick_gelu", False)
+        embedding = description["embed_dim"]
+        text = TEXT | description["text_cfg"]
+        width, context_length = text["width"], text["context_length"]
+        # In this order, so that the same seed draws the same weights as in open_clip.
+        visual = _vision(VISION | description["vision_cfg"], embedding, is_quick)
+        words = nn.Embedding(text["vocab_size"], width)
+        transformer = Transformer(width, text["layers"], text["heads"], text["mlp_ratio"], is_quick)
+        nn.init.normal_(words.weight, std=0.02)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, width))
+        transformer.draw()
+        self.text_projection = nn.Parameter(width**-0.5 * torch.randn(width, embedding))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.visual: Any = visual
+        self.transformer = transformer
+        self.token_embedding = words
+        self.ln_final = LayerNorm(width)
+        no_later_word = torch.full((context_length, context_length), -torch.inf).triu(1)
+        self.register_buffer("causal_mask", no_later_word, persistent=False)
         self.output_stride = output_stride
-        _order_as_openai(self.transformer)
-        if isinstance(self.visual, VisionTransformer):
-            _order_as_openai(self.visual.transformer)
         if output_stride < 32:
             _leave_out_pooling(self.residual, output_stride)
 
     @property
-    def residual(self) -> ModifiedResNet:
-        """The image encoder, where it must be a residual network."""
-        if not isinstance(self.visual, ModifiedResNet):
+    def residual(self) -> Any:
+        """The image encoder, where it must be a ResidualNetwork."""
+        if not isinstance(self.visual, ResidualNetwork):
             raise InputError("clip.model: a vision transformer; needed a residual CLIP (RN50)")
         return self.visual
 
@@ -82,8 +97,7 @@ class Clip(nn.Module):
     @property
     def image_size(self) -> int:
         """Height and width, in pixels, of the images the model was trained on."""
-        size = self.visual.image_size
-        return size if isinstance(size, int) else size[0]
+        return self.visual.image_size
 
     @property
     def text_width(self) -> int:
@@ -202,8 +216,10 @@ def read_description(source: ClipSource) -> dict[str, Any]:
         absent = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in description]
         if absent:
             raise InputError(f"{model}: no {absent[0]}; needed embed_dim, vision_cfg, text_cfg")
-        return description
+        return _checked(description, model)
     name = model.replace("/", "-")
+    import open_clip  # takes seconds, which the small CLIP need not wait for
+
     known = open_clip.get_model_config(name)
     if known is None:
         raise InputError(f"clip.model: {model}; needed a name of open_clip's (RN50, ViT-B-32)")
@@ -215,7 +231,20 @@ def read_description(source: ClipSource) -> dict[str, Any]:
         )
     trained_with = open_clip.get_pretrained_cfg(name, source.pretrained).get("quick_gelu", False)
     quick = name.endswith("-quickgelu") or source.pretrained == "openai" or trained_with
-    return {**known, "quick_gelu": quick}
+    return {**_checked(known, model), "quick_gelu": quick}
+
+
+def _checked(description: dict[str, Any], model: str) -> dict[str, Any]:
+    """The description, of networks that are built here; raises InputError for others."""
+    known = {"vision_cfg": VISION, "text_cfg": TEXT}
+    unknown = [f"{part}.{key}" for part in known for key in description[part].keys() - known[part]]
+    if "custom_text" in description or unknown:
+        reason = sorted(unknown)[0] if unknown else "custom_text"
+        raise InputError(
+            f"clip.model: {model} has {reason}; needed a CLIP whose image encoder is OpenAI's"
+            " residual network or vision transformer, and its text encoder OpenAI's transformer"
+        )
+    return description
 
 
 def frozen(module: Module) -> Module:
@@ -223,22 +252,24 @@ def frozen(module: Module) -> Module:
     return module.eval().requires_grad_(False)
 
 
-def _order_as_openai(transformer: Transformer) -> None:
-    # OpenAI's blocks hold the attention before its norm; optimizer states follow that order.
-    for block in transformer.resblocks:
-        for name in ("attn", "ln_1", "mlp", "ln_2"):
-            layer = getattr(block, name)
-            delattr(block, name)
-            setattr(block, name, layer)
+def _vision(
+    options: dict[str, Any], embedding: int, is_quick: bool
+) -> ResidualNetwork | VisionTransformer:
+    image_size, width, layers = (options[key] for key in ("image_size", "width", "layers"))
+    if isinstance(layers, list):
+        heads = 32 * width // options["head_width"]
+        return ResidualNetwork(layers, embedding, heads, image_size, width)
+    heads = width // options["head_width"]
+    patch, ratio = options["patch_size"], options["mlp_ratio"]
+    return VisionTransformer(image_size, patch, width, layers, heads, embedding, ratio, is_quick)
 
 
-def _leave_out_pooling(visual: ModifiedResNet, output_stride: int) -> None:
+def _leave_out_pooling(visual: Any, output_stride: int) -> None:
     # CLIP's residual networks halve the resolution by average pools, which hold no weights.
     layers = [visual.layer4] if output_stride == 16 else [visual.layer3, visual.layer4]
     for layer in layers:
-        block: Bottleneck = layer[0]
-        block.avgpool = nn.Identity()
-        block.downsample[0] = nn.Identity()
+        layer[0].avgpool = nn.Identity()
+        layer[0].downsample[0] = nn.Identity()
 
 
 def resize_positions(positions: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:

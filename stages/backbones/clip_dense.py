@@ -13,11 +13,10 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import AttentionPool2d
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, resize_positions
+from stages.backbones.clip_layers import AttentionPool, VisionTransformer
 from stages.config.section import require_multiple
 from stages.runtime.errors import InputError
 
@@ -25,7 +24,7 @@ from stages.runtime.errors import InputError
 class DensePool(nn.Module):
     """The pooling attention of a residual CLIP with every cell as a query."""
 
-    def __init__(self, pool: AttentionPool2d) -> None:
+    def __init__(self, pool: AttentionPool) -> None:
         super().__init__()
         self.positional_embedding = pool.positional_embedding
         self.k_proj = pool.k_proj
@@ -70,9 +69,7 @@ def make_dense(clip: Clip, image_size: int) -> None:
 
 def embed_patches(visual: VisionTransformer, images: Tensor) -> Tensor:
     """Tokens (B, 1 + N, C), the class first, that a vision transformer's blocks start from."""
-    patches = visual.conv1(images).flatten(2).transpose(1, 2)  # (B, N, C)
-    first = visual.class_embedding.expand(len(images), 1, -1)
-    tokens = torch.cat([first.to(patches.dtype), patches], dim=1)
+    tokens = visual.embed(images)
     if tokens.shape[1] != len(visual.positional_embedding):
         raise InputError(
             f"images: {tokens.shape[1] - 1} patches; needed {len(visual.positional_embedding) - 1},"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-import open_clip
 import torch
 from torch import Tensor
 
@@ -49,6 +48,8 @@ class BytePairTokenizer:
 
     def __init__(self, context_length: int, keep_end: bool = True) -> None:
         self.context_length, self.keep_end = context_length, keep_end
+        import open_clip  # takes seconds, which a tokenizer of words need not wait for
+
         self.tokenizer = open_clip.tokenizer.SimpleTokenizer()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:

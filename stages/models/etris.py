@@ -11,11 +11,11 @@ h x w cells, N = h * w.
 """
 
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.clip_dense import image_steps, make_dense, thirds, to_cells
+from stages.backbones.clip_layers import VisionTransformer
 from stages.config.segmentors import EtrisOptions
 from stages.models.layers import (
     Decoder,
