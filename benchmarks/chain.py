@@ -22,11 +22,10 @@ from typing import Any
 from benchmarks.passes import EXPRESSIONS
 from benchmarks.throughput import TRAININGS
 from stages.config.contents import Contents
-from stages.config.datasets import DatasetConfig
-from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.config.pages import find_page
 from stages.config.products import Products
+from stages.config.section import Training
 from stages.config.sizes import known_objects
 
 # Of each data set: the experiments, and the training of benchmarks.throughput of their segmentor.
@@ -47,8 +46,8 @@ CHAINS = {
     },
     "gRefCOCO": {"rela_swint_grefcoco": "rela_swint", "rela_swinb_grefcoco": "rela_swinb"},
 }
-# gRefCOCO's size is not in its configuration; segmentors.py has the sentences that it trains on.
-TRAIN_ITEMS = {"grefcoco": 209_344}
+# ReLA's items are expressions, which configurations do not count: its epochs are of so many steps.
+RELA_STEPS = 150_000
 Sizes = Callable[[Iterable[str]], list[int | None]]  # objects of splits
 STEP_OF = {"maps": "select_maps", "labels": "make_labels", "pseudo_masks": "propagate"}
 LEARNED = ("zero_shot", "stage1", "segmentor")  # what predictions are made of
@@ -73,11 +72,15 @@ class Measured:
     cores: int
     places: tuple[str, ...]  # devices
 
-    def training(self, name: str, items: int | None, epochs: int, step: str) -> Part:
-        """A training of so many items and epochs, by one of TRAININGS."""
-        if items is None:
-            return Part(step, f"{epochs} epochs", None, "the size of the split is not known")
-        amount = f"{epochs} epochs of {items:,}"
+    def training(self, name: str, step: str, section: Training, objects: int | None) -> Part:
+        """A training on so many objects, by one of TRAININGS."""
+        if getattr(section, "expressions_per_object", 1) is None:
+            items = RELA_STEPS * section.batch_size
+            amount = f"{RELA_STEPS:,} steps of {section.batch_size}"
+        elif objects is None:
+            return Part(step, f"{section.epochs} epochs", None, "the split's size is not known")
+        else:
+            items, amount = section.epochs * objects, f"{section.epochs} epochs of {objects:,}"
         row = self.rates.get(name, {})
         if "items_per_second" not in row:
             return Part(step, amount, None, row.get("error", f"training {name} was not measured"))
@@ -85,13 +88,13 @@ class Measured:
             size = row.get("experiment", "another size")
             return Part(step, amount, None, f"training {name} was measured as {size}")
         loaded = row.get("with_loading")
-        hours = epochs * items / (loaded or row["items_per_second"]) / 3600
+        hours = items / (loaded or row["items_per_second"]) / 3600
         return Part(step, amount, hours, "" if loaded else "without loading")
 
     def once(self, step: str, objects: Sequence[int | None], times: float = 1) -> Part:
         """A pass over some splits, so many times."""
         if None in objects:
-            return Part(step, "", None, "the size of a split is not known")
+            return Part(step, "", None, "a split's size is not known")
         count = round(times * sum(size or 0 for size in objects))
         row = self.passes.get(step)
         if row is None:
@@ -121,7 +124,7 @@ def chain(name: str, training: str, configs: Configs, measured: Measured) -> lis
     """The steps of an experiment, in their order."""
     experiment = configs.experiments[name]
     datasets = configs.datasets
-    train = _train_items(experiment, datasets)
+    train = known_objects(experiment.dataset, "train", datasets)
 
     def sizes(splits: Iterable[str]) -> list[int | None]:
         return [known_objects(experiment.dataset, split, datasets) for split in splits]
@@ -132,16 +135,16 @@ def chain(name: str, training: str, configs: Configs, measured: Measured) -> lis
     parts = [measured.once("prepare", [train, *sizes(evaluated)])]
     if experiment.learns_from_text:
         stage1 = experiment.stage1
-        parts.append(measured.training("stage1", train, stage1.epochs, "train_stage1"))
+        parts.append(measured.training("stage1", "train_stage1", stage1, train))
         parts += _validation(stage1, "stage1", sizes, measured)
         for kind, step in STEP_OF.items():
             splits = list(dict.fromkeys(s for made, s in scored if made == kind))
             parts.append(measured.once(step, sizes(splits)))
             if kind == "labels":
-                epochs = experiment.affinity.epochs
-                parts.append(measured.training("affinity", train, epochs, "train_affinity"))
+                affinity = experiment.affinity
+                parts.append(measured.training("affinity", "train_affinity", affinity, train))
     segmentor = experiment.segmentor
-    parts.append(measured.training(training, train, segmentor.epochs, "train_segmentor"))
+    parts.append(measured.training(training, "train_segmentor", segmentor, train))
     parts += _validation(segmentor, training, sizes, measured)
     for kind in LEARNED:
         splits = [split for made, split in scored if made == kind]
@@ -161,11 +164,6 @@ def _validation(section: Any, name: str, sizes: Sizes, measured: Measured) -> li
     share = 1 / EXPRESSIONS if options.first_expressions else 1.0
     part = measured.once(f"predict {name}", sizes(options.split), times * share)
     return [replace(part, step=f"validation of {name}")]
-
-
-def _train_items(experiment: Experiment, datasets: dict[str, DatasetConfig]) -> int | None:
-    known = known_objects(experiment.dataset, "train", datasets)
-    return TRAIN_ITEMS.get(experiment.dataset) if known is None else known
 
 
 def table(chains: dict[str, dict[str, list[Part]]]) -> str:

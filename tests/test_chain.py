@@ -69,5 +69,5 @@ def test_sums_of_the_stored_measurement_are_of_every_data_set() -> None:
             assert parts["train_segmentor"].hours, name
     generalized = chain("rela_swinb_grefcoco", "rela_swinb", CONFIGS, measured)
     hours = {part.step: part.hours for part in generalized}
-    assert hours["train_segmentor"] == pytest.approx(34 * 209_344 / 57 / 3600)
+    assert hours["train_segmentor"] == pytest.approx(150_000 * 48 / 57 / 3600)
     assert hours["predict rela_swinb"] is None

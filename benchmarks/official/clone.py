@@ -1,5 +1,8 @@
 """Importing the modules of a clone of official code, unchanged, in this environment.
 
+Some set PyTorch's options for cuDNN when they are imported: these are as before afterwards, so that
+both codes run with the same ones.
+
 Their names (`model`, `utils`, `dataset`) mean another file in each clone: a clone's modules leave
 `sys.modules` when it is closed. Packages that only log, or that an editor has imported, are stood
 in for by modules that do nothing. Others that are missing may be imported but not called: what
@@ -23,6 +26,7 @@ from torch import nn
 
 # Imported by the official code without a use that counts; never the real ones.
 SILENT = {"turtle", "tkinter", "readline", "wandb", "loguru", "tensorboardX", "termcolor"}
+CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
 # May be missing for what does not call them.
 OPTIONAL = {"cv2", "ema_pytorch", "imageio", "lmdb", "pkg_resources", "pyarrow", "transformers"}
 
@@ -98,6 +102,7 @@ def opened(root: Path) -> Iterator[None]:
     """While it is open, the modules under `root` can be imported. Raises Unavailable without it."""
     if not root.is_dir():
         raise Unavailable(f"no {root.name} in {root.parent}")
+    options = {name: getattr(torch.backends.cudnn, name) for name in CUDNN}
     before, first, last = dict(sys.modules), _Finder(SILENT), _Finder(OPTIONAL)
     for name in before:
         if name.partition(".")[0] in SILENT:
@@ -108,9 +113,12 @@ def opened(root: Path) -> Iterator[None]:
     importlib.invalidate_caches()
     try:
         yield
-    except ImportError as error:
-        raise Unavailable(f"{root.name} cannot be imported: {error}") from error
+    except Exception as error:  # whatever old code meets in new packages
+        reason = f"{type(error).__name__}: {error}"
+        raise Unavailable(f"{root.name} cannot be imported: {reason}") from error
     finally:
+        for name, value in options.items():
+            setattr(torch.backends.cudnn, name, value)
         sys.path.remove(str(root))
         sys.meta_path.remove(first)
         sys.meta_path.remove(last)

@@ -6,6 +6,7 @@ processes is left out, and its pauses of two seconds. Dropout is off in both.
 
 import importlib
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,7 +84,11 @@ def step(
     with mock.patch.object(torch.jit, "load", Silent()):
         theirs, groups = build(args)
     fill(theirs)
-    own = experiment.segmentor.model_copy(update={"image_size": side, "batch_size": batch_size})
+    changes: dict[str, Any] = {"image_size": side, "batch_size": batch_size}
+    if sizes.exact:
+        changes["precision"] = "float32"
+        engine.amp = SimpleNamespace(autocast=nullcontext, GradScaler=engine.amp.GradScaler)
+    own = experiment.segmentor.model_copy(update=changes)
     ours = build_segmentor(own, pretrained=False)
     load_exactly(ours, theirs.state_dict(), root)
     without_dropout(theirs, ours)
@@ -102,7 +107,8 @@ def step(
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, args.milestones, args.lr_decay)
     engine.dist = OneProcess()
     engine.time = SimpleNamespace(time=time.time, sleep=Silent())
-    scaler = engine.amp.GradScaler()
+    # Its usual first scale overflows with random weights, and the step is left out.
+    scaler = engine.amp.GradScaler(init_scale=1.0)
 
     def train() -> None:
         with on(device):

@@ -78,15 +78,16 @@ class Official:
         return self.make_clip(*CLIPS[name], 77, txt_length, *TEXT), None
 
     def judge(self) -> nn.Module:
-        """Frozen CLIP; on a GPU in 16 bits, as the official loader has it."""
+        """Frozen CLIP, the same each time."""
         if self._judge is None:
             self._judge = self.make_clip(*CLIPS[JUDGE], 77, LENGTH, *TEXT)
             fill(self._judge, seed=1)
         return self._judge
 
-    def judge_in_use(self) -> nn.Module:
+    def judge_in_use(self, exact: bool) -> nn.Module:
+        """Frozen CLIP on the device; on a GPU in 16 bits, as the official loader has it."""
         judge = self.judge().eval().to(self.device)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not exact:
             self.convert(judge)
         return judge
 
@@ -151,7 +152,8 @@ def stage1_step(
     on_device = {n: v.to(device) for n, v in (batch | rows).items() if n != "masks"}
 
     theirs.to(device)
-    optimizer, clip_judge = official.optimizer(theirs, args), official.judge_in_use()
+    optimizer = official.optimizer(theirs, args)
+    clip_judge = official.judge_in_use(sizes.exact)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     training.logger, training.writer = Silent(), Scalars()
 
@@ -232,7 +234,7 @@ def prms(root: Path, experiment: Experiment, sizes: Sizes, device: torch.device)
     frozen(ours).to(device)
     frozen(judge).to(device)
     theirs.eval().to(device)
-    official.judge_in_use()
+    official.judge_in_use(sizes.exact)
 
     draw = torch.Generator().manual_seed(0)
     image = torch.randn((1, 3, side, side), generator=draw)
@@ -276,4 +278,5 @@ def prms(root: Path, experiment: Experiment, sizes: Sizes, device: torch.device)
 
 
 def _small(sizes: Sizes) -> dict[str, Any]:
-    return {"image_size": sizes.tris_side, "batch_size": sizes.tris_batch}
+    changes = {"image_size": sizes.tris_side, "batch_size": sizes.tris_batch}
+    return changes | ({"precision": "float32"} if sizes.exact else {})
