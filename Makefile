@@ -47,7 +47,7 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed: of the CRF, of the random walk, and of passes over data sets
+bench: $(READY)  ## speed: of the CRF, the random walk, trainings, passes over data sets; whole chains
 	$(BIN)/python -m benchmarks.walk
 	$(BIN)/python -m benchmarks.crf
 	$(BIN)/python -m benchmarks.throughput --output results/bench.json

@@ -130,6 +130,8 @@ def test_differences_are_relative_and_of_labels_a_share() -> None:
     assert differences(official, ours) == pytest.approx(expected)
     with pytest.raises(ValueError, match="results"):
         differences(official, {"map": ours["map"]})
+    with pytest.raises(ValueError, match="only ours has a gradient of c"):
+        differences({"gradients": {}}, {"gradients": {"c": torch.ones(1)}})
 
 
 def test_token_ids_are_sentences() -> None:

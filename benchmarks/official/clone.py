@@ -1,10 +1,10 @@
 """Importing the modules of a clone of official code, unchanged, in this environment.
 
-Some set PyTorch's options for cuDNN when they are imported: these are as before afterwards, so that
-both codes run with the same ones.
+Names of modules (`model`, `utils`, `dataset`) mean another file in each clone: a clone's modules
+leave `sys.modules` when it is closed. Some set options of cuDNN when they are imported: these are
+as before afterwards, so that both codes run with the same ones.
 
-Their names (`model`, `utils`, `dataset`) mean another file in each clone: a clone's modules leave
-`sys.modules` when it is closed. Packages that only log, or that an editor has imported, are stood
+Packages that only log, or that an editor has imported, are stood
 in for by modules that do nothing. Others that are missing may be imported but not called: what
 needs them fails with their name.
 """

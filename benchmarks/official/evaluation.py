@@ -1,8 +1,8 @@
 """The evaluation of a split by stage 2 of TRIS: from images and annotations to scores.
 
 The official validate.py runs as it is, with its data set, its loader and its boxes. Ours is the
-steps predict and evaluate with boxes, and what they write and read. Models are in memory in both;
-so are the official annotations and our samples, which both read once for a data set.
+steps predict and evaluate with boxes, and what they write and read. Models are in memory in both,
+and the official annotations too; ours reads its tables of samples in each step.
 """
 
 import importlib
