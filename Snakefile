@@ -8,6 +8,9 @@
 # Other options: --config set="segmentor.epochs=5 stage1.batch_size=24"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tris.smk"

@@ -14,6 +14,7 @@ from risflow.project.fetch import fetch
 from risflow.project.import_checkpoint import import_checkpoint
 from risflow.project.init import init
 from risflow.project.new_dataset import new_dataset
+from risflow.project.run_options import Verb
 from risflow.project.why import why
 from risflow.results.compare import compare
 from risflow.results.compare_bench import compare_bench
@@ -65,7 +66,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 OF_DEVELOPERS = ("compare-bench",)  # not in the help
 for name, verb in VERBS.items():
-    app.command(name, hidden=name in OF_DEVELOPERS)(verb)
+    app.command(name, cls=Verb, hidden=name in OF_DEVELOPERS)(verb)
 
 if __name__ == "__main__":
     app()

@@ -139,13 +139,6 @@ def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
     assert names | {"demo_segmentors", "fetch_refcoco", "small_clip"} <= set(rules)
 
 
-def test_the_page_is_part_of_the_report_of_snakemake(toy: Toy, tmp_path: Path) -> None:
-    page = tmp_path / "workflow.html"
-    done = toy.snakemake(f"--report={page}", "demo")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "report.html" in page.read_text()
-
-
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from risflow.console import notes
+from risflow.project.run_options import RunConfig, parse_run_options
 
 DEVICES = Literal["auto", "cpu", "cuda"]
 PRECISIONS = Literal["float32", "tf32", "bfloat16"]  # stages.config.section loads too slowly here
@@ -41,6 +41,7 @@ def predict(
     max_megapixels: Annotated[
         float, typer.Option(min=0.001, help="The largest image that is accepted.")
     ] = 50,
+    config: RunConfig = None,
 ) -> None:
     """Predict masks of the objects that expressions refer to."""
     if (table is None) == (not arguments):
@@ -51,22 +52,20 @@ def predict(
     if images and not expressions:
         raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
     from risflow.predict.batch import predict_all
-    from risflow.project.project import choose_segmentor, results_folder
+    from risflow.project.project import choose_segmentor, read_project, results_folder
 
     if table is not None:
         requests, findings = read_requests(table)
     else:
         requests, findings = [Request(image, expressions) for image in images], []
-    chosen, remarks = (model, []) if model else choose_segmentor(results_folder())
-    for remark in remarks:
-        notes.print(f"note: {remark}", markup=False)
+    options = parse_run_options(config)
+    chosen = model or choose_segmentor(results_folder(options))
     failures = [str(finding) for finding in findings]
     if chosen.is_file() and chosen.suffix != ".safetensors":
         from risflow.project.official import import_of_any_system
-        from risflow.project.project import read_project
 
         official, chosen = chosen, output / f"{chosen.stem}.safetensors"
         output.mkdir(parents=True, exist_ok=True)
-        import_of_any_system(official, chosen, read_project())
+        import_of_any_system(official, chosen, read_project(options))
     most_pixels = round(max_megapixels * 1e6)
     predict_all(requests, failures, chosen, output, device, precision, json, most_pixels, heatmap)

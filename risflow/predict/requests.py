@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.data.entries import LONGEST, Finding, is_unicode
+from stages.data.formats import ENDINGS
 from stages.runtime.errors import InputError
-
-# Endings of the formats that are read (stages/data/formats.py).
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm")
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,12 @@ def _is_folder(argument: str) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
     if not images:
-        raise InputError(f"{folder}: no image in this folder; needed {', '.join(PICTURES)}")
+        raise InputError(f"{folder}: no image in this folder; needed {', '.join(ENDINGS)}")
     return images
 
 
 def _is_image_name(argument: str) -> bool:
     is_word = len(argument.split()) == 1
-    return is_word and argument.lower().endswith(PICTURES)
+    return is_word and argument.lower().endswith(ENDINGS)

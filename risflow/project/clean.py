@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from risflow.console import notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 
 
 def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+    config: RunConfig = None,
 ) -> None:
     """Results that no experiment refers to: show or remove them."""
     from risflow.project.project import read_project
@@ -19,7 +21,8 @@ def clean(
     from risflow.status.progress import find_run
     from stages.runtime.errors import InputError
 
-    folders = list(unreferred_folders(read_catalog(read_project())))
+    options = parse_run_options(config)
+    folders = list(unreferred_folders(read_catalog(read_project(options))))
     if not folders:
         notes.print("every result is one that an experiment refers to", markup=False)
         return
@@ -35,7 +38,9 @@ def clean(
     if yes:
         notes.print(f"removed: {_text(total)}", markup=False)
     else:
-        notes.print(f"{_text(total)}; `risflow clean --yes` removes them", markup=False)
+        notes.print(
+            f"{_text(total)}; `risflow clean --yes{options.suffix}` removes them", markup=False
+        )
 
 
 def _size(folder: Path) -> int:

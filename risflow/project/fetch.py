@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from risflow.console import notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 
 if TYPE_CHECKING:
     from stages.config.settings import Download
@@ -16,6 +17,7 @@ DATA = Path("data")
 def fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Names of the list.")] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what there is.")] = False,
+    config: RunConfig = None,
 ) -> None:
     """Public data and weights into data/, resumed and checked."""
     if bool(names) == show:
@@ -24,7 +26,7 @@ def fetch(
     from stages import fetch as step
     from stages.runtime.errors import InputError
 
-    configs = read_project()
+    configs = read_project(parse_run_options(config))
     if show:
         _print_list(configs.downloads)
         return

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from stages.config.project_version import VERSION, VERSION_FILE
@@ -52,22 +53,21 @@ def update_workflow(folder: Path) -> list[str]:
 
     Raises InputError for a folder that is no project, and for a clone.
     """
-    if not (folder / "Snakefile").is_file() or not (folder / "configs").is_dir():
+    # An update that was killed may have left the Snakefile as the old one alone.
+    snakefiles = (folder / "Snakefile", folder / "Snakefile.old")
+    if not any(path.is_file() for path in snakefiles) or not (folder / "configs").is_dir():
         raise InputError(f"{folder}: no project here; `risflow init {folder}` makes one")
     if folder.resolve() == source().resolve():
         raise InputError(f"{folder}: a clone, which git updates; needed a project of risflow init")
-    for name in WORKFLOW:
-        path, old = folder / name, folder / f"{name}.old"
-        if old.is_dir() and not old.is_symlink():
-            shutil.rmtree(old)
-        if os.path.lexists(path):
-            path.replace(old)
     _write(folder, WORKFLOW)
     return list(WORKFLOW)
 
 
 def _write(folder: Path, names: tuple[str, ...]) -> None:
-    """All of the names or, on an error, none: they are copied beside, then moved."""
+    """All of the names or, on an error, none: they are copied beside, then moved.
+
+    What has such a name is moved to `<name>.old`.
+    """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,21 @@ def _write(folder: Path, names: tuple[str, ...]) -> None:
             else:
                 shutil.copyfile(source() / name, copy)
         Path(temporary, VERSION_FILE).write_text(f"{VERSION}\n")
+        _swap(Path(temporary), folder, names)
+
+
+def _swap(new: Path, folder: Path, names: tuple[str, ...]) -> None:
+    """Move the names from `new` into the folder; an error, or Ctrl-C, moves everything back."""
+    with ExitStack() as undo:
         for name in names:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            Path(temporary, name).rename(folder / name)
+            path, old, older = folder / name, folder / f"{name}.old", new / f"{name}.older"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            moves = [(new / name, path)]
+            if os.path.lexists(path):
+                moves = [(path, old), *moves]
+                if os.path.lexists(old):
+                    moves = [(old, older), *moves]
+            for place, target in moves:
+                place.rename(target)
+                undo.callback(target.rename, place)
+        undo.pop_all()

@@ -12,13 +12,13 @@ from typing import Any
 
 import yaml
 
-from risflow.predict.requests import PICTURES
 from risflow.project.project import CONFIGS, read_project
 from stages.config.load import Configs, load_configs
 from stages.config.names import name_fault, taken_names
 from stages.config.requirements import files_of_experiment, missing
 from stages.data.columns import REQUIRED
 from stages.data.entries import Finding
+from stages.data.formats import ENDINGS
 from stages.data.rows import DEFAULT_SPLIT, TABLES, Row, own_expression_fault, read_rows
 from stages.runtime.errors import InputError
 from stages.storage.files import replacing
@@ -65,7 +65,7 @@ class _Table:
         unused = [
             path.relative_to(self.images).as_posix()
             for path in sorted(self.images.rglob("*"))
-            if path.suffix.lower() in PICTURES and path not in used
+            if path.suffix.lower() in ENDINGS and path not in used
         ]
         if not unused:
             return ""
@@ -146,7 +146,7 @@ def _find_table(folder: Path) -> Path | None:
 def _sidecar_rows(folder: Path) -> list[tuple[str, str]]:
     """(image, expression) of all pictures with a text beside them."""
     rows = []
-    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
+    for image in sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS):
         text = image.with_suffix(".txt")
         if not text.is_file():
             continue

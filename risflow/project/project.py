@@ -1,54 +1,65 @@
 """What is in the folder that the command is used in: configs/, results/."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from risflow.console import notes
 from risflow.project.files import source
+from risflow.project.run_options import CONFIGS, DEFAULTS, RunOptions
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.runtime.errors import InputError, suggest
 
-CONFIGS = Path("configs")
 RELEASED = Path("data/demo_segmentor.safetensors")
 
 
-def read_project() -> Configs:
-    """All of configs/. Raises InputError outside of a project."""
-    if not CONFIGS.is_dir():
+def read_project(options: RunOptions = DEFAULTS) -> Configs:
+    """All of configs/, with the results of the options. Raises InputError outside of a project."""
+    if not options.configs.is_dir():
         raise InputError(
-            f"{Path.cwd()}: no folder configs here; needed the folder of a project"
+            f"{Path.cwd()}: no folder {options.configs} here; needed the folder of a project"
             " (`risflow init FOLDER` makes one)"
         )
-    return load_configs(CONFIGS)
+    configs = load_configs(options.configs)
+    if options.results is None:
+        return configs
+    settings = configs.settings.model_copy(update={"results": options.results})
+    return replace(configs, settings=settings)
 
 
-def results_folder() -> Path:
-    """Where results are: as configs/ says, else `results`."""
-    return read_project().settings.results if CONFIGS.is_dir() else Path("results")
+def results_folder(options: RunOptions = DEFAULTS) -> Path:
+    """Where results are: as the options or configs/ say, else `results`."""
+    if options.results is not None:
+        return options.results
+    is_project = options.configs.is_dir() or options.configs != CONFIGS
+    return read_project(options).settings.results if is_project else Path("results")
 
 
-def choose_segmentor(results: Path) -> tuple[Path, list[str]]:
-    """The segmentor that was finished last, and what is to be said of the choice.
+def choose_segmentor(results: Path) -> Path:
+    """The segmentor that was finished last; notes tell the user of the choice.
 
     Where no experiment has one: the released model of the demo. Raises InputError without that.
     """
     models = list(results.glob("*/segmentor/model.safetensors"))
-    notes = [
-        f"{folder}: not trained yet, so that another model is used"
-        for folder in sorted(path / "segmentor" for path in results.glob("*"))
-        if folder.is_symlink() and not (folder / "model.safetensors").exists()
-    ]
+    for folder in sorted(path / "segmentor" for path in results.glob("*")):
+        if folder.is_symlink() and not (folder / "model.safetensors").exists():
+            _note(f"{folder}: not trained yet, so that another model is used")
     if models:
-        newest = max(models, key=lambda path: path.stat().st_mtime)
         if len(models) > 1:
-            notes.append(f"the newest of {len(models)} segmentors; --model chooses another")
-        return newest, notes
+            _note(f"the newest of {len(models)} segmentors; --model chooses another")
+        return max(models, key=lambda path: path.stat().st_mtime)
     released = source() / RELEASED
     if not released.is_file():
         raise InputError(
             f"{results}: no experiment has a segmentor yet; name a model with --model, or make the"
             " demo's: snakemake --cores all demo"
         )
-    return released, [*notes, "no experiment has a segmentor yet: the released model of the demo"]
+    _note("no experiment has a segmentor yet: the released model of the demo")
+    return released
+
+
+def _note(text: str) -> None:
+    notes.print(f"note: {text}", markup=False)
 
 
 def require_target(target: str, configs: Configs) -> None:

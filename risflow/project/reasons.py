@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from risflow.project.references import STEPS, read_catalog
+from risflow.project.run_options import DEFAULTS, RunOptions
 from risflow.status.plan import Job, read_plan
 from stages.config.load import Configs
 from stages.config.pages import Page
@@ -18,21 +19,23 @@ from stages.runtime.errors import InputError
 Step = Mapping[str, Any]  # an entry of steps.yaml
 
 
-def find_reasons(target: str, configs: Configs, changes: str = "") -> list[tuple[str, str]]:
+def find_reasons(
+    target: str, configs: Configs, options: RunOptions = DEFAULTS
+) -> list[tuple[str, str]]:
     """The steps that a run of the target would execute now, in their order, each with the reason.
 
     Raises InputError where the target cannot be planned.
     """
     try:
-        catalog = read_catalog(configs, parse_changes(changes))
+        catalog = read_catalog(configs, parse_changes(options.changes))
     except ValueError as error:
-        raise InputError(f"--set: {error}") from None
+        raise InputError(f"--config set: {error}") from None
     name = configs.settings.demo if target == "demo" else target
     page = catalog.page(name) if configs.members(name) else None
     before = _steps_before(configs.settings.results / name / STEPS)
     products = {step.folder: step for step in page.steps()} if page is not None else {}
     reasons = []
-    for job in read_plan(target, changes):
+    for job in read_plan(target, options):
         if job.to_do:
             product = products.get(_folder(job))
             reason = "it shows new results"  # a page: the steps above say what is new

@@ -6,15 +6,14 @@ import typer
 
 from risflow.completion import targets
 from risflow.console import notes, out
+from risflow.project.run_options import ChangedRunConfig, parse_run_options
 
 
 def why(
     target: Annotated[
         str, typer.Argument(help="As snakemake is given it.", autocompletion=targets)
     ] = "demo",
-    changes: Annotated[
-        str, typer.Option("--set", help="As in snakemake --config set=...", metavar="OPTION=VALUE")
-    ] = "",
+    config: ChangedRunConfig = None,
 ) -> None:
     """Which steps would run, and why."""
     from rich.table import Table
@@ -22,9 +21,10 @@ def why(
     from risflow.project.project import read_project, require_target
     from risflow.project.reasons import find_reasons
 
-    configs = read_project()
+    options = parse_run_options(config, may_change=True)
+    configs = read_project(options)
     require_target(target, configs)
-    reasons = find_reasons(target, configs, changes)
+    reasons = find_reasons(target, configs, options)
     if not reasons:
         notes.print(f"{target}: nothing would run", markup=False)
         return

@@ -6,6 +6,7 @@ import typer
 
 from risflow.completion import experiments as known_experiments
 from risflow.console import fail, notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 
 
 def compare(
@@ -14,18 +15,19 @@ def compare(
         typer.Argument(help="Names of configs/experiments/.", autocompletion=known_experiments),
     ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    config: RunConfig = None,
 ) -> None:
     """The scores of several experiments as one table."""
     import json as encoder
 
+    from risflow.project.project import read_project
     from risflow.results.scores import find_scores
     from stages.reporting.table import label_in_comparison, text_table
 
-    scores = find_scores(experiments)
+    options = parse_run_options(config)
+    scores = find_scores(experiments, read_project(options))
     for name, split in scores.missing:
-        notes.print(
-            f"{name}: not scored on {split} yet: snakemake --cores all {name}", markup=False
-        )
+        notes.print(f"{name}: not scored on {split} yet: {options.command(name)}", markup=False)
     if not scores.metrics:
         fail("nothing to compare yet")
     if json:

@@ -7,6 +7,7 @@ import typer
 
 from risflow.completion import experiments
 from risflow.console import notes, out
+from risflow.project.run_options import RunConfig, parse_run_options
 from stages.config.exports import MaskFormat, MaskStage
 
 
@@ -24,17 +25,19 @@ def masks(
         typer.Option(help="A folder, or one file (.zip; .json of coco). Else below masks/."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    config: RunConfig = None,
 ) -> None:
     """Masks of an experiment for other tools."""
     from risflow.project.project import find_experiment, read_project
     from risflow.results.stage_files import find_stage_files
     from stages.mask_formats.export import Export, require_place
 
-    configs = read_project()
+    options = parse_run_options(config)
+    configs = read_project(options)
     splits = tuple(split or find_experiment(experiment, configs).evaluation.splits[:1])
     place = output or Path("masks", "-".join([experiment, stage, *splits, format]))
     require_place(place, format, force)
-    samples, shards = find_stage_files(experiment, stage, splits, format, configs)
+    samples, shards = find_stage_files(experiment, stage, splits, format, configs, options)
     export = Export(format, stage, splits, place)
     counts, images = export.write(samples, shards)
     out.print(str(place), markup=False)

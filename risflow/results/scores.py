@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from risflow.project.project import find_experiment, read_project
+from risflow.project.project import find_experiment
 from stages.config.baselines import BASELINES
 from stages.config.figures import Figures
+from stages.config.load import Configs
 from stages.storage.files import read_json
 
 
@@ -19,12 +20,11 @@ class Scores:
     figures: dict[str, Figures] = field(default_factory=dict)  # published ones, by experiment
 
 
-def find_scores(names: Sequence[str]) -> Scores:
+def find_scores(names: Sequence[str], configs: Configs) -> Scores:
     """Scores of segmentors, and of the trivial baselines of each data set where there are some.
 
     Raises InputError for a name that is no experiment.
     """
-    configs = read_project()
     scores = Scores(figures={name: find_experiment(name, configs).figures for name in names})
     of_dataset: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):

@@ -1,9 +1,9 @@
 """The files of a stage of an experiment, as far as they are made."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from risflow.project.run_options import DEFAULTS, RunOptions
 from stages.config.exports import STAGES, MaskFormat, MaskStage
 from stages.config.load import Configs
 from stages.config.shard_files import complete_shards
@@ -18,6 +18,7 @@ def find_stage_files(
     splits: Sequence[str],
     format: MaskFormat,
     configs: Configs,
+    options: RunOptions = DEFAULTS,
 ) -> tuple[Path, list[Path]]:
     """The samples and the shards of a stage of some splits, by the links of results/<experiment>/.
 
@@ -34,7 +35,7 @@ def find_stage_files(
     samples = folder / "samples" / "samples.json"
     if not samples.is_file():
         raise InputError(
-            f"{experiment}: not made yet: {_command(experiment, stage, splits, format)}"
+            f"{experiment}: not made yet: {_command(experiment, stage, splits, format, options)}"
         )
     shards = []
     _require_splits(samples, splits)
@@ -46,7 +47,7 @@ def find_stage_files(
         if not of_split:
             raise InputError(
                 f"{experiment}: no {stage.replace('_', ' ')} of {split} yet:"
-                f" {_command(experiment, stage, [split], format)}"
+                f" {_command(experiment, stage, [split], format, options)}"
             )
         shards += of_split
     return samples, shards
@@ -64,7 +65,13 @@ def _require_splits(samples: Path, splits: Sequence[str]) -> None:
             raise InputError(f"--split: {split!r} is not in the data; {remedy}")
 
 
-def _command(experiment: str, stage: MaskStage, splits: Sequence[str], format: MaskFormat) -> str:
+def _command(
+    experiment: str,
+    stage: MaskStage,
+    splits: Sequence[str],
+    format: MaskFormat,
+    options: RunOptions,
+) -> str:
     """The command that makes masks, and writes them in this format too."""
-    options = f"masks.formats=[{format}] masks.stages=[{stage}] masks.splits=[{','.join(splits)}]"
-    return f"snakemake --cores all masks_{experiment} --config set={shlex.quote(options)}"
+    changes = f"masks.formats=[{format}] masks.stages=[{stage}] masks.splits=[{','.join(splits)}]"
+    return options._replace(changes=changes).command(f"masks_{experiment}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from risflow.console import notes
+from risflow.project.run_options import RunConfig, parse_run_options
 from stages.runtime.errors import InputError
 
 INTERRUPTED = 130  # the exit code of Ctrl-C
@@ -28,6 +29,7 @@ def serve(
         Path | None,
         typer.Option(help="A file with name:password, else $RISFLOW_LOGIN, else no login."),
     ] = None,
+    config: RunConfig = None,
 ) -> None:
     """Open a page: drop an image, type expressions, see masks."""
     require_gradio()
@@ -36,13 +38,8 @@ def serve(
     from risflow.serve.server import listen, load_models, run_server
 
     access = Access(frozenset(name.lower() for name in allow_host or ()), read_login(login_file))
-    results = results_folder()
-    paths = list(model or [])
-    if not paths:
-        chosen, remarks = choose_segmentor(results)
-        paths.append(chosen)
-        for remark in remarks:
-            notes.print(f"note: {remark}", markup=False)
+    results = results_folder(parse_run_options(config))
+    paths = model or [choose_segmentor(results)]
     listening = listen(host, port)  # at once: the models take seconds to load
     with listening:
         models = load_models(paths)

@@ -1,5 +1,7 @@
 """Every job of a target, as Snakemake plans it: `python -m risflow.status.plan TARGET` prints JSON.
 
+Words after the target are those of --config.
+
 A process of its own, since Snakemake changes its logging, paths and environment. Nothing is locked
 and no file is written, so that a run may be active. All that depends on Snakemake's inside is here.
 """
@@ -13,6 +15,7 @@ from contextlib import redirect_stdout
 from io import StringIO
 from typing import Any, NamedTuple
 
+from risflow.project.run_options import DEFAULTS, RunOptions
 from stages.runtime.errors import InputError
 
 OWN_WORDS = re.compile(r"WorkflowError: (.+?) Wildcards:")  # of an input that refuses
@@ -31,12 +34,12 @@ class Job(NamedTuple):
     started: float | None  # when Snakemake began it, if it has not seen its end
 
 
-def read_plan(target: str, changes: str = "") -> list[Job]:
+def read_plan(target: str, options: RunOptions = DEFAULTS) -> list[Job]:
     """The jobs of a target in the folder of a project, each after those that it waits for.
 
     Raises InputError with what Snakemake says if it cannot plan them.
     """
-    command = [sys.executable, "-m", "risflow.status.plan", target, changes]
+    command = [sys.executable, "-m", "risflow.status.plan", target, *options.words]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         message = " ".join(done.stderr.split())
@@ -45,8 +48,8 @@ def read_plan(target: str, changes: str = "") -> list[Job]:
     return [Job(**job) for job in json.loads(done.stdout)]
 
 
-def main(target: str, changes: str) -> int:
-    """Print the jobs; on failure, Snakemake's words on stderr."""
+def main(target: str, *config: str) -> int:
+    """Print the jobs; on failure, Snakemake's words on stderr. `config` is that of --config."""
     from snakemake.api import SnakemakeApi
     from snakemake.settings.enums import RerunTrigger
     from snakemake.settings.types import (
@@ -59,7 +62,7 @@ def main(target: str, changes: str) -> int:
     quiet = OutputSettings(dryrun=True, log_level_override=logging.ERROR, nocolor=True)
     with SnakemakeApi(quiet) as api:
         try:
-            options = ConfigSettings(config={"set": changes} if changes else {})
+            options = ConfigSettings(config=dict(word.split("=", 1) for word in config))
             workflow = api.workflow(ResourceSettings(cores=1), config_settings=options)
             settings = DAGSettings(targets={target}, rerun_triggers={RerunTrigger.MTIME})
             with redirect_stdout(StringIO()):

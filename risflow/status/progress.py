@@ -62,14 +62,32 @@ def find_run() -> Literal["here", "locked", "none"]:
     `here`: as a process of this machine, by the log that it keeps open. `locked`: its lock says
     so; it runs on another machine, or was killed.
     """
+    if _command_of_run() is not None:
+        return "here"
+    return "locked" if any((SNAKEMAKE / "locks").glob("*.lock")) else "none"
+
+
+def config_of_run() -> list[str]:
+    """What the run that is alive on this machine was given by --config; nothing without one."""
+    words, is_config = list[str](), False
+    for word in _command_of_run() or ():
+        if word.startswith("-"):
+            is_config = word in ("--config", "-C")
+        elif is_config and "=" in word:
+            words.append(word)
+    return words
+
+
+def _command_of_run() -> list[str] | None:
+    """The command line of the process that keeps a log of Snakemake open in this folder."""
     logs = {str(path.resolve()) for path in (SNAKEMAKE / "log").glob("*.log")}
     for process in psutil.process_iter():
         try:
             if logs.intersection(file.path for file in process.open_files()):
-                return "here"
+                return list(process.cmdline())
         except (psutil.Error, OSError):  # it has ended, or is another user's
             continue
-    return "locked" if any((SNAKEMAKE / "locks").glob("*.lock")) else "none"
+    return None
 
 
 def last_lines(log: str, count: int) -> list[str]:

@@ -8,9 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from risflow.status.forecast import History, forecast, measured
+from risflow.project.references import read_catalog
+from risflow.project.run_options import DEFAULTS, RunOptions
+from risflow.status.forecast import Estimate, History, forecast, measured
+from risflow.status.job_size import JobSizes
 from risflow.status.plan import Job, read_plan
 from risflow.status.progress import State, find_run, find_states, last_lines, training_progress
+from stages.config.load import Configs
+from stages.config.variants import parse_changes
 from stages.reporting.pipeline import duration
 
 SHOWN = 5  # last lines of the log of a failed job
@@ -33,7 +38,7 @@ class JobStatus:
     job: Job
     state: State
     took: float | None  # seconds, if it is done
-    left: float | None  # seconds; None if nobody knows
+    left: Estimate | None  # None if nobody knows
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,18 @@ class Status:
         return [job_status for job_status in self.jobs if job_status.state == state]
 
 
-def find_status(target: str, results: Path) -> Status:
+def find_status(target: str, configs: Configs, options: RunOptions = DEFAULTS) -> Status:
     """Raises InputError where Snakemake cannot plan the target, as without its data."""
-    run, jobs, history = find_run(), read_plan(target), History(results)
+    run, jobs = find_run(), read_plan(target, options)
+    catalog = read_catalog(configs, parse_changes(options.changes))
+    history = History(configs.settings.results, JobSizes(catalog))
     states = zip(jobs, find_states(jobs, run != "none"), strict=True)
     standings = [
         JobStatus(
             job,
             state,
             took=measured(Path(job.benchmark)) if state == "done" else None,
-            left=history.seconds_left(job, state),
+            left=history.left(job, state),
         )
         for job, state in states
     ]
@@ -72,7 +79,8 @@ def values(status: Status) -> dict[str, Any]:
             "log": job_status.job.log,
             "state": job_status.state,
             "took": job_status.took,
-            "left": job_status.left,
+            "left": job_status.left.seconds if job_status.left is not None else None,
+            "left_by": job_status.left.basis if job_status.left is not None else None,
             "last_lines": last_lines(job_status.job.log, SHOWN)
             if job_status.state == "failed"
             else [],
@@ -129,7 +137,7 @@ def _times(jobs: list[JobStatus]) -> tuple[str, str]:
     """What those took that are done, and what the others will take."""
     took = [job_status.took for job_status in jobs if job_status.took is not None]
     left = [job_status.left for job_status in jobs if job_status.state != "done"]
-    known = [seconds for seconds in left if seconds is not None]
+    known = [estimate.seconds for estimate in left if estimate is not None]
     if not left:
         return duration(sum(took)) if took else "-", "-"
     return (
@@ -142,7 +150,9 @@ def _progress(job_status: JobStatus) -> str:
     training = training_progress(job_status.job.log)
     steps = f"step {training.step} of {training.total}, " if training else ""
     return steps + (
-        "time left unknown" if job_status.left is None else f"{duration(job_status.left)} left"
+        "time left unknown"
+        if job_status.left is None
+        else f"{duration(job_status.left.seconds)} left"
     )
 
 
@@ -162,8 +172,15 @@ def _left(status: Status) -> str:
     )
     if not left.at_most:
         return f"{count}; how long the others take is not known yet"
-    without = ", without what is unknown" if left.unknown else ""
-    return (
-        f"{count}; left, like earlier runs{without}:\n{duration(left.at_least)} if all that can"
-        f" runs at once, {duration(left.at_most)} one after the other"
-    )
+    lines = [
+        f"{count}; left, like earlier runs:",
+        f"{duration(left.at_least)} if all that can runs at once,"
+        f" {duration(left.at_most)} one after the other",
+    ]
+    by = {
+        "scaled by the size of the data": left.scaled,
+        "not scaled by the size of the data": left.not_scaled,
+        "not counted, for want of an earlier run": left.unknown,
+    }
+    lines += [f"{how}: {', '.join(steps)}" for how, steps in by.items() if steps]
+    return "\n".join(lines)

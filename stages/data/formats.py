@@ -14,7 +14,17 @@ from PIL import Image
 
 from stages.runtime.errors import InputError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # as Pillow names them
+# As Pillow names them, and how the names of their files end.
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm",),
+}
+ENDINGS = tuple(ending for endings in FORMATS.values() for ending in endings)
 
 _pillow_limit = RLock()  # of pixels, which is the same for all threads
 
@@ -29,10 +39,10 @@ def open_image(
     Raises what Pillow raises for a file of another format or a damaged header.
     """
     if most_pixels is None:
-        with Image.open(file, formats=FORMATS) as opened:
+        with Image.open(file, formats=tuple(FORMATS)) as opened:
             yield opened
         return
-    with _no_limit_of_pillow(), Image.open(file, formats=FORMATS) as opened:
+    with _no_limit_of_pillow(), Image.open(file, formats=tuple(FORMATS)) as opened:
         require_size(str(file), opened.size, most_pixels)
         yield opened
 

@@ -50,7 +50,7 @@ def browse(examples: Examples, count: int) -> Browser:
     for expression in map(int, order[picks]):
         file = examples.image_of(expression)
         image = read_image(file)
-        size = _size(image, SIDE)
+        size = overlay.size_within(image, SIDE)
         if str(file) not in numbers:
             numbers[str(file)] = len(images)
             small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
@@ -115,7 +115,9 @@ def _colored(mask: Mask, size: tuple[int, int], color: overlay.Color, opacity: i
 def _response(response: NDArray[np.float32]) -> str:
     """A response map, the stronger the brighter and the less transparent; nothing where it is 0."""
     image = Image.fromarray(np.maximum(response, 0))
-    small = np.asarray(image.resize(_size(image, RESPONSE_SIDE), Image.Resampling.BILINEAR))
+    small = np.asarray(
+        image.resize(overlay.size_within(image, RESPONSE_SIDE), Image.Resampling.BILINEAR)
+    )
     strength = small / max(float(small.max()), 1e-9)
     levels = (strength * (LEVELS - 1)).round().astype(np.uint8)
     steps = np.linspace(0, 1, LEVELS)
@@ -131,9 +133,3 @@ def _png(indices: NDArray[np.uint8], colors: list[tuple[int, ...]], opacity: byt
     content = io.BytesIO()
     image.save(content, "png", transparency=opacity, optimize=True)
     return overlay.content_url(content.getvalue(), "png")
-
-
-def _size(image: Image.Image, side: int) -> tuple[int, int]:
-    """Width and height at most `side`."""
-    factor = min(1.0, side / max(image.size))
-    return max(1, round(image.width * factor)), max(1, round(image.height * factor))

@@ -28,7 +28,9 @@ RANGE_SMALL = 1e-5  # official: avoids a division by zero for a map without a re
 
 def thumbnail(image: Image.Image) -> Image.Image:
     """The image at the size that it has in a report."""
-    return image.convert("RGB").resize(_size(image), Image.Resampling.BICUBIC)
+    return image.convert("RGB").resize(
+        size_within(image, SIDE, enlarge=True), Image.Resampling.BICUBIC
+    )
 
 
 def mask_thumbnail(
@@ -43,7 +45,7 @@ def mask_thumbnail(
 
 def comparison_thumbnail(image: Image.Image, prediction: Mask, ground_truth: Mask) -> Image.Image:
     """The image in gray, the prediction in color, and the outline of the ground truth."""
-    size = _size(image)
+    size = size_within(image, SIDE, enlarge=True)
     predicted, true = resized(prediction, size), resized(ground_truth, size)
     pixels = _blend(_gray(image.resize(size, Image.Resampling.BICUBIC)), predicted, PREDICTION)
     pixels[outline(true, width=2)] = OUTLINE
@@ -153,8 +155,14 @@ def _blend(pixels: NDArray[np.float64], mask: Mask, color: Color) -> NDArray[np.
     return result
 
 
-def _size(image: Image.Image) -> tuple[int, int]:
-    factor = SIDE / max(image.size)
+def size_within(image: Image.Image, side: int, enlarge: bool = False) -> tuple[int, int]:
+    """Width and height of an image whose longer side is made `side` pixels.
+
+    A smaller image keeps its size without `enlarge`.
+    """
+    factor = side / max(image.size)
+    if not enlarge:
+        factor = min(1.0, factor)
     return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 

@@ -17,7 +17,12 @@ TEMPLATES = jinja2.Environment(
 
 
 def write_page(path: Path, template: str, **content: Any) -> None:
-    """Fill a template of this folder."""
-    page = TEMPLATES.get_template(template).render(**content)
+    """Fill a template of this folder, into a file."""
+    page = fill(template, **content)
     with replacing(path) as temporary:
         temporary.write_text(page)
+
+
+def fill(template: str, **content: Any) -> str:
+    """The text of a template of this folder."""
+    return TEMPLATES.get_template(template).render(**content)

@@ -47,7 +47,7 @@ def read_pipeline(steps: Path) -> list[PipelineStep]:
     own = set(page["links"].values())
     labels = {place: label for label, place in page["links"].items()}
     names = {step["place"]: _name(step) for step in page["steps"]}
-    needs = _direct_needs(page["steps"])
+    needs = direct_needs({step["place"]: step["sources"] for step in page["steps"]})
     grouped: dict[str, list[dict[str, Any]]] = {}
     for step in page["steps"]:
         grouped.setdefault(names[step["place"]], []).append(step)
@@ -102,19 +102,17 @@ def _owner(place: str, own: set[str]) -> Owner:
     return "own" if kind in TOGETHER or place in own else "other"
 
 
-def _direct_needs(steps: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What each product is made from, without what comes to it through another of its sources."""
-    behind: dict[str, set[str]] = {}  # all that it is made from; steps are after their sources
-    for step in steps:
-        sources = step["sources"]
-        behind[step["place"]] = {*sources}.union(*(behind[source] for source in sources))
+def direct_needs(sources: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """What each thing is made from, without what comes to it through another of its sources.
+
+    `sources` has each thing after all that it is made from.
+    """
+    behind: dict[str, set[str]] = {}  # all that it is made from
+    for name, own in sources.items():
+        behind[name] = {*own}.union(*(behind[source] for source in own))
     return {
-        step["place"]: [
-            need
-            for need in step["sources"]
-            if not any(need in behind[source] for source in step["sources"])
-        ]
-        for step in steps
+        name: [need for need in own if not any(need in behind[source] for source in own)]
+        for name, own in sources.items()
     }
 
 
@@ -214,6 +212,7 @@ def draw(steps: Sequence[PipelineStep]) -> dict[str, Any]:
         left, top = _corner(rows[step.name], lanes[step.name])
         boxes.append(
             {
+                "name": step.name,
                 "x": left,
                 "y": top,
                 "title": step.title,

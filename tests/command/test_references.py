@@ -120,7 +120,7 @@ def test_nothing_would_run_and_it_is_said(
 ) -> None:
     monkeypatch.chdir(finished)
     assert risflow("why").stderr == "demo: nothing would run\n"
-    done = risflow("why", "refshapes_tris", "--set", "labels.iteration=3")
+    done = risflow("why", "refshapes_tris", "--config", "set=labels.iteration=3")
     assert done.exit_code == 1 and "did you mean iterations?" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -129,7 +129,7 @@ def test_the_option_that_changed_is_the_reason(
     risflow: Command, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished)
-    rows = why(risflow, "refshapes_tris", "--set", "labels.iterations=3 segmentor.dice=0.5")
+    rows = why(risflow, "refshapes_tris", "--config", "set=labels.iterations=3 segmentor.dice=0.5")
     assert rows[0] == ("make_labels", "iterations: default -> 3")
     assert ("train_affinity", "it is made from new labels") in rows
     assert ("train_segmentor", "dice: 1.0 -> 0.5") in rows

@@ -17,6 +17,18 @@ def columns(page):
     return {name: shards(product, page.split) for name, product in page.columns.items()}
 
 
+def label(heading):
+    """In the report of Snakemake: the name of a page, under a heading."""
+    return lambda wildcards: {heading: wildcards.report.rpartition("-")[0]}
+
+
+def overview(files):
+    """The first page of that report: called by workflow/report/workflow.rst."""
+    from workflow.report.overview import draw_overview  # imports pandas, for half a second
+
+    return draw_overview(files)
+
+
 # In results/<name>/: links to all that a page is made of, from the start of the run.
 rule link_results:
     output:
@@ -56,8 +68,8 @@ rule make_report:
         report=report(
             f"{REPORT}/report.html",
             caption="../report/report.rst",
-            category="Reports",
-            labels={"experiment": "{report}"},
+            category="Experiments",
+            labels=label("experiment"),
         ),
         scores=f"{REPORT}/scores.txt",
     log:
@@ -71,18 +83,19 @@ rule make_report:
         gpu=asks("gpu", 0),
         mem_mb=asks("mem_mb", 4000),
         runtime=asks("runtime", 60),
+    # Without names: Snakemake's report prints parameters that have one, and these are long.
     params:
-        experiment=lambda w: page_of(w).product.owner.model_dump_json(
+        lambda w: page_of(w).product.owner.model_dump_json(
             exclude={"resources", "execution"}, exclude_unset=True
         ),
-        columns=lambda w, input: " ".join(
+        lambda w, input: " ".join(
             f"--{name.replace('_', '-')} {' '.join(shlex.quote(str(f)) for f in files)}"
             for name, files in columns(page_of(w)).items()
         ),
     shell:
         "python -m stages.make_report --steps {input.steps:q} --samples {input.samples:q}"
         " --metrics {input.metrics:q} --results {input.results:q} --losses {input.losses:q}"
-        " {params.columns} --taken-away {input.taken_away:q} --experiment {params.experiment:q} --report {output.report:q}"
+        " {params[1]} --taken-away {input.taken_away:q} --experiment {params[0]:q} --report {output.report:q}"
         " --scores {output.scores:q} > {log:q} 2>&1"
 
 
@@ -98,7 +111,7 @@ rule compare:
             f"{REPORT}/report.html",
             caption="../report/comparison.rst",
             category="Comparisons",
-            labels={"comparison": "{report}"},
+            labels=label("comparison"),
         ),
         scores=f"{REPORT}/scores.txt",
     log:

@@ -1,0 +1,1 @@
+"""What Snakemake's own report shows beside our pages."""
