@@ -40,7 +40,7 @@ def run(clones: Path, monkeypatch: pytest.MonkeyPatch, *parts: str) -> list[dict
     output = clones / "peers.json"
     options = ["--official", str(clones), "--rounds", "2", "--small", "--output", str(output)]
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(peers, "SMALL", replace(SMALL, walked=(8, 12)))
+    monkeypatch.setattr(peers, "SMALL", replace(SMALL, walked=(12, 20)))
     monkeypatch.setattr(sys, "argv", ["peers", *options, "--parts", *parts])
     peers.main()
     rows: list[dict[str, Any]] = json.loads(output.read_text())["parts"]
