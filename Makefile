@@ -50,11 +50,12 @@ lint: $(READY)
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
 
-bench: $(READY)  ## speed: of the CRF, of the random walk, and of passes over data sets
+bench: $(READY)  ## speed: of the CRF, the random walk, trainings, passes over data sets; whole chains
 	$(BIN)/python -m benchmarks.walk
 	$(BIN)/python -m benchmarks.crf
 	$(BIN)/python -m benchmarks.throughput --output results/bench.json
-	$(BIN)/python -m benchmarks.passes
+	$(BIN)/python -m benchmarks.passes --output results/passes.json
+	$(BIN)/python -m benchmarks.chain results/bench.json results/passes.json
 	$(BIN)/python -m benchmarks.prepare
 
 released-model: $(READY)  ## data/demo_segmentor.safetensors, from the results of the demo

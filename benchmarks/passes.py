@@ -1,21 +1,26 @@
 """What each pass over a data set costs for one object, at the published sizes.
 
-    python -m benchmarks.passes [--images 8]
+    python -m benchmarks.passes [--images 8] [--predictors tris cris ...] [--output passes.json]
 
 Images of 640 x 480 pixels with three objects of three expressions, random weights, noise: times
-depend on sizes alone, apart from the walk, whose instances noise makes few or many. CPU passes use
-one thread, so that cores divide them. What reads and writes files is in benchmarks.prepare.
+depend on sizes alone, apart from the walk, whose instances noise makes few or many. On a CPU they
+use the threads that torch is given; evaluate uses one core, so that cores divide it. What reads and
+writes files is in benchmarks.prepare.
 """
 
 import argparse
+import json
+import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.throughput import noise
+from benchmarks.throughput import TRAININGS, noise
 from irnet.affinity.crf import label_images
 from irnet.affinity.images import network_input
 from irnet.affinity.network import AffinityNetwork
@@ -26,9 +31,12 @@ from stages.metrics.failures import group_of_counts
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
 from stages.models.tris import build_stage1
-from stages.runtime.device import choose_device, inferring
+from stages.models.zero_shot import ZeroShot
+from stages.runtime.device import choose_device, given_threads, inferring
 from stages.storage.masks import area, common_area, encode
 
+# What predicts: the models of trainings, and CLIP as it is. On a CPU only TRIS by default.
+PREDICTORS = ("tris", "stage1", "zero_shot", "cris", "etris", "detris", "rela_swint", "rela_swinb")
 WIDTH, HEIGHT, OBJECTS, EXPRESSIONS = 640, 480, 3, 3  # an image, its objects, of each of them
 
 
@@ -56,12 +64,28 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
+def predictor(name: str, experiments: Any) -> tuple[Any, Any]:
+    """A model of random weights that predicts masks, and its options."""
+    experiment = experiments[TRAININGS[name][0] if name in TRAININGS else "tris_r50_refcoco"]
+    if name == "stage1":
+        return build_stage1(experiment.stage1, pretrained=False), experiment.stage1
+    if name == "zero_shot":
+        return ZeroShot(load_clip(experiment.stage1.clip, pretrained=False)), experiment.stage1
+    return build_segmentor(experiment.segmentor, pretrained=False), experiment.segmentor
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=8)
-    images = parser.parse_args().images
+    parser.add_argument("--predictors", nargs="+", choices=PREDICTORS)
+    parser.add_argument("--output", type=Path, default=Path("results/passes.json"))
+    options = parser.parse_args()
+    images = options.images
     device = choose_device()
-    experiment = load_configs(Path("configs")).experiments["tris_r50_refcoco"]
+    gpu = device.type == "cuda"
+    predictors = options.predictors or (PREDICTORS if gpu else PREDICTORS[:1])
+    experiments = load_configs(Path("configs")).experiments
+    experiment = experiments["tris_r50_refcoco"]
     draw = np.random.default_rng(0)
     pixels = draw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     responses = shapes(draw)
@@ -81,12 +105,17 @@ def main() -> None:
                 judge, batch["images"], grids, texts, index, [EXPRESSIONS] * (images * OBJECTS)
             )
 
-    segmentor = build_segmentor(experiment.segmentor, pretrained=False).eval().to(device)
-    asked = {**batch, "tokens": tokens, "image_index": index}
+    def predict(name: str) -> float:
+        model, config = predictor(name, experiments)
+        model.eval().to(device)
+        seen = noise(config, images, device)
+        asked = {**seen, "tokens": seen["tokens"][index], "image_index": index}
 
-    def predict() -> None:
-        with inferring(device, "float32"):
-            segmentor.predict(asked)  # type: ignore[operator]
+        def work() -> None:
+            with inferring(device, "float32"):
+                model.predict(asked)
+
+        return seconds(work, 3)
 
     network = AffinityNetwork(experiment.affinity.backbone).eval().to(device)
     colors = network_input(pixels, 1)[None].to(device)
@@ -107,17 +136,30 @@ def main() -> None:
         pixels_of_each = [area(mask, HEIGHT, WIDTH) for mask in (truth, truth)]
         group_of_counts(common, *pixels_of_each, lambda: 0)
 
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    print(f"milliseconds an object of {EXPRESSIONS} expressions, {where}")
+    passes: dict[str, dict[str, Any]] = {}
+    result = {
+        "device": torch.cuda.get_device_name() if gpu else f"CPU, {given_threads()} threads",
+        "torch": torch.__version__,
+        "cores": os.cpu_count(),
+        "unit": f"an object of {EXPRESSIONS} expressions",
+        "passes": passes,
+    }
+    print(f"milliseconds {result['unit']}, {result['device']}")
     objects = images * OBJECTS
-    for name, work, divisor, times in (
-        ("select_maps", choose, objects, 3),
-        ("make_labels", label, OBJECTS, 1),
-        ("propagate", propagate, OBJECTS, 3),
-        ("predict", predict, objects, 3),
-        ("evaluate (one core)", evaluate, 1 / EXPRESSIONS, 20),
-    ):
-        print(f"{name:24s}{1000 * seconds(work, times) / divisor:10.2f}", flush=True)
+    works: dict[str, tuple[Callable[[], float], float]] = {
+        "select_maps": (partial(seconds, choose, 3), objects),
+        "make_labels": (partial(seconds, label, 1), OBJECTS),
+        "propagate": (partial(seconds, propagate, 3), OBJECTS),
+        "evaluate": (partial(seconds, evaluate, 20), 1 / EXPRESSIONS),
+        **{f"predict {name}": (partial(predict, name), objects) for name in predictors},
+    }
+    for name, (measure, divisor) in works.items():
+        milliseconds = 1000 * measure() / divisor
+        on = "core" if name == "evaluate" else "device"
+        passes[name] = {"milliseconds": milliseconds, "on": on}
+        print(f"{name:24s}{milliseconds:10.2f}{' (one core)' if on == 'core' else ''}", flush=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

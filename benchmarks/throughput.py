@@ -275,6 +275,7 @@ def main() -> None:
                 )
             except RuntimeError as error:  # one that fails leaves the others their figures
                 row = {"training": name, "error": str(error).splitlines()[0]}
+            row["experiment"] = large if gpu else small
             rows.append({**row, "seconds": round(time.perf_counter() - begin, 1)})
             print(table(rows[-1:]), flush=True)
             options.output.parent.mkdir(parents=True, exist_ok=True)
