@@ -12,7 +12,7 @@ OTHER := .venv-$(PYTHON_VERSION)
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all test-goldens test-python test-gpu test-cluster attack lint bench released-model seeds interruptions docs docs-site clean
+.PHONY: demo test test-long test-all test-python test-gpu test-cluster attack lint bench released-model seeds interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -20,13 +20,13 @@ demo: $(READY)  ## the whole pipeline on the embedded data set, then its table a
 	@echo "report: $(CURDIR)/results/refshapes_tris/report.html"
 
 test: $(READY)  ## the tests, two at a time
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long" $(PYTEST_OPTIONS)
+
+test-long: $(READY)  ## those that take half a minute or more each
+	$(BIN)/pytest -n 2 -m long $(PYTEST_OPTIONS)
 
 test-all: $(READY)  ## those too that show more cases of the same
 	$(BIN)/pytest -n 2 --dist loadfile --slow $(PYTEST_OPTIONS)
-
-test-goldens: $(READY)  ## all golden values of the official code: whole training steps of CRIS and ETRIS too
-	$(BIN)/pytest -n 2 --slow -m slow $(PYTEST_OPTIONS) tests/parity
 
 test-python: $(READY)  ## golden values, engine and command on another Python, PYTHON_VERSION, if it is installed
 	$(BIN)/uv venv --quiet --clear --no-python-downloads --python $(PYTHON_VERSION) $(OTHER)

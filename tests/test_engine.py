@@ -151,7 +151,15 @@ def test_grouped_batches_keep_the_items_of_an_image_together(tmp_path: Path) -> 
     assert groups[::2] == groups[1::2]
 
 
-@pytest.mark.parametrize(("fatal_step", "ema"), [(1, None), (2, 0.9), (5, None), (9, 0.9)])
+@pytest.mark.parametrize(
+    ("fatal_step", "ema"),
+    [
+        (1, None),
+        pytest.param(2, 0.9, marks=pytest.mark.long),
+        pytest.param(5, None, marks=pytest.mark.long),
+        (9, 0.9),
+    ],
+)
 def test_a_killed_training_continues_to_the_same_weights_bit_for_bit(
     tmp_path: Path, fatal_step: int, ema: float | None
 ) -> None:

@@ -76,6 +76,7 @@ def evaluated(samples: Path, predictions: list[Path], folder: Path) -> str:
     return file_hash(results) + file_hash(metrics)
 
 
+@pytest.mark.long
 def test_one_two_and_seven_jobs_give_the_same_bytes(toy: Toy, tmp_path: Path) -> None:
     alone = pass_in_shards(toy, tmp_path, 1)
     assert pass_in_shards(toy, tmp_path, 2) == alone

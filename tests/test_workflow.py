@@ -168,7 +168,11 @@ def test_a_wrong_option_stops_the_workflow_at_once(
 
 @pytest.mark.parametrize(
     "output",
-    ["stage1/model.safetensors", "affinity/model.safetensors", "segmentor/model.safetensors"],
+    [
+        "stage1/model.safetensors",
+        pytest.param("affinity/model.safetensors", marks=pytest.mark.long),
+        pytest.param("segmentor/model.safetensors", marks=pytest.mark.long),
+    ],
 )
 def test_a_step_that_is_killed_continues_to_the_same_weights(
     toy: Toy, output: str, tmp_path: Path
@@ -184,6 +188,7 @@ def test_a_step_that_is_killed_continues_to_the_same_weights(
     assert file_hash(again) == file_hash(finished)
 
 
+@pytest.mark.long
 def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
     toy: Toy, tmp_path: Path
 ) -> None:
@@ -269,6 +274,7 @@ def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: 
     assert not (tmp_path / "p.parquet").exists()
 
 
+@pytest.mark.long
 def test_images_that_are_resized_once_change_no_weight(toy: Toy, tmp_path: Path) -> None:
     shutil.copytree(toy.folder, tmp_path / "copy", symlinks=True)
     copy = Toy(tmp_path / "copy")

@@ -21,7 +21,7 @@ from tests.test_segmentors import CRIS, RELA, ROWS, SIZE, Row, clip_rela
 # TRIS is exported below; ETRIS and DETRIS end in the same projector as CRIS. The time grows with
 # the layers, so that the small ones have one of each kind.
 RELA_OF_ONE_LAYER = RELA.model_copy(update={"layers": 1})
-QUICK = [
+SMALL = [
     Row("cris_small", lambda: CrisSegmentor(CRIS, small_clip(text_layers=1)), CRIS),
     Row(
         "rela_small",
@@ -30,8 +30,15 @@ QUICK = [
         rounding=next(row.rounding for row in ROWS if row.name == "rela"),
     ),
 ]
-SLOW = ("tris", "cris", "etris", "etris_transformer", "detris", "rela")
-EACH = QUICK + [pytest.param(row, marks=pytest.mark.slow) for row in ROWS if row.name in SLOW]
+SLOW = [
+    row
+    for row in ROWS
+    if row.name in ("tris", "cris", "etris", "etris_transformer", "detris", "rela")
+]
+EACH = [
+    *(pytest.param(row, marks=pytest.mark.long) for row in SMALL),
+    *(pytest.param(row, marks=pytest.mark.slow) for row in SLOW),
+]
 
 
 def run(graph: Path, images: Tensor, tokens: Tensor) -> list[Tensor]:

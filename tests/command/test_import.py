@@ -57,6 +57,7 @@ def test_an_official_checkpoint_finds_its_options_and_predicts_like_its_model(
     assert np.array_equal(api.load(out).predict(image_file, "the red square").maps, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["tris", "etris"])
 def test_predict_takes_an_official_checkpoint_as_it_is(
     risflow: Command, tmp_path: Path, image_file: Path, system: str

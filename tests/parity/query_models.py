@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,19 @@ QUICK = (  # the cases of seed 0 that run by default; the others are marked slow
     "etris_r50_eval256x384_wl17",
     "B17_s0_224",
 )
+LONG = ("cris_r50_train320_wl22_f64", "etris_v16_train320_wl22_f64")
 
 
 def chosen(system: str, pattern: str) -> list[Any]:
-    """Every case of a pattern as a parameter of a test, `slow` unless it is one of the quick."""
-    return [
-        pytest.param(
-            path,
-            id=path.stem,
-            marks=() if path.stem.removesuffix("_s0") in QUICK else pytest.mark.slow,
-        )
-        for path in cases(system, pattern)
-    ]
+    """Every case of a pattern as a parameter of a test, `slow` unless it is named above."""
+    return [pytest.param(path, id=path.stem, marks=_marks(path)) for path in cases(system, pattern)]
+
+
+def _marks(path: Path) -> Any:
+    name = path.stem.removesuffix("_s0")
+    if name in LONG:
+        return pytest.mark.long
+    return () if name in QUICK else pytest.mark.slow
 
 
 def fill(model: nn.Module, seed: int) -> None:

@@ -128,6 +128,7 @@ def test_with_the_official_attention_masks_the_decoder_is_the_official_one(
     assert sum(teacher.flipped) <= 1e-3 * sum(decisions)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", _params("[Rs]*_s[0-9]*", train=True))
 def test_a_training_step_has_the_official_losses_and_gradients(
     path: Path, device: torch.device

@@ -52,6 +52,7 @@ def test_evaluation_gives_the_official_logits(path: Path, device: torch.device) 
     assert_close("out", logits[:, None], golden, LOGITS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", training_cases("stage2_train_*"))
 def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -> None:
     golden = load(path)
