@@ -4,9 +4,8 @@ Names of modules (`model`, `utils`, `dataset`) mean another file in each clone: 
 leave `sys.modules` when it is closed. Some set options of cuDNN when they are imported: these are
 as before afterwards, so that both codes run with the same ones.
 
-Packages that only log, or that an editor has imported, are stood
-in for by modules that do nothing. Others that are missing may be imported but not called: what
-needs them fails with their name.
+Packages that only log, or that an editor has imported, are stood in for by modules that do nothing.
+Others that are missing may be imported but not called: what needs them fails with their name.
 """
 
 import importlib

@@ -8,6 +8,7 @@ from before the training, as the project's encode_text gives them.
 import argparse
 import importlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from stages.models.tris import Stage1Trainer, build_stage1
 from stages.runtime.device import inferring
 from stages.storage.matching import load_exactly
 from stages.training.batches import WHOLE_STEP
+from stages.training.engine import _Run
 
 LENGTH, NEGATIVES = 20, 3  # tokens of an expression; expressions of other objects, of each item
 OBJECTS, EXPRESSIONS = 3, 3  # of an image, of an object
@@ -163,20 +165,29 @@ def stage1_step(
                 _loader(batch), theirs, optimizer, 0, 0, args, 0, clip_judge, schedule
             )
 
+    work = f"{count} items of {sizes.tris_side} px"
+    return _compared(step, training.writer, theirs, run, ours, on_device, work)
+
+
+def _compared(
+    step: Callable[[], None],
+    told: "Scalars",
+    theirs: nn.Module,
+    run: _Run,
+    ours: nn.Module,
+    batch: dict[str, Tensor],
+    work: str,
+) -> Comparison:
+    """A step of both, by its first loss and its gradients; `told` has the official losses."""
+
     def results() -> tuple[Results, Results]:
-        loss = float(training.writer.first["train/loss"])
+        loss = float(told.first["train/loss"])
         return (
             {"loss": loss, "gradients": gradients(theirs)},
             {"loss": float(first_loss(run)), "gradients": gradients(ours)},
         )
 
-    return Comparison(
-        step,
-        lambda: run.advance([(on_device, WHOLE_STEP)]),
-        results,
-        f"{count} items of {sizes.tris_side} px",
-        STEP,
-    )
+    return Comparison(step, lambda: run.advance([(batch, WHOLE_STEP)]), results, work, STEP)
 
 
 def stage2_step(
@@ -204,20 +215,8 @@ def stage2_step(
         with on(device):
             training.train_one_epoch(_loader(batch), theirs, optimizer, 0, 0, args)
 
-    def results() -> tuple[Results, Results]:
-        loss = float(training.writer.first["train/loss"])
-        return (
-            {"loss": loss, "gradients": gradients(theirs)},
-            {"loss": float(first_loss(run)), "gradients": gradients(ours)},
-        )
-
-    return Comparison(
-        step,
-        lambda: run.advance([(on_device, WHOLE_STEP)]),
-        results,
-        f"{sizes.tris_batch} items of {sizes.tris_side} px",
-        STEP,
-    )
+    work = f"{sizes.tris_batch} items of {sizes.tris_side} px"
+    return _compared(step, training.writer, theirs, run, ours, on_device, work)
 
 
 def prms(root: Path, experiment: Experiment, sizes: Sizes, device: torch.device) -> Comparison:

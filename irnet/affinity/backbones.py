@@ -30,9 +30,8 @@ class FrozenResNet50(Backbone):
     channels = (64, 256, 512, 1024, 2048)
 
     def __init__(self) -> None:
-        from torchvision.models import (
-            resnet50,
-        )  # takes seconds, which the narrow one need not wait for
+        # Takes seconds, which the narrow one need not wait for.
+        from torchvision.models import resnet50
 
         super().__init__()
         self.network = resnet50(weights=None)

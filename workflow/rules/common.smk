@@ -93,13 +93,11 @@ wildcard_constraints:
     digest=DIGEST,
 
 
-def options_of_snakemake():
-    """The command line of this run; of a process that does not come from `snakemake`, an empty one."""
-    arguments = sys.argv[1:] if Path(sys.argv[0]).stem == "snakemake" else []
-    return get_argument_parser().parse_known_args(arguments)[0]
-
-
-FORCED_STEPS = set(options_of_snakemake().forcerun or ())
+# What the user typed: targets, and steps to be made anew. Jobs and other programs have none.
+TARGETS, FORCED_STEPS = [], []
+if workflow.is_main_process and Path(sys.argv[0]).stem == "snakemake":
+    options = get_argument_parser().parse_known_args(sys.argv[1:])[0]
+    TARGETS, FORCED_STEPS = options.targets or [], options.forcerun or []
 
 
 def kept(product, path):

@@ -28,7 +28,7 @@ def check_targets():
     """Stops the run with the closest name if a target, or a step of --forcerun, is none."""
     names = [rule.name for rule in workflow.rules]
     steps = [rule.name for rule in workflow.rules if rule.output]
-    for target in unknown(options_of_snakemake().targets or (), names):
+    for target in unknown(TARGETS, names):
         remedy = suggest(target, names, "`snakemake --list-rules` shows them")
         raise WorkflowError(f"{target!r} is no target; {remedy}")
     for name in unknown(FORCED_STEPS, steps):
