@@ -31,9 +31,12 @@ from stages.config.selection import SelectedTraining, Validation
 from stages.config.settings import Downloads, RemoteFile, Settings
 from stages.config.steps import (
     Affinity,
+    Assignment,
     Evaluation,
     Labels,
+    MaskedView,
     PretrainClip,
+    PretrainDino,
     Prms,
     Propagation,
     Report,
@@ -72,10 +75,12 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("### Trainings of stage 1 and of segmentors", SelectedTraining),
     ("### validation", Validation),
     ("### stage1", Stage1),
+    ("### masked_view, of stage1 and segmentor", MaskedView),
     ("### prms", Prms),
     ("### labels", Labels),
     ("### affinity", Affinity),
     ("### propagation", Propagation),
+    ("### assignment", Assignment),
     ("### segmentor", segmentors.Segmentor),
     ("### segmentor with model: tris", segmentors.TrisOptions),
     ("### segmentor with model: cris, etris or detris", segmentors.QueryOptions),
@@ -92,6 +97,7 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("## configs/downloads.yaml", Downloads),
     ("### A file of downloads.yaml", RemoteFile),
     ("## The small CLIP", PretrainClip),
+    ("## The mini DINOv2", PretrainDino),
 ]
 KINDS: dict[Any, str] = {
     Any: "value",

@@ -71,6 +71,7 @@ EMBEDDED = {
         "the demo: from text alone",
         "54.5, 55.5, 53.3 (three seeds), 52.0 (seed 0, another machine)",
     ),
+    "refshapes_beyond": ("from text alone, beyond TRIS", "MEASURED"),
     "refshapes_tris_masks": (
         "its segmentor, fully supervised",
         "71.8, 71.4, 70.9 (three seeds), 73.4 (seed 0, another machine)",
@@ -115,6 +116,15 @@ to put files that have no address of their own.
 """
 
 
+BEYOND = """
+## Beyond TRIS
+
+From the same text, with what [beyond.md](beyond.md) describes. Never measured on photographs; no
+paper has these rows.
+
+| experiment | data set | measured | `fetch` |
+|---|---|---|---|
+"""
 CORRECTED = """
 ## Corrected rows
 
@@ -143,7 +153,9 @@ def main() -> None:
     published = (row(name, each, configs) for name, each in rows.items() if not each.checkpoint)
     released = (released_row(name, configs) for name, each in rows.items() if each.checkpoint)
     corrected = (corrected_row(system, configs) for system in CHANGES)
-    tables = [HEAD, *embedded, PUBLISHED, *published, CORRECTED, *corrected, RELEASED, *released]
+    beyond = (beyond_row(name, configs) for name in configs.experiments if is_beyond(name))
+    of_papers = [PUBLISHED, *published, CORRECTED, *corrected, RELEASED, *released]
+    tables = [HEAD, *embedded, *of_papers, BEYOND, *beyond]
     print("".join([*tables, TAIL, *speed_rows(configs)]), end="")
 
 
@@ -169,6 +181,15 @@ def row(name: str, experiment: Experiment, configs: Configs) -> str:
     data = experiment.dataset
     why = "not measured: needs data, weights, a GPU"
     return f"| `{name}` | `{data}` | {figures} | {ranges} | {why} | {names} |\n"
+
+
+def is_beyond(name: str) -> bool:
+    return name.startswith("beyond_")
+
+
+def beyond_row(name: str, configs: Configs) -> str:
+    data, names = configs.experiments[name].dataset, downloads_shown(name, configs)
+    return f"| `{name}` | `{data}` | not measured: needs data, weights, a GPU | {names} |\n"
 
 
 def released_row(name: str, configs: Configs) -> str:

@@ -33,8 +33,10 @@ Scored = Literal[
     "zero_shot",
     "stage1",
     "maps",
+    "votes",
     "labels",
     "pseudo_masks",
+    "assigned",
     "segmentor",
 ]
 
@@ -55,8 +57,10 @@ class Predicted:
 
 KINDS = {
     "maps": "maps",
+    "votes": "maps",
     "labels": "labels",
     "pseudo_masks": "masks",
+    "assigned": "masks",
 }  # else: predictions
 Source = Callable[[Any, int, int], Predicted]  # of an expression's row, at height and width
 
@@ -110,10 +114,10 @@ def _source(
         return _whole_image
     if scored == "center_box":
         return _center_box
-    if scored == "maps":
+    if scored in ("maps", "votes"):
         maps = read_maps(shards)
         return lambda row, height, width: _of_map(maps[row.object], height, width)
-    if scored in ("labels", "pseudo_masks"):
+    if scored in ("labels", "pseudo_masks", "assigned"):
         column = "foreground" if scored == "labels" else "mask"
         of_object = read_table(KINDS[scored], shards).set_index("object")[column].to_dict()
         return lambda row, height, width: Predicted(of_object[row.object])

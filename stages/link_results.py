@@ -16,7 +16,7 @@ from stages.config.catalog import Catalog, contents_of
 from stages.config.earlier import EARLIER, is_of_version_0_1
 from stages.config.load import load_configs
 from stages.config.pages import Page
-from stages.config.products import Product
+from stages.config.product import Product
 from stages.config.variants import parse_changes
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError

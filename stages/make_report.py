@@ -29,7 +29,7 @@ from stages.storage.files import read_json, replacing
 from stages.storage.tables import Samples, read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
-BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "segmentor")
+BROKEN_DOWN = ("stage1", "maps", "pseudo_masks", "assigned", "segmentor")
 VERSION = 2
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ def run(
     maps: Sequence[Path] = (),
     labels: Sequence[Path] = (),
     pseudo_masks: Sequence[Path] = (),
+    assigned: Sequence[Path] = (),
     upper_bound: Sequence[Path] = (),
     taken_away: Sequence[Path] = (),
 ) -> None:
@@ -73,7 +74,7 @@ def run(
     text = table.text_table(entries, label, figures) + "".join(f"{line}\n" for line in notes)
     own = _own(scored, name, page["split"])
     others = {"fully supervised": upper_bound} if upper_bound else {}
-    shards = Shards(predictions, maps, labels, pseudo_masks, others)
+    shards = Shards(predictions, maps, labels, pseudo_masks, assigned, others)
     examples = Examples(everything, shards, own.expressions)
     curves = zip(page["trainings"], losses, strict=True)
     write_page(

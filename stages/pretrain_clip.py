@@ -39,6 +39,7 @@ CONTEXT_LENGTH = 20
 MAX_LOGIT_SCALE = float(np.log(100.0))
 NUM_TEST_SCENES = 200
 TEST_STREAM = STREAM + 1
+PAIR_WEIGHT = 2.0  # of what only places tell apart
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +53,24 @@ class ContrastiveTrainer(nn.Module):
         self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of images (B, 3, S, S), tokens (B, L) and rivals (B, B)."""
+        """Losses of images (B, 3, S, S), tokens (B + D, L), rivals (B, B), turned, twins."""
         with torch.no_grad():
             self.clip.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         images, texts, scale = self.clip(batch["images"], batch["tokens"])
-        logits = (scale * images @ texts.T).float()  # (B, B)
-        logits = logits.masked_fill(~batch["rivals"], float("-inf"))
+        texts, opposites = texts[: len(images)], texts[len(images) :]
+        scores = (scale * images @ texts.T).float()  # (B, B)
+        logits = scores.masked_fill(~batch["rivals"], float("-inf"))
         own = torch.arange(len(logits), device=logits.device)
         loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        # Among so many other texts, two that differ in a place alone would hardly count.
+        turned, twins = batch["turned"], batch["twins"]
+        if len(turned):
+            wrong = (scale * (images[turned] * opposites).sum(dim=1)).float()
+            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[turned, turned]).mean()
+        if len(twins):
+            first, second = twins.T
+            wrong = scores[second, first]
+            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[first, first]).mean()
         right = (logits.argmax(dim=1) == own).float().mean()
         return {"loss": loss, "right_text": right}
 
@@ -79,6 +90,7 @@ class ContrastiveTrainer(nn.Module):
 def describe_clip(config: PretrainClip) -> dict[str, Any]:
     """The description of the small CLIP, in open_clip's terms, and its vocabulary."""
     words = vocabulary()
+    places = {"coordinates": True} if config.places else {}
     return {
         "embed_dim": config.embedding,
         "vision_cfg": {
@@ -86,6 +98,7 @@ def describe_clip(config: PretrainClip) -> dict[str, Any]:
             "layers": [1, 1, 1, 1],
             "width": config.width,
             "head_width": 32,
+            **places,
         },
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
@@ -104,17 +117,21 @@ def run(
     record: Path,
     work: Path,
     config: PretrainClip,
+    initialize: Path | None = None,
     execution: Execution | None = None,
 ) -> None:
     """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
 
-    `work` is the folder of the resume state and of the curves.
+    `work` is the folder of the resume state and of the curves. `initialize` are the weights of a
+    CLIP of the same size to start from, which may not have coordinates yet.
     """
     started = time.process_time()
     torch.manual_seed(config.seed)
     description = describe_clip(config)
     tokenizer = WordTokenizer(description["vocabulary"], CONTEXT_LENGTH)
     clip = Clip(description, OUTPUT_STRIDE)
+    if initialize is not None:
+        clip.load_state_dict(clip.state_dict() | load_weights(initialize)[0])
     trained = work / "model.safetensors"
     fit(
         ContrastiveTrainer(clip),
@@ -122,7 +139,7 @@ def run(
         config,
         execution=execution or Execution(),
         output=trained,
-        fingerprint=fingerprint(config, []),
+        fingerprint=fingerprint(config, [initialize] if initialize is not None else []),
         about={"what": "small CLIP in training"},
     )
     state = {name: tensor.half() for name, tensor in load_weights(trained)[0].items()}

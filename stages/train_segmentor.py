@@ -1,6 +1,8 @@
 """Train a segmentor on pseudo masks, or on the true masks of its data set."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -10,13 +12,16 @@ from torch import nn
 from stages.config.section import Execution, OnCollapse
 from stages.config.segmentors import AnySegmentor
 from stages.data.dataset import ReferringDataset
+from stages.data.text import Tokenizer
 from stages.data.wordpiece import load_model_tokenizer
 from stages.inference.panel import validation_panel
 from stages.inference.validation import make_selection
+from stages.models.aided import AidedSegmentor
 from stages.models.initial import initial_weights, start_from
 from stages.models.saved import Predictor, build_segmentor, describe
 from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.runtime.command_line import main
+from stages.runtime.errors import InputError
 from stages.storage.collapse import Tally
 from stages.storage.masks import area
 from stages.storage.tables import Samples, read_samples, read_table, sample_files
@@ -25,6 +30,8 @@ from stages.training.engine import fit
 from stages.training.provenance import write_provenance
 
 VERSION = 2
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -44,7 +51,7 @@ def run(
     `name` is that of the run, for trackers.
     """
     execution = execution or Execution()
-    pseudo_masks = _pseudo_masks(masks, execution.on_collapse) if masks else None
+    learned = _pseudo_masks(masks, execution.on_collapse, config.least_score) if masks else None
     torch.manual_seed(config.seed)  # of the new layers
     start = initial_weights(config, initialize)
     segmentor = build_segmentor(config, pretrained=start is None)
@@ -54,6 +61,8 @@ def run(
     tokenizer = load_model_tokenizer(config)
     everything = read_samples(samples)
     train = everything.split("train")
+    if learned is not None:
+        train = _of_objects(train, learned, config.least_score)
     data = ReferringDataset(
         train,
         tokenizer,
@@ -62,7 +71,7 @@ def run(
         text_field=config.text_field,
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
-        masks=_true_masks(train) if pseudo_masks is None else pseudo_masks,
+        masks=_true_masks(train) if learned is None else learned.masks,
         images=images,
     )
     selection = make_selection(
@@ -77,7 +86,7 @@ def run(
     )
     files = [*sample_files(samples), *masks, *config.training_files]
     speed = fit(
-        trainer_of(segmentor),
+        trainer_of(segmentor, tokenizer),
         data,
         config,
         execution=execution,
@@ -94,21 +103,49 @@ def run(
     write_provenance(model, speed, selection)
 
 
-def trainer_of(segmentor: nn.Module) -> nn.Module:
-    """What is trained: the segmentor, or with its teacher, where its options ask for one."""
+def trainer_of(segmentor: nn.Module, tokenizer: Tokenizer) -> nn.Module:
+    """What is trained: the segmentor, with the teacher or the aids that its options ask for."""
+    config = cast(AnySegmentor, segmentor.config)
+    if config.masked_view.weight or config.contrast:
+        return AidedSegmentor(segmentor, config, tokenizer.unknown)
     if isinstance(segmentor, TrisSegmentor) and segmentor.config.consistency:
         return TaughtTris(segmentor)
     return segmentor
 
 
-def _pseudo_masks(shards: Sequence[Path], on_collapse: OnCollapse) -> dict[int, str]:
+@dataclass(frozen=True)
+class PseudoMasks:
+    """Masks to learn from, and the objects whose masks are too uncertain for that."""
+
+    masks: dict[int, str]
+    uncertain: set[int]
+
+
+def _pseudo_masks(
+    shards: Sequence[Path], on_collapse: OnCollapse, least_score: float
+) -> PseudoMasks:
     """The masks of all objects. Raises InputError if all are empty, unless that is wanted."""
     rows = read_table("masks", shards)
     tally = Tally("pseudo masks")
     for row in rows.itertuples():
         tally.add(area(row.mask, row.height, row.width), row.height * row.width)
     tally.require_some(", ".join(map(str, shards)), on_collapse)
-    return dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
+    masks = dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
+    return PseudoMasks(masks, set(rows.object[rows.score < least_score].tolist()))
+
+
+def _of_objects(samples: Samples, learned: PseudoMasks, least_score: float) -> Samples:
+    """The samples without the objects whose masks are too uncertain. Raises InputError for none."""
+    if not learned.uncertain:
+        return samples
+    objects = samples.objects
+    certain = objects[~objects.object.isin(learned.uncertain)]
+    if certain.empty:
+        raise InputError(
+            f"segmentor.least_score: {least_score}, which no pseudo mask reaches; needed less"
+        )
+    log.info("%d of %d objects have a certain mask", len(certain), len(objects))
+    return samples.of(certain)
 
 
 def _true_masks(samples: Samples) -> dict[int, str]:

@@ -59,7 +59,7 @@ def run(
     stage1 = build_stage1(config, pretrained=start is None)
     if start is not None:
         start_from(start, stage1, STAGE1, config)
-    trainable = Stage1Trainer(config, stage1, load_clip(judge), texts)
+    trainable = Stage1Trainer(config, stage1, load_clip(judge), texts, tokenizer.unknown)
     resize_mode = TrisStage1.resize_mode
     selection = make_selection(
         config,

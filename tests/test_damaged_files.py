@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.config.products import FILES
+from stages.config.product import FILES
 from stages.runtime.errors import InputError
 from stages.storage.damage import STEPS
 from stages.storage.parquet import read_parquet, write_parquet

@@ -101,6 +101,7 @@ def test_last_batches_of_any_size_train_as_in_one_process(processes: int, tmp_pa
         assert_alike(tmp_path / "several" / case, tmp_path / "alone" / case)
 
 
+@pytest.mark.long
 def test_sigterm_saves_the_step_and_one_process_goes_on_where_two_were(
     alone: Path, tmp_path: Path
 ) -> None:

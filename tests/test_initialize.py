@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from stages import train_segmentor
 from stages.config.contents import Contents
 from stages.config.load import load_configs
-from stages.config.products import Product, Products
+from stages.config.product import Product
+from stages.config.products import Products
 from stages.runtime.errors import InputError
 from tests.conftest import ROOT, few_shapes
 from tests.test_selection import assert_equal, options

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from stages import pretrain_clip
+from stages import pretrain_clip, pretrain_dino
 from stages.backbones.clip import frozen, load_clip
-from stages.config.encoders import ClipSource
-from stages.config.steps import PretrainClip
-from stages.data.shapes.pretraining import ContrastivePairs, Pair, draw_mask, draw_scene
+from stages.backbones.dino import load_dino
+from stages.config.encoders import ClipSource, DinoSource
+from stages.config.steps import PretrainClip, PretrainDino
+from stages.data.shapes.pretraining import (
+    ContrastivePairs,
+    Pair,
+    draw_mask,
+    draw_scene,
+    turn_around,
+)
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
 from stages.storage.files import read_json
@@ -24,14 +31,18 @@ def pairs() -> ContrastivePairs:
     return ContrastivePairs(TINY, WordTokenizer(vocabulary(), 20), 96)
 
 
-@pytest.fixture(scope="module")
-def kept() -> ClipSource:
-    """The small CLIP of the repository."""
+def kept(name: str) -> ClipSource:
+    """A small CLIP of the repository."""
     return ClipSource(
-        model=str(DATA / "small_clip.json"),
-        weights=DATA / "small_clip.safetensors",
-        output_stride=8,
+        model=str(DATA / f"{name}.json"), weights=DATA / f"{name}.safetensors", output_stride=8
     )
+
+
+@pytest.fixture(scope="module")
+def placed() -> ContrastivePairs:
+    """Pairs from which places are learned: an epoch of crops, one of places, then all of them."""
+    config = TINY.model_copy(update={"place_epochs": 1, "masked_fraction": 1.0})
+    return ContrastivePairs(config, WordTokenizer(vocabulary(), 20), 96)
 
 
 def test_the_same_address_gives_the_same_pair_and_another_epoch_another(
@@ -126,15 +137,94 @@ def test_training_writes_weights_description_and_record(
     assert accuracy.keys() == {"attribute", "place", "relation", "expression", "object", "chance"}
 
 
-def test_the_kept_small_clip_knows_the_words_of_the_generator(kept: ClipSource) -> None:
-    assert read_json(Path(kept.model))["vocabulary"] == vocabulary()
-    assert kept.weights is not None and kept.weights.stat().st_size < 3_000_000
+def test_places_are_learned_first_from_texts_of_nothing_else(placed: ContrastivePairs) -> None:
+    pairs = [pair for number in range(12) for pair in placed[1, number]]
+    of_place = [pair for pair in pairs if pair.named[4] >= 0]
+    assert len(of_place) > len(pairs) / 2
+    for pair in of_place:
+        assert pair.named[:4] == (-1, -1, -1, -1)
+        assert pair.opposite == turn_around(pair.text) != pair.text
+    later = [pair.named[:4] for number in range(12) for pair in placed[2, number]]
+    assert sum(named != (-1, -1, -1, -1) for named in later) > len(later) / 2
 
 
-def test_the_kept_small_clip_tells_the_items_of_new_scenes_apart(
-    kept: ClipSource, monkeypatch: pytest.MonkeyPatch
+def test_a_text_is_turned_around() -> None:
+    assert turn_around("the leftmost cross below the red star") == (
+        "the rightmost cross above the red star"
+    )
+    assert turn_around("highest thing on the right") == "lowest thing on the left"
+    assert turn_around(turn_around("top ring")) == "top ring"
+
+
+def test_twins_are_items_of_one_scene_of_which_the_first_text_fits_one(
+    placed: ContrastivePairs,
+) -> None:
+    items = [placed[2, number] for number in range(12)]
+    pairs = [pair for item in items for pair in item]
+    batch = placed.collate(items)
+    assert len(batch["twins"]) > 12
+    for first, second in batch["twins"].tolist():
+        assert first != second and pairs[first].scene == pairs[second].scene
+        named, seen = np.array(pairs[first].named), np.array(pairs[second].visible[0])
+        fits = ((named[:4] == -1) | (named[:4] == seen[:4])).all()
+        fits &= named[4] == -1 or seen[4:][named[4]]
+        assert pairs[first].is_unique or not fits
+    turned = batch["turned"].tolist()
+    assert turned == [row for row, pair in enumerate(pairs) if pair.opposite]
+    assert len(batch["tokens"]) == len(pairs) + len(turned)
+
+
+def test_a_clip_that_knows_places_can_start_from_one_that_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 3)
+    first, config = tmp_path / "first", TINY.model_copy(update={"place_epochs": 1})
+    for folder, options, start in (
+        (first, TINY, None),
+        (tmp_path / "second", config, first / "clip.safetensors"),
+    ):
+        files = [folder / name for name in ("clip.safetensors", "clip.json", "clip.log.json")]
+        pretrain_clip.run(files[0], files[1], files[2], folder / "work", options, start)
+    described = read_json(tmp_path / "second" / "clip.json")["vision_cfg"]
+    assert described["coordinates"]
+    assert "coordinates" not in read_json(first / "clip.json")["vision_cfg"]
+    second = ClipSource(
+        model=str(tmp_path / "second" / "clip.json"),
+        weights=tmp_path / "second" / "clip.safetensors",
+        output_stride=8,
+    )
+    assert load_clip(second).residual.coordinates.slopes.any()
+
+
+@pytest.mark.parametrize("name", ["small_clip", "placed_clip"])
+def test_the_kept_clips_know_the_words_of_the_generator(name: str) -> None:
+    assert read_json(DATA / f"{name}.json")["vocabulary"] == vocabulary()
+    assert (DATA / f"{name}.safetensors").stat().st_size < 2_500_000
+
+
+def test_the_kept_clips_tell_the_items_of_new_scenes_apart(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 40)
-    accuracy = pretrain_clip.judge_accuracy(frozen(load_clip(kept)), load_tokenizer(kept), seed=99)
-    assert accuracy["chance"] < 0.35
-    assert accuracy["object"] > 0.75 and accuracy["attribute"] > 0.75
+    small, placed = (
+        pretrain_clip.judge_accuracy(
+            frozen(load_clip(kept(name))), load_tokenizer(kept(name)), seed=99
+        )
+        for name in ("small_clip", "placed_clip")
+    )
+    assert small["chance"] < 0.35
+    assert min(small["object"], small["attribute"], placed["attribute"]) > 0.75
+    assert placed["object"] > 0.9
+    assert placed["place"] > 0.7 > small["place"] + 0.2
+    assert placed["relation"] > 0.75
+
+
+def test_the_mini_dino_learns_what_the_clip_sees(tmp_path: Path) -> None:
+    config = PretrainDino(scenes=8, epochs=2, batch_size=4)
+    weights, record = tmp_path / "dino.safetensors", tmp_path / "dino.log.json"
+    pretrain_dino.run(weights, record, tmp_path / "work", kept("placed_clip"), config)
+    trained = load_dino(DinoSource(model="mini", weights=weights))
+    start = load_dino(DinoSource(model="mini"))
+    assert not torch.equal(trained.patch_embed.proj.weight, start.patch_embed.proj.weight)
+    losses = [row["loss"] for row in read_json(tmp_path / "work" / "losses.json")]
+    assert 0 < losses[-1] < 1.1

@@ -66,8 +66,9 @@ def test_only_what_is_read_is_needed(
     assert names(files_of_experiment("mine_masks", configs)) == ["a.csv", "photos", *weights]
 
 
-def test_the_embedded_data_set_needs_nothing_but_the_small_clip() -> None:
-    kept = {"data/small_clip.json", "data/small_clip.safetensors"}
+def test_the_embedded_data_set_needs_nothing_but_the_small_encoders() -> None:
+    clips = ("small_clip.json", "small_clip.safetensors", "placed_clip.json")
+    kept = {f"data/{name}" for name in (*clips, "placed_clip.safetensors", "mini_dino.safetensors")}
     for name, experiment in CONFIGS.experiments.items():
         if experiment.dataset.startswith("refshapes"):
             assert set(names(files_of_experiment(name, CONFIGS))) <= kept

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from stages.config.catalog import Catalog, contents_of
 from stages.config.experiment import Experiment
 from stages.config.load import load_configs
-from stages.config.products import FILES
+from stages.config.product import FILES
 from stages.config.recipes import step_version
 from stages.config.section import Section
 from stages.config.variants import parse_changes

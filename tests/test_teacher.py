@@ -9,6 +9,7 @@ from torch import nn
 
 from stages.config.section import Execution
 from stages.config.segmentors import TrisOptions
+from stages.data.text import WordTokenizer
 from stages.models.teacher import Teacher
 from stages.models.tris import TaughtTris, TrisSegmentor
 from stages.runtime.errors import Interrupted
@@ -19,6 +20,7 @@ from tests.small_clip import small_clip
 from tests.test_tris import batch_of
 from tests.training_case import SIZE, Scenes
 
+WORDS = WordTokenizer(["red"], context_length=6)
 CONFIG = TrisOptions(
     image_size=SIZE, consistency=1.0, epochs=2, batch_size=2, precision="float32", decoder=8
 )
@@ -61,8 +63,8 @@ def test_a_teacher_adds_its_loss_and_has_no_gradient() -> None:
 
 def test_only_a_weight_of_consistency_makes_a_teacher() -> None:
     plain = TrisSegmentor(CONFIG.model_copy(update={"consistency": 0.0}), small_clip(16))
-    assert trainer_of(plain) is plain
-    assert isinstance(trainer_of(TrisSegmentor(CONFIG, small_clip(16))), TaughtTris)
+    assert trainer_of(plain, WORDS) is plain
+    assert isinstance(trainer_of(TrisSegmentor(CONFIG, small_clip(16)), WORDS), TaughtTris)
 
 
 class Stopped(Scenes):

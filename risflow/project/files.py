@@ -14,6 +14,9 @@ WORKFLOW = ("Snakefile", "workflow", "profiles")
 DATA = (
     "data/small_clip.json",
     "data/small_clip.safetensors",
+    "data/placed_clip.json",
+    "data/placed_clip.safetensors",
+    "data/mini_dino.safetensors",
     "data/demo_segmentor.safetensors",
     "data/example.jpg",
 )

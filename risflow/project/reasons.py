@@ -11,7 +11,7 @@ from risflow.project.run_options import DEFAULTS, RunOptions
 from risflow.status.plan import Job, read_plan
 from stages.config.load import Configs
 from stages.config.pages import Page
-from stages.config.products import FILES, Product
+from stages.config.product import FILES, Product
 from stages.config.recipes import flatten
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError

@@ -9,7 +9,7 @@ import yaml
 from stages.config.catalog import Catalog, contents_of
 from stages.config.load import Configs
 from stages.config.pages import find_page
-from stages.config.products import FILES
+from stages.config.product import FILES
 
 STEPS = "steps.yaml"
 

@@ -27,7 +27,7 @@ def find_stage_files(
     """
     own = configs.experiments[experiment]
     folder = configs.settings.results / experiment
-    if STAGES[stage] in ("maps", "labels", "pseudo_masks") and not own.learns_from_text:
+    if STAGES[stage] in ("maps", "labels", "pseudo_masks", "assigned") and not own.learns_from_text:
         raise InputError(
             f"{experiment}: does not make {stage.replace('_', ' ')}: no stage of it learns from"
             " text; needed --stage predictions or ground_truth"
@@ -42,7 +42,7 @@ def find_stage_files(
     for split in splits:
         if stage == "ground_truth":
             continue
-        name = STAGES[stage]
+        name = "votes" if stage == "response" and own.votes_of else STAGES[stage]
         of_split = complete_shards(folder / name, KINDS.get(name, name), split)
         if not of_split:
             raise InputError(

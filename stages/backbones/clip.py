@@ -35,7 +35,7 @@ Module = TypeVar("Module", bound=nn.Module)
 # Defaults of a description; networks with other options are not built here.
 VISION = {
     **{"image_size": 224, "layers": 12, "width": 768, "patch_size": 16},
-    **{"head_width": 64, "mlp_ratio": 4.0},
+    **{"head_width": 64, "mlp_ratio": 4.0, "coordinates": False},
 }
 TEXT = {
     **{"context_length": 77, "vocab_size": 49408, "layers": 12, "width": 512, "heads": 8},
@@ -258,7 +258,7 @@ def _vision(
     image_size, width, layers = (options[key] for key in ("image_size", "width", "layers"))
     if isinstance(layers, list):
         heads = 32 * width // options["head_width"]
-        return ResidualNetwork(layers, embedding, heads, image_size, width)
+        return ResidualNetwork(layers, embedding, heads, image_size, width, options["coordinates"])
     heads = width // options["head_width"]
     patch, ratio = options["patch_size"], options["mlp_ratio"]
     return VisionTransformer(image_size, patch, width, layers, heads, embedding, ratio, is_quick)

@@ -77,11 +77,36 @@ class AttentionPool(nn.Module):
             nn.init.normal_(layer.weight, std=channels**-0.5)
 
 
+class Coordinates(nn.Module):
+    """Adds to each cell a learned combination of where it is: x and y from -1 to 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(0.5 * torch.randn(2, channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) to the same."""
+        height, width = features.shape[2:]
+        x = torch.linspace(-1, 1, width, dtype=features.dtype, device=features.device)
+        y = torch.linspace(-1, 1, height, dtype=features.dtype, device=features.device)
+        slopes = self.slopes.to(features.dtype)[:, :, None, None]
+        return features + slopes[0] * x + slopes[1] * y[:, None]
+
+
 class ResidualNetwork(nn.Module):
-    """A ResNet with a stem of three convolutions, antialiased strides and attention as its pool."""
+    """A ResNet with a stem of three convolutions, antialiased strides and attention as its pool.
+
+    Its cells may have coordinates, which no published one has.
+    """
 
     def __init__(
-        self, layers: Sequence[int], embedding: int, heads: int, image_size: int, width: int
+        self,
+        layers: Sequence[int],
+        embedding: int,
+        heads: int,
+        image_size: int,
+        width: int,
+        coordinates: bool = False,
     ) -> None:
         super().__init__()
         self.image_size = image_size
@@ -98,12 +123,14 @@ class ResidualNetwork(nn.Module):
         self.layer3 = _layer(8 * width, 4 * width, layers[2], stride=2)
         self.layer4 = _layer(16 * width, 8 * width, layers[3], stride=2)
         self.attnpool = AttentionPool(image_size // REDUCTION, 32 * width, heads, embedding)
+        self.coordinates = Coordinates(width) if coordinates else None
 
     def stem(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, width, H / 4, W / 4)."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.relu(self.bn2(self.conv2(features)))
-        return self.avgpool(self.relu(self.bn3(self.conv3(features))))
+        features = self.avgpool(self.relu(self.bn3(self.conv3(features))))
+        return features if self.coordinates is None else self.coordinates(features)
 
 
 def _layer(inputs: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

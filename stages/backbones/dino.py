@@ -40,6 +40,7 @@ SIZES = {
     "vit_base_patch14_reg4_dinov2": Size(768, 12, 12),
     "vit_large_patch14_reg4_dinov2": Size(1024, 24, 16),
     "tiny": Size(96, 6, 3, patch=8, side=12),
+    "mini": Size(64, 4, 2, patch=8, side=12),
 }
 
 

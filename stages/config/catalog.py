@@ -11,7 +11,8 @@ from typing import Any
 from stages.config.contents import Contents
 from stages.config.load import Configs
 from stages.config.pages import Page, find_page
-from stages.config.products import Product, Products
+from stages.config.product import Product
+from stages.config.products import Products
 from stages.runtime.errors import InputError
 
 

@@ -11,15 +11,15 @@ COCO_IMAGES = "train2014"  # the folder in which the test images of RefCOCO, Ref
 def coco_warning(configs: Configs, name: str) -> str | None:
     """One line for an experiment that scores weights of COCO on images of COCO's train split.
 
-    Weights are known as such by `trained_on_coco` of the experiment, of the one that its pseudo
-    masks are taken from, or of a file in configs/downloads.yaml.
+    Weights are known as such by `trained_on_coco` of the experiment, of those that it learns
+    from, or of a file in configs/downloads.yaml.
     """
     experiment = configs.experiments[name]
     if not _shows_coco(configs, experiment.dataset):
         return None
     fetched = [file for each in configs.downloads.values() for file in each.contents]
     known = {Path("data") / file.path for file in fetched if file.trained_on_coco}
-    for user in dict.fromkeys((name, configs.source(name))):
+    for user in configs.behind(name):
         of_coco = [str(path) for path in _files(configs.experiments[user]) if path in known]
         if of_coco or configs.experiments[user].trained_on_coco:
             return (

@@ -123,19 +123,20 @@ def require_two_cells(image_size: int, clip: ClipSource) -> None:
 
 
 class DinoSource(Section):
-    """A DINOv2 with registers: timm's name of it, or a tiny one of no published weights."""
+    """A DINOv2 with registers: timm's name of it, or a small one of no published weights."""
 
     model: Literal[
         "vit_base_patch14_reg4_dinov2",
         "vit_large_patch14_reg4_dinov2",
         "tiny",
+        "mini",
     ] = "vit_base_patch14_reg4_dinov2"
     weights: File | None = None  # Meta's dinov2_vit*14_reg4_pretrain.pth; None: random weights
 
     @property
     def patch(self) -> int:
         """Pixels of a side of a patch."""
-        return 8 if self.model == "tiny" else 14
+        return 8 if self.model in ("tiny", "mini") else 14
 
     @property
     def files(self) -> list[Path]:

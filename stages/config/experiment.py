@@ -13,14 +13,24 @@ from stages.config.hub import File
 from stages.config.resources import ExecutionStep, Resources, Step
 from stages.config.section import Execution, Positive
 from stages.config.segmentors import AnySegmentor, TrisOptions
-from stages.config.steps import Affinity, Evaluation, Labels, Prms, Propagation, Report, Stage1
+from stages.config.steps import (
+    Affinity,
+    Assignment,
+    Evaluation,
+    Labels,
+    Prms,
+    Propagation,
+    Report,
+    Stage1,
+)
 
 
 class Experiment(Figures, WithClip):
     """One experiment (configs/experiments/): only what differs from the published values.
 
     `supervision` is what the segmentor learns from: true `masks`, the `pseudo` masks made here from
-    text alone, or those of another experiment (`pseudo:<experiment>`).
+    text alone, those of another experiment (`pseudo:<experiment>`), or pseudo masks made here from
+    what the segmentor of another experiment finds on train (`votes:<experiment>`): a next round.
     """
 
     base: str | None = None  # the experiment whose options hold where this file says nothing
@@ -29,7 +39,7 @@ class Experiment(Figures, WithClip):
     judge: ClipSource = ClipSource(
         model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt")
     )  # of stage 1
-    supervision: str = "pseudo"  # masks, pseudo or pseudo:<experiment>
+    supervision: str = "pseudo"  # masks, pseudo, pseudo:<experiment> or votes:<experiment>
     upper_bound: str | None = None  # the fully supervised experiment of its report
     shards: Positive | None = None  # jobs of a pass over a split; None: by the data set's size
     stage1: Stage1 = Stage1()
@@ -37,6 +47,7 @@ class Experiment(Figures, WithClip):
     labels: Labels = Labels()
     affinity: Affinity = Affinity()
     propagation: Propagation = Propagation()
+    assignment: Assignment = Assignment()
     segmentor: AnySegmentor = TrisOptions()
     trained_on_coco: bool = False  # whether weights named here are of COCO: then its report warns
     # Official weights of the segmentor, which then is not trained: no pseudo masks are made for it.
@@ -53,8 +64,8 @@ class Experiment(Figures, WithClip):
     @field_validator("supervision")
     @classmethod
     def _check_supervision(cls, value: str) -> str:
-        if not re.fullmatch(r"masks|pseudo(:\w+)?", value):
-            raise ValueError("needed masks, pseudo or pseudo:<experiment>")
+        if not re.fullmatch(r"masks|pseudo(:\w+)?|votes:\w+", value):
+            raise ValueError("needed masks, pseudo, pseudo:<experiment> or votes:<experiment>")
         return value
 
     @model_validator(mode="after")
@@ -63,6 +74,15 @@ class Experiment(Figures, WithClip):
             raise ValueError(
                 f"stage1_checkpoint with supervision {self.supervision}: no stage 1 here; needed"
                 " supervision: pseudo"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _require_scores_of_masks(self) -> "Experiment":
+        if self.segmentor.least_score and not self.from_text:
+            raise ValueError(
+                f"segmentor.least_score: {self.segmentor.least_score:g} with supervision masks:"
+                " true masks have no score; needed 0, or supervision from text"
             )
         return self
 
@@ -78,7 +98,7 @@ class Experiment(Figures, WithClip):
     @model_validator(mode="after")
     def _require_stages_of_masks(self) -> "Experiment":
         if not self.learns_from_text:
-            absent = {"response", "labels", "pseudo_masks"} & set(self.masks.stages)
+            absent = {"response", "labels", "pseudo_masks", "assigned"} & set(self.masks.stages)
             if absent:
                 raise ValueError(
                     f"masks.stages: {sorted(absent)[0]}, which this experiment does not make;"
@@ -129,4 +149,11 @@ class Experiment(Figures, WithClip):
     @property
     def pseudo_masks_of(self) -> str | None:
         """The other experiment that the pseudo masks are taken from, if there is one."""
-        return self.supervision.partition(":")[2] or None
+        kind, _, name = self.supervision.partition(":")
+        return name if name and kind == "pseudo" else None
+
+    @property
+    def votes_of(self) -> str | None:
+        """The other experiment whose segmentor finds the objects, if there is one."""
+        kind, _, name = self.supervision.partition(":")
+        return name if kind == "votes" else None

@@ -7,12 +7,13 @@ from pydantic import Field
 from stages.config.section import Section
 
 MaskFormat = Literal["png", "coco", "coco-panoptic", "cvat", "yolo", "labelme", "refer"]
-MaskStage = Literal["response", "labels", "pseudo_masks", "predictions", "ground_truth"]
+MaskStage = Literal["response", "labels", "pseudo_masks", "assigned", "predictions", "ground_truth"]
 # Of each stage: what has its masks (a name of Products.of_experiment).
 STAGES: dict[MaskStage, str] = {
     "response": "maps",
     "labels": "labels",
     "pseudo_masks": "pseudo_masks",
+    "assigned": "assigned",
     "predictions": "predictions/segmentor",
     "ground_truth": "samples",
 }

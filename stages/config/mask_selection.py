@@ -12,12 +12,15 @@ def selection_note(configs: Configs, name: str) -> str | None:
     experiment = configs.experiments[name]
     if not experiment.learns_from_text:
         return None
-    stage1 = trainings(configs.experiments[configs.source(name)]).get("stage1")
-    segmentor = trainings(experiment).get("segmentor")
+    trained = [trainings(configs.experiments[other]) for other in configs.behind(name)]
+    stage1 = [sections["stage1"] for sections in trained if "stage1" in sections]
+    own = trained[:1] if experiment.votes_of is None else trained  # votes are of a segmentor, too
+    segmentors = [sections["segmentor"] for sections in own if "segmentor" in sections]
     chosen = {
         option: "+".join(section.validation.split)
-        for option, section in (("stage1", stage1), ("segmentor", segmentor))
-        if section is not None and section.validation is not None and _uses_masks(section)
+        for option, sections in (("stage1", stage1), ("segmentor", segmentors))
+        for section in sections
+        if section.validation is not None and _uses_masks(section)
     }
     if not chosen:
         return None

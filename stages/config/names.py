@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from stages.config.load import Configs
 
 # Names of targets and folders that the workflow makes itself.
-RESERVED = ("demo", "all", "fetch_weights", "small_clip", "work", "downloads", "none")
+MADE_ONCE = ("small_clip", "placed_clip", "mini_dino")  # kept in data/
+RESERVED = ("demo", "all", "fetch_weights", *MADE_ONCE, "work", "downloads", "none")
 LONGEST = 150  # characters: files have this name, a digest and an ending, and at most 255 in all
 PREFIXES = ("prepare_", "fetch_", "masks_")  # of targets that are made from other names
 RULE = re.compile(r"^(?:rule|checkpoint) (\w+):", re.MULTILINE)

@@ -12,7 +12,8 @@ from stages.config.baselines import BASELINES
 from stages.config.contamination import coco_warning, mix_warning
 from stages.config.experiment import Experiment
 from stages.config.mask_selection import selection_note
-from stages.config.products import MODELS, STORED, Product, Products, everything_behind
+from stages.config.product import MODELS, STORED, Product, everything_behind
+from stages.config.products import Products
 from stages.config.recipes import recipe, step_version
 
 MOST_SIDE_BY_SIDE = 8  # segmentors whose predictions a comparison shows
@@ -70,6 +71,8 @@ def _report(products: Products, name: str) -> Page:
         if bound:
             rows[bound, "segmentor", split] = bound_products["scores/segmentor"]
     columns = {kind: own[kind] for kind in _stored(experiment) if kind in own}
+    if "votes" in columns:  # they are the response maps of a next round
+        columns = {"maps": columns.pop("votes"), **columns}
     rows |= {
         (source, scored, "train"): own[f"scores/{scored}"] for scored in STORED if scored in own
     }

@@ -1,13 +1,6 @@
-"""Every intermediate of every experiment: its step, what it depends on, and its place.
-
-A product lives once, in `work/<kind>/<dataset>-<digest>/`. The digest covers the version of its
-step, its recipe, the content of the files that it reads, and the digests of the products it is made
-from. Experiments that agree up to a step have one product there, whatever their names.
-"""
+"""The products of all experiments and data sets (stages/config/product.py says what one is)."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,87 +10,11 @@ from stages.config.encoders import ClipSource
 from stages.config.experiment import Experiment
 from stages.config.exports import STAGES
 from stages.config.load import Configs
-from stages.config.recipes import digest, recipe, step_version
+from stages.config.product import STORED, Product
+from stages.config.recipes import recipe, step_version
 from stages.config.section import Section
 from stages.config.selection import ONLY_OF_TRAINING, SelectedTraining, training_recipe
 from stages.config.steps import Stage1
-
-# The file that stands for a product; names in braces are wildcards of the workflow.
-FILES = {
-    "shapes": "instances.json",
-    "samples": "samples.json",
-    "images": "images.npy",
-    "text_features": "text.safetensors",
-    "stage1": "model.safetensors",
-    "maps": "maps-{split}-{shard}-of-{shards}.parquet",
-    "labels": "labels-{split}-{shard}-of-{shards}.parquet",
-    "affinity": "model.safetensors",
-    "pseudo_masks": "masks-{split}-{shard}-of-{shards}.parquet",
-    "segmentor": "model.safetensors",
-    "imported": "model.safetensors",
-    "predictions": "predictions-{split}-{shard}-of-{shards}.parquet",
-    "rows": "rows-{split}-{shard}-of-{shards}.parquet",
-    "scores": "{split}.json",
-    "visualized": "visualized-{split}-{shard}-of-{shards}.json",
-    "masks": "masks-{split}.json",
-}
-MODELS = ("stage1", "affinity", "segmentor")  # products of a training
-STORED = ("maps", "labels", "pseudo_masks")  # are scored as they are, without a prediction
-
-
-@dataclass(frozen=True)
-class Product:
-    """One intermediate. Two are the same if their kind, data set and digest are."""
-
-    kind: str  # a key of FILES
-    dataset: str
-    step: str  # the module and the rule that make it
-    version: int
-    options: Mapping[str, Any] = field(default_factory=dict)  # the recipe
-    files: Mapping[str, str] = field(default_factory=dict)  # what it reads from outside: digests
-    sources: tuple["Product", ...] = ()
-    owner: Experiment | None = None  # whose options its step is given; None: those of the data set
-
-    @cached_property
-    def digest(self) -> str:
-        return digest(
-            {
-                "step": self.step,
-                "version": self.version,
-                "options": dict(self.options),
-                "files": list(self.files.values()),
-                "sources": [source.digest for source in self.sources],
-            }
-        )
-
-    @property
-    def id(self) -> str:
-        return f"{self.dataset}-{self.digest}"
-
-    @property
-    def folder(self) -> str:
-        """Below the folder of results."""
-        return f"work/{self.kind}/{self.id}"
-
-    def source(self, *kinds: str) -> "Product":
-        """The product of one of these kinds that this one is made from."""
-        return next(source for source in self.sources if source.kind in kinds)
-
-
-def everything_behind(products: Iterable[Product]) -> list[Product]:
-    """The products and all that they are made from, each once, before what needs it."""
-    ordered: dict[str, Product] = {}
-
-    def visit(product: Product) -> None:
-        if product.folder in ordered:
-            return
-        for source in product.sources:
-            visit(source)
-        ordered[product.folder] = product
-
-    for product in products:
-        visit(product)
-    return list(ordered.values())
 
 
 class Products:
@@ -198,8 +115,9 @@ class Products:
     def of_experiment(self, name: str) -> dict[str, Product]:
         """All products of an experiment, by what they are for it.
 
-        `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` where it learns from
-        text, `stage1` alone where both models are imported; `samples` and `segmentor`;
+        `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` and, if asked for,
+        `assigned` where it learns from text, `stage1` alone where both models are imported;
+        `samples` and `segmentor`;
         `predictions/<scored>`, `rows/<scored>` and `scores/<scored>` of each thing that is scored.
         """
         if name not in self._experiments:
@@ -213,8 +131,9 @@ class Products:
         if experiment.learns_from_text:
             made |= self._chain(self.configs.source(name))
             source = self.configs.experiments[self.configs.source(name)]
-            predicted["zero_shot"] = self._zero_shot(source)
-            predicted["stage1"] = self._predictions(source, made["stage1"])
+            if "stage1" in made:
+                predicted["zero_shot"] = self._zero_shot(source)
+                predicted["stage1"] = self._predictions(source, made["stage1"])
         elif experiment.stage1_checkpoint is not None:
             made["stage1"] = self._imported_stage1(experiment)
             predicted["stage1"] = self._predictions(experiment, made["stage1"])
@@ -237,7 +156,7 @@ class Products:
             taken["visualized"] = self._predictions(experiment, made["segmentor"], "visualize")
         for stage in experiment.masks.stages:
             for name in experiment.masks.formats:
-                shown = made[STAGES[stage]]
+                shown = made["votes" if stage == "response" and "votes" in made else STAGES[stage]]
                 taken[f"masks/{stage}-{name}"] = self._product(
                     "masks",
                     "write_masks",
@@ -284,25 +203,31 @@ class Products:
                 kind, step, dataset, options, (samples, *sources), files, experiment
             )
 
-        if experiment.stage1_checkpoint is not None:
-            stage1 = self._imported_stage1(experiment)
+        if experiment.votes_of is not None:
+            segmentor = self.of_experiment(experiment.votes_of)["segmentor"]
+            maps = made("votes", "vote", recipe(experiment.prms), segmentor)
+            chain = {"text_features": text, "votes": maps}
         else:
-            stage1 = made(
-                "stage1",
-                "train_stage1",
-                training_recipe(experiment.stage1) | judge,
+            if experiment.stage1_checkpoint is not None:
+                stage1 = self._imported_stage1(experiment)
+            else:
+                stage1 = made(
+                    "stage1",
+                    "train_stage1",
+                    training_recipe(experiment.stage1) | judge,
+                    text,
+                    *self._initial(experiment.stage1),
+                    files=[*experiment.stage1.training_files, *experiment.judge.files],
+                )
+            maps = made(
+                "maps",
+                "select_maps",
+                recipe(experiment.prms) | judge,
                 text,
-                *self._initial(experiment.stage1),
-                files=[*experiment.stage1.training_files, *experiment.judge.files],
+                stage1,
+                files=experiment.judge.files,
             )
-        maps = made(
-            "maps",
-            "select_maps",
-            recipe(experiment.prms) | judge,
-            text,
-            stage1,
-            files=experiment.judge.files,
-        )
+            chain = {"text_features": text, "stage1": stage1, "maps": maps}
         labels = made("labels", "make_labels", recipe(experiment.labels), maps)
         affinity = made(
             "affinity",
@@ -312,20 +237,22 @@ class Products:
             files=experiment.affinity.files,
         )
         masks = made("pseudo_masks", "propagate", recipe(experiment.propagation), maps, affinity)
-        return {
-            "text_features": text,
-            "stage1": stage1,
-            "maps": maps,
-            "labels": labels,
-            "affinity": affinity,
-            "pseudo_masks": masks,
-        }
+        chain |= {"labels": labels, "affinity": affinity, "pseudo_masks": masks}
+        if experiment.assignment.method is not None:
+            chain["assigned"] = made(
+                "assigned",
+                "assign_masks",
+                recipe(experiment.assignment) | judge,
+                *(text, maps, masks),
+                files=experiment.judge.files,
+            )
+        return chain
 
     def _segmentor(self, name: str, made: Mapping[str, Product]) -> Product:
         experiment = self.configs.experiments[name]
         if experiment.checkpoint is not None:
             return self._imported(experiment, experiment.checkpoint, experiment.segmentor)
-        masks = (made["pseudo_masks"],) if experiment.learns_from_text else ()
+        masks = (_last_masks(made),) if experiment.learns_from_text else ()
         return self._product(
             "segmentor",
             "train_segmentor",
@@ -394,3 +321,8 @@ class Products:
             clip.files,
             experiment,
         )
+
+
+def _last_masks(made: Mapping[str, Product]) -> Product:
+    """The masks that a segmentor learns from, of an experiment that learns from text."""
+    return made["assigned"] if "assigned" in made else made["pseudo_masks"]

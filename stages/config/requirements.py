@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.config.datasets import DatasetConfig
 from stages.config.hub import hub_file_at
 from stages.config.load import Configs
-from stages.config.products import FILES, MODELS, Product, everything_behind
+from stages.config.product import FILES, MODELS, Product, everything_behind
 from stages.config.selection import SelectedTraining
 from stages.config.settings import Download
 from stages.config.trackers import tracker_fault
@@ -27,7 +27,7 @@ def files_of_dataset(name: str, configs: Configs) -> list[Path]:
 
 
 def files_of_experiment(name: str, configs: Configs) -> list[Path]:
-    """The data and the weights that an experiment reads, and those it takes pseudo masks from."""
+    """The data and the weights that an experiment reads, and those of what it learns from."""
     experiment = configs.experiments[name]
     files = files_of_dataset(experiment.dataset, configs)
     if experiment.checkpoint is not None:
@@ -38,6 +38,9 @@ def files_of_experiment(name: str, configs: Configs) -> list[Path]:
     files += [stage1] if stage1 is not None else []
     if experiment.learns_from_text and experiment.pseudo_masks_of:
         files += files_of_experiment(experiment.pseudo_masks_of, configs)
+    elif experiment.learns_from_text and experiment.votes_of:
+        files += files_of_experiment(experiment.votes_of, configs)
+        files += [*experiment.judge.files, *experiment.affinity.files]
     elif experiment.learns_from_text:
         files += experiment.stage1.clip.files  # of zero-shot CLIP too
         if stage1 is None:

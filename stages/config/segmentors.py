@@ -15,6 +15,7 @@ from stages.config.encoders import (
 from stages.config.hub import File
 from stages.config.section import (
     Count,
+    Fraction,
     Optimizer,
     Positive,
     Rate,
@@ -26,6 +27,7 @@ from stages.config.section import (
     require_multiple,
 )
 from stages.config.selection import SelectedTraining
+from stages.config.steps import MaskedView
 
 RN50_17 = ClipSource(model="RN50", weights=Path("data/weights/RN50.pt"), context_length=17)
 VIT_17 = ClipSource(model="ViT-B-16", weights=Path("data/weights/ViT-B-16.pt"), context_length=17)
@@ -39,6 +41,9 @@ class Segmentor(SelectedTraining, WithClip):
     clip: ClipSource | None = None  # its encoders; each model has its own by default
     image_size: Positive  # side of the square that the model sees, in pixels
     dice: Weight = 0.0  # weight of a Dice term beside the published loss
+    contrast: Weight = 0.0  # of maps in one image; Segment-Select-Correct: 0.01
+    masked_view: MaskedView = MaskedView()
+    least_score: Fraction = 0.0  # of a pseudo mask: objects of less certain ones are left out
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
 
     @property
@@ -75,6 +80,9 @@ class TrisOptions(Segmentor):
     @model_validator(mode="after")
     def _fit(self) -> "TrisOptions":
         require_two_cells(self.image_size, self.clip)
+        if self.consistency and (self.contrast or self.masked_view.weight):
+            given = f"consistency: {self.consistency:g} with contrast or masked_view"
+            raise ValueError(f"{given}; needed one of them")
         return self
 
 

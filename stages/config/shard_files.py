@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stages.config.products import FILES
+from stages.config.product import FILES
 
 
 def complete_shards(folder: Path, kind: str, split: str) -> list[Path]:

@@ -25,6 +25,7 @@ from stages.config.section import (
 )
 from stages.config.selection import SelectedTraining
 
+AssignmentMethod = Literal["greedy", "hungarian"]
 CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 
 
@@ -40,9 +41,38 @@ class PretrainClip(Training):
     scenes: Positive = 12000  # pictures of an epoch
     crop_epochs: Count = 4  # the first of the epochs, on crops of single objects
     masked_fraction: Fraction = 0.5  # of the scenes: seen through a soft mask
+    # To know places: coordinates in the image encoder, pairs that only places tell apart, and first
+    # so many epochs on texts of nothing but a place. Else none of this.
+    place_epochs: Count = 0
     width: Positive = 12  # channels of the stem; the last feature map has 32 times as many
     text_width: Positive = 96  # channels of the text transformer
     embedding: Positive = 128  # channels of the common space
+
+    @property
+    def places(self) -> bool:
+        """Whether it is to know places."""
+        return self.place_epochs > 0
+
+
+class PretrainDino(Training):
+    """Distillation of the mini DINOv2 from the small CLIP, on scenes of its own."""
+
+    epochs: Positive = 4
+    batch_size: Positive = 32
+    learning_rate: Rate = 2e-3
+    backbone_learning_rate: Weight = 2e-3
+    schedule: Schedule = "cosine"
+    warmup_steps: Count = 50
+    scenes: Positive = 4000
+
+
+class MaskedView(Section):
+    """Distillation with a masked view (MaskRIS, Chang et al., 2024): its published values."""
+
+    weight: Fraction = 0.0  # of the masked view, beside the whole one; published: 0.5
+    pixels: Fraction = 0.75  # of the images, hidden in patches
+    patch: Positive = 32  # pixels a side
+    words: Fraction = 0.15  # of the expressions, hidden
 
 
 class Stage1(SelectedTraining, WithClip):
@@ -65,6 +95,8 @@ class Stage1(SelectedTraining, WithClip):
     fusion: Weight = 0.1  # weight of the attention between image and text
     focal_power: Rate = 3.0  # of the area term
     focal_constant: Rate = 0.01  # of the area term
+    contrast: Weight = 0.0  # of maps in one image; Segment-Select-Correct: 0.01
+    masked_view: MaskedView = MaskedView()
 
     @model_validator(mode="after")
     def _fit(self) -> "Stage1":
@@ -147,6 +179,16 @@ class Propagation(Section):
     empty_response: EmptyResponse = "empty"  # the mask of a map that is zero everywhere
     cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
     refinement_steps: Positive = 300  # of the displacement
+
+
+class Assignment(Section):
+    """Which object of an image each pseudo mask belongs to; not a step of TRIS."""
+
+    method: AssignmentMethod | None = None  # None: there is no such step, each keeps its own
+    candidates: Literal["masks", "parts", "both"] = "both"  # pseudo masks, their connected parts
+    least_area: Fraction = 0.01  # of the image, of a part
+    overlap: Fraction = 0.7  # IoU of two candidates that are taken for the same region
+    weight_response: Weight = 1.0  # of the overlap with the object's response, beside the judge
 
 
 class Evaluation(Section):

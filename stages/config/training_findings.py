@@ -32,7 +32,8 @@ def training_findings(
 def trainings(experiment: Experiment) -> dict[str, SelectedTraining]:
     """The models that an experiment trains itself: `stage1`, `segmentor`, with their options."""
     sections: dict[str, SelectedTraining] = {}
-    own_chain = experiment.learns_from_text and experiment.pseudo_masks_of is None
+    others = experiment.pseudo_masks_of or experiment.votes_of
+    own_chain = experiment.learns_from_text and others is None
     if own_chain and experiment.stage1_checkpoint is None:
         sections["stage1"] = experiment.stage1
     if experiment.checkpoint is None:

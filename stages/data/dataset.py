@@ -98,6 +98,7 @@ class ReferringDataset:
         self.of_images: dict[int, list[int]] = {
             int(key): group.tolist() for key, group in samples.objects.groupby("image").object
         }
+        self.object_of = dict(zip(rows.expression.tolist(), rows.object.tolist(), strict=True))
         self.tokens = _tokenize(rows, tokenizer, text_field)  # (T, L)
         self.token_row = dict(zip(rows.expression.tolist(), range(len(rows)), strict=True))
         self.cache: dict[int, Tensor] = {}
@@ -151,8 +152,9 @@ class ReferringDataset:
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
         """A batch of I images (each once, if images are shared) and T expressions.
 
-        images (I, 3, S, S) as bytes, image_index (T,), tokens (T, L), expression (T,), negatives
-        (T, N) and, for training, masks (T, S, S) and no_target (T,). `prepare` finishes it.
+        images (I, 3, S, S) as bytes, image_index (T,), tokens (T, L), the ids expression (T,),
+        of_image (T,) and of_object (T,), negatives (T, N) and, for training, masks (T, S, S) and
+        no_target (T,). `prepare` finishes it.
         """
         keys = [item.image if self.share_images else number for number, item in enumerate(items)]
         first: dict[int, int] = {}  # the first item with each image, in the order of the items
@@ -166,6 +168,8 @@ class ReferringDataset:
             "image_index": torch.tensor([places[key] for key in keys]).repeat_interleave(counts),
             "tokens": self.tokens[[self.token_row[e] for e in ids]],
             "expression": torch.tensor(ids),
+            "of_image": torch.tensor([item.image for item in items]).repeat_interleave(counts),
+            "of_object": torch.tensor([self.object_of[e] for e in ids]),
             "negatives": torch.from_numpy(np.concatenate([item.negatives for item in items])),
         }
         masks = [item.mask for item in items if item.mask is not None]

@@ -30,6 +30,8 @@ class Tokenizer(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
 
+    unknown: int  # the token of a word that says nothing
+
     @property
     def num_words(self) -> int | None:
         """The words that it knows, where it knows no others; None where it knows pieces."""
@@ -51,6 +53,7 @@ class BytePairTokenizer:
         import open_clip  # takes seconds, which a tokenizer of words need not wait for
 
         self.tokenizer = open_clip.tokenizer.SimpleTokenizer()
+        self.unknown = self.tokenizer.encode("something")[0]  # it has no token of its own for this
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         renamed = [_with_open_clip_names(text) for text in texts]

@@ -134,7 +134,7 @@ class MaskRows:
             elif self.stage == "labels":
                 for row in read_table("labels", shard).itertuples():
                     yield int(row.object), int(row.object), row.foreground, None
-            elif self.stage == "pseudo_masks":
+            elif self.stage in ("pseudo_masks", "assigned"):
                 for row in read_table("masks", shard).itertuples():
                     yield int(row.object), int(row.object), row.mask, _score(row.score)
             else:

@@ -45,7 +45,16 @@ class QuerySegmentor(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss against masks (T, S, S), which may be soft, at the size of the logits."""
+        return self.losses(self.logits(batch), batch)
+
+    def learn(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses, and the mask logits (T, S, S) that they are of."""
         logits = self.logits(batch)
+        full = resize(logits.float()[:, None], batch["images"].shape[2:])[:, 0]
+        return self.losses(logits, batch), full
+
+    def losses(self, logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of `forward`, of its logits."""
         masks = F.interpolate(batch["masks"][:, None], logits.shape[1:], mode="nearest")[:, 0]
         masks = masks.to(logits.dtype)
         loss = losses.mask_loss(logits, masks)

@@ -142,6 +142,10 @@ class RelaSegmentor(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses against masks (T, S, S) and `no_target` (T,), which may be left out if all 0."""
+        return self.learn(batch)[0]
+
+    def learn(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses, and the mask logits (T, S, S) that they are of."""
         output = self.logits(batch)
         masks = batch["masks"].float()
         side = self.config.regions
@@ -159,7 +163,7 @@ class RelaSegmentor(nn.Module):
         if self.config.dice:
             named["dice"] = losses.dice_loss(logits[:, 1] - logits[:, 0], masks)
             total = total + self.config.dice * named["dice"]
-        return {"loss": total, **named}
+        return {"loss": total, **named}, logits[:, 1] - logits[:, 0]
 
     def predict_generalized(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (T, S, S), positive in the mask, and (T,), positive where there is no target.

@@ -23,6 +23,7 @@ from stages.config.segmentors import TrisOptions
 from stages.config.steps import Stage1
 from stages.data import response_maps as response
 from stages.models import losses
+from stages.models.contrast import contrast_loss
 from stages.models.groups import (
     backbone_and_head,
     is_clip_without_positions,
@@ -30,6 +31,7 @@ from stages.models.groups import (
 )
 from stages.models.judge import encode_masked, resize_images
 from stages.models.layers import resize
+from stages.models.masked_view import Hiding, measuring_nothing
 from stages.models.teacher import Teacher
 from stages.models.tris_attention import BilateralAttention, PixelAttention
 from stages.runtime.distributed import gather_rows
@@ -123,8 +125,13 @@ class Stage1Trainer(nn.Module):
 
     texts: Tensor
 
-    def __init__(self, config: Stage1, model: TrisStage1, judge: Clip, texts: Tensor) -> None:
+    def __init__(
+        self, config: Stage1, model: TrisStage1, judge: Clip, texts: Tensor, unknown: int = 0
+    ) -> None:
+        """`unknown` is the token that says nothing, of words that a masked view hides."""
         super().__init__()
+        is_masked = config.masked_view.weight > 0
+        self.hiding = Hiding(config.masked_view, unknown) if is_masked else None
         self.config = config
         self.model = model
         self.judge = frozen(judge)
@@ -157,7 +164,22 @@ class Stage1Trainer(nn.Module):
             others = (masked[:, None] * self.texts[batch["negatives"]]).sum(dim=2)  # (B, N)
             named["negatives"] = losses.negatives_loss(others, config.bound_negatives)
             total = total + config.weight_negatives * named["negatives"]
+        if config.contrast:
+            flat = grids.flatten(1)
+            named["contrast"] = contrast_loss(flat, flat > 0, batch["of_image"], batch["of_object"])
+            total = total + config.contrast * named["contrast"]
+        if self.hiding is not None:
+            named["masked_view"] = self._learn_from(grids.detach().sigmoid(), self.hiding(batch))
+            share = config.masked_view.weight
+            total = (1 - share) * total + share * named["masked_view"]
         return {"loss": total, **named}
+
+    def _learn_from(self, maps: Tensor, view: dict[str, Tensor]) -> Tensor:
+        """How far the responses to a masked view are from maps (B, h, w) of the whole batch."""
+        with measuring_nothing(self.model):
+            features = self.model.backbone.stages(view["images"])[-1]
+        _, expressions = self.model.backbone.encode_text(view["tokens"])
+        return losses.mask_loss(self.model.maps(features, expressions), maps)
 
     def _match(self, scores: Tensor) -> Tensor:
         # Score of each image and expression (B, T): mean and peak of the response, and a penalty on
@@ -178,7 +200,10 @@ class Stage1Trainer(nn.Module):
         return self.model
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:
-        return self.model.parameter_groups(config)
+        groups = self.model.parameter_groups(config)
+        if self.hiding is None:
+            return groups
+        return [*groups, optimizer_group([self.hiding.color], config.learning_rate, config)]
 
 
 class TrisSegmentor(nn.Module):
@@ -246,6 +271,11 @@ class TrisSegmentor(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the four outputs, `output1` the finest, against masks (T, S, S)."""
         return self.losses(self.outputs(batch), batch["masks"].float())
+
+    def learn(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses, and the mask logits (T, S, S) that they are of."""
+        outputs = self.outputs(batch)
+        return self.losses(outputs, batch["masks"].float()), outputs[0]
 
     def losses(self, outputs: Sequence[Tensor], masks: Tensor) -> dict[str, Tensor]:
         """The losses of `forward`, of its outputs."""

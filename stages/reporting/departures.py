@@ -12,6 +12,7 @@ MODELED = (
     "labels",
     "affinity",
     "propagation",
+    "assignment",
     "segmentor",
 )  # sections that have published values
 

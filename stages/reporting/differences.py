@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from stages.config.products import FILES
+from stages.config.product import FILES
 from stages.metrics.bootstrap import mean_interval
 from stages.reporting.pipeline import duration, measure, read_pipeline
 from stages.storage.files import read_json

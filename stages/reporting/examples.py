@@ -32,6 +32,7 @@ class Shards:
     maps: Sequence[Path] = ()
     labels: Sequence[Path] = ()
     pseudo_masks: Sequence[Path] = ()
+    assigned: Sequence[Path] = ()
     others: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     title: str = "prediction"
 
@@ -83,6 +84,7 @@ class Examples:
         self.maps: dict[int, ResponseMap] = read_maps(shards.maps) if shards.maps else {}
         self.labels = _of_objects("labels", shards.labels)
         self.pseudo = _of_objects("masks", shards.pseudo_masks)
+        self.assigned = _of_objects("masks", shards.assigned)
         others = {title: read_predictions(files) for title, files in shards.others.items()}
         self.title, self.segmentors = shards.title, {shards.title: self.predicted, **others}
 
@@ -119,9 +121,10 @@ class Examples:
             label = self.labels.loc[object_id]
             foreground, ignore = (decode(label[name], *shape) for name in ("foreground", "ignore"))
             stages.append(self._masked("CRF label", object_id, foreground, ignore))
-        if self.pseudo is not None:
-            mask = decode(self.pseudo["mask"][object_id], *shape)
-            stages.append(self._masked("pseudo mask", object_id, mask))
+        for title, table in (("pseudo mask", self.pseudo), ("assigned mask", self.assigned)):
+            if table is not None:
+                mask = decode(table["mask"][object_id], *shape)
+                stages.append(self._masked(title, object_id, mask))
         for title, table in self.segmentors.items():
             row = table.loc[expression]
             mask = decode(row["mask"], *shape) & (not row["no_target"])

@@ -15,8 +15,10 @@ LABELS = {
     "zero_shot": "zero-shot CLIP",
     "stage1": "TRIS stage 1",
     "maps": "PRMS response maps",
+    "votes": "votes of the round before",
     "labels": "CRF labels",
     "pseudo_masks": "pseudo masks",
+    "assigned": "assigned masks",
     "segmentor": "segmentor",
 }
 COLUMNS = {

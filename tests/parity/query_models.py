@@ -18,9 +18,8 @@ from tests.parity.golden import Golden, cases, numbers
 QUICK = (  # the cases of seed 0 that run by default; the others are marked slow
     "cris_r50_eval256x384_wl17",
     "etris_r50_eval256x384_wl17",
-    "B17_s0_224",
 )
-LONG = ("cris_r50_train320_wl22_f64", "etris_v16_train320_wl22_f64")
+LONG = ("cris_r50_train320_wl22_f64", "etris_v16_train320_wl22_f64", "B17_s0_224")
 
 
 def chosen(system: str, pattern: str) -> list[Any]:

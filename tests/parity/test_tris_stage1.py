@@ -73,6 +73,7 @@ def test_evaluation_gives_the_official_features_and_responses(
         assert_close(f"low_long_{number}", cut[number, None, None], golden, ALONE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", training_cases("stage1_train_*"))
 def test_a_training_step_is_the_official_one(path: Path, device: torch.device) -> None:
     golden = load(path)

@@ -17,7 +17,7 @@ from snakemake.exceptions import WorkflowError
 from stages.config.catalog import Catalog, contents_of
 from stages.config.earlier import notice
 from stages.config.load import check_run_options, load_configs
-from stages.config.products import FILES, everything_behind
+from stages.config.product import FILES, everything_behind
 from stages.config.project_version import version_notice
 from stages.config.resources import chosen_resource
 from stages.config.shard_files import complete_shards
@@ -202,8 +202,8 @@ def num_shards(product, split):
     """How many shards a product has: the masks of a pass are made in as many as its maps."""
     if product.kind == "masks":  # one record a split
         return 1
-    passes = {"labels": ("maps",), "pseudo_masks": ("maps",)}
-    passes["rows"] = ("predictions", "maps", "labels", "pseudo_masks")
+    passes = {"labels": ("maps", "votes"), "pseudo_masks": ("maps", "votes"), "assigned": ("pseudo_masks",)}
+    passes["rows"] = ("predictions", "maps", "votes", "labels", "pseudo_masks", "assigned")
     while product.kind in passes:
         sources = [s for s in product.sources if s.kind in passes[product.kind]]
         if not sources:  # baselines need no file

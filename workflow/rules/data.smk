@@ -1,6 +1,7 @@
 # Data sets: generated or read, checked, and their expressions encoded.
 
-from stages.config.steps import PretrainClip
+from stages.config.encoders import ClipSource
+from stages.config.steps import PretrainClip, PretrainDino
 
 FETCHED = f"{RESULTS}/downloads/{{download}}.json"
 SHAPES = f"{WORK}/shapes/{{shapes}}"
@@ -167,25 +168,74 @@ rule fetch:
         "python -m stages.fetch --config {params.config:q} --folder data --record {output.record:q}"
 
 
-# Made once and kept in data/: nothing depends on this rule. Copy its results there to use them.
+# What follows is made once and kept in data/: nothing depends on these rules. Copy their results
+# there to use them. The CLIP that knows places starts from the other one.
+CLIPS = {
+    "small_clip": PretrainClip(),
+    "placed_clip": PretrainClip(
+        epochs=9,
+        crop_epochs=0,
+        place_epochs=1,
+        scenes=3000,
+        batch_size=48,
+        masked_fraction=0.9,
+        learning_rate=1e-3,
+        backbone_learning_rate=1e-3,
+    ),
+}
+
+
 rule pretrain_clip:
+    input:
+        initialize=lambda w: [] if w.clip == "small_clip" else ["data/small_clip.safetensors"],
     output:
-        weights=f"{RESULTS}/small_clip/small_clip.safetensors",
-        model=f"{RESULTS}/small_clip/small_clip.json",
-        record=f"{RESULTS}/small_clip/small_clip.log.json",
+        weights=f"{RESULTS}/{{clip}}/{{clip}}.safetensors",
+        model=f"{RESULTS}/{{clip}}/{{clip}}.json",
+        record=f"{RESULTS}/{{clip}}/{{clip}}.log.json",
     log:
-        f"{RESULTS}/small_clip/pretrain_clip.log",
+        f"{RESULTS}/{{clip}}/pretrain_clip.log",
     benchmark:
-        f"{RESULTS}/small_clip/pretrain_clip.tsv"
+        f"{RESULTS}/{{clip}}/pretrain_clip.tsv"
+    wildcard_constraints:
+        clip=one_of(CLIPS),
     threads: 2
     resources:
         gpu=1,
         mem_mb=8000,
         runtime=240,
     params:
-        config=PretrainClip().model_dump_json(),
-        work=f"{RESULTS}/small_clip/work",
+        config=lambda w: CLIPS[w.clip].model_dump_json(),
+        work=lambda w: f"{RESULTS}/{w.clip}/work",
     shell:
         "python -m stages.runtime.launch {resources.gpu} stages.pretrain_clip"
         " --weights {output.weights:q} --model {output.model:q} --record {output.record:q}"
-        " --work {params.work:q} --config {params.config:q} > {log:q} 2>&1"
+        " --work {params.work:q} --initialize {input.initialize:q} --config {params.config:q}"
+        " > {log:q} 2>&1"
+
+
+rule pretrain_dino:
+    input:
+        model="data/placed_clip.json",
+        weights="data/placed_clip.safetensors",
+    output:
+        weights=f"{RESULTS}/mini_dino/mini_dino.safetensors",
+        record=f"{RESULTS}/mini_dino/mini_dino.log.json",
+    log:
+        f"{RESULTS}/mini_dino/pretrain_dino.log",
+    benchmark:
+        f"{RESULTS}/mini_dino/pretrain_dino.tsv"
+    threads: 2
+    resources:
+        gpu=1,
+        mem_mb=8000,
+        runtime=240,
+    params:
+        clip=lambda w, input: ClipSource(
+            model=input.model, weights=input.weights, output_stride=8
+        ).model_dump_json(),
+        config=PretrainDino().model_dump_json(),
+        work=f"{RESULTS}/mini_dino/work",
+    shell:
+        "python -m stages.runtime.launch {resources.gpu} stages.pretrain_dino"
+        " --weights {output.weights:q} --record {output.record:q} --work {params.work:q}"
+        " --clip {params.clip:q} --config {params.config:q} > {log:q} 2>&1"

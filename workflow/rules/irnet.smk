@@ -8,7 +8,7 @@ PSEUDO_MASKS = f"{WORK}/pseudo_masks/{{pseudo_masks}}"
 rule make_labels:
     input:
         samples=made_from("samples"),
-        maps=made_from("maps"),
+        maps=made_from("maps", "votes"),
     output:
         labels=f"{LABELS}/labels-{{split}}-{{shard}}-of-{{shards}}.parquet",
     log:
@@ -63,7 +63,7 @@ rule train_affinity:
 rule propagate:
     input:
         samples=made_from("samples"),
-        maps=made_from("maps"),
+        maps=made_from("maps", "votes"),
         model=made_from("affinity"),
     output:
         masks=f"{PSEUDO_MASKS}/masks-{{split}}-{{shard}}-of-{{shards}}.parquet",

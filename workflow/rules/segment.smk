@@ -6,12 +6,12 @@ PREDICTIONS = f"{WORK}/predictions/{{predictions}}"
 
 
 def masks_to_learn(wildcards):
-    """The pseudo masks; none: the true masks."""
+    """The pseudo masks, or those that were assigned; none: the true masks."""
     sources = product_of(wildcards).sources
     return [
         path
         for source in sources
-        if source.kind == "pseudo_masks"
+        if source.kind in ("pseudo_masks", "assigned")
         for path in shards(source, "train")
     ]
 

@@ -160,5 +160,17 @@ rule fetch_weights:
 
 rule small_clip:
     input:
-        rules.pretrain_clip.output.weights,
+        f"{RESULTS}/small_clip/small_clip.safetensors",
+    localrule: True
+
+
+rule placed_clip:
+    input:
+        f"{RESULTS}/placed_clip/placed_clip.safetensors",
+    localrule: True
+
+
+rule mini_dino:
+    input:
+        rules.pretrain_dino.output.weights,
     localrule: True

@@ -85,7 +85,7 @@ class Speaker:
             attributes = pick(rng, SUBSETS[4:])  # two attributes or more
             changed = choose(rng, attributes)
             absent = Item(**{**vars(item), changed: choose(rng, VALUES[changed])})
-            if not any(_same(absent, other, attributes) for other in self.items):
+            if not any(are_alike(absent, other, attributes) for other in self.items):
                 text = describe(absent, attributes, rng)
                 expressions[text] = Expression(text, "nothing", ())
             if len(expressions) == count:
@@ -115,7 +115,7 @@ class Speaker:
     def _matching(self, like: int, attributes: Attributes) -> tuple[int, ...]:
         """Numbers of the items that share these attributes with item `like`."""
         item = self.items[like]
-        return tuple(n for n, other in enumerate(self.items) if _same(item, other, attributes))
+        return tuple(n for n, other in enumerate(self.items) if are_alike(item, other, attributes))
 
     def _choices(self, kind: str, target: int) -> list[tuple[Attributes, str, int]]:
         """Attributes, direction and other item of the expressions that only fit the target."""
@@ -199,7 +199,7 @@ def pick(rng: np.random.Generator, values: Sequence[Value]) -> Value:
     return values[int(rng.integers(len(values)))]
 
 
-def _same(first: Item, second: Item, attributes: Attributes) -> bool:
+def are_alike(first: Item, second: Item, attributes: Attributes) -> bool:
     return all(getattr(first, name) == getattr(second, name) for name in attributes)
 
 

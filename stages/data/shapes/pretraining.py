@@ -7,9 +7,14 @@ masked   a scene seen through a soft mask around one item, with an expression of
 A caption of one item may name the part of the image that it is in.
 
 Masked pairs come in twos, of two items of one scene, so that the model must learn to tell the items
-of a scene apart. The masks imitate response maps: a soft disc around a jittered center, with a
-random floor and scale, sometimes with a weaker disc at another item. They are made from the known
-centers of the items: the judge is pre-trained with a kind of point supervision.
+of a scene apart. To learn places, most of these twos are alike in all that the first
+text names, some texts are of a place alone, and each text is held against itself with its
+directions turned around. It begins with texts of places alone: what only places tell apart is else
+never learned.
+
+The masks imitate response maps: a soft disc around a jittered center, with a random floor and
+scale, sometimes with a weaker disc at another item. They are made from the known centers of the
+items: the judge is pre-trained with a kind of point supervision.
 """
 
 from dataclasses import dataclass, replace
@@ -28,12 +33,13 @@ from stages.data.shapes.expressions import (
     Attributes,
     Expression,
     Speaker,
+    are_alike,
     describe,
     pick,
     reach,
 )
 from stages.data.shapes.scene import Item, choose, draw_items
-from stages.data.shapes.words import ATTRIBUTES, PLACES
+from stages.data.shapes.words import ANY_SHAPE, ATTRIBUTES, OPPOSITES, PLACES
 from stages.data.text import Tokenizer
 
 CROP = 56  # pixels of a scene of 96
@@ -63,6 +69,8 @@ class Pair:
     text: str
     named: tuple[int, ...]  # numbers of the values and direction that the text names
     visible: list[tuple[int, ...]]  # values of the items in view, and in which directions they lie
+    opposite: str | None = None  # the text with its directions turned around, which is wrong
+    is_unique: bool = True  # whether the text fits no other item of its scene
 
 
 class ContrastivePairs:
@@ -88,11 +96,23 @@ class ContrastivePairs:
             return [_crop(rng, number, scene)]
         if rng.random() >= self.config.masked_fraction:
             return [_whole(rng, number, scene)]
-        kept = rng.permutation(len(scene.items))[:2]
-        return [_masked(rng, number, scene, int(target)) for target in kept]
+        if self.config.places:
+            is_first = epoch < self.config.crop_epochs + self.config.place_epochs
+            draw = _placed_pairs if is_first else _alike_pairs
+            return draw(rng, number, scene)
+        kept = [int(target) for target in rng.permutation(len(scene.items))[:2]]
+        return [
+            _masked(rng, number, scene, target, _any_expression(rng, scene, target))
+            for target in kept
+        ]
 
     def collate(self, items: list[list[Pair]]) -> dict[str, Tensor]:
-        """images (B, 3, S, S), tokens (B, L), and rivals (B, B): which texts contrast an image."""
+        """images (B, 3, S, S), tokens (B + D, L), rivals (B, B), turned (D,) and twins (K, 2).
+
+        `rivals` tells which texts contrast an image, `turned` which images the last D texts are of:
+        these have their directions turned around. `twins` are the rows of two items of one scene,
+        of which the text of the first does not fit the second.
+        """
         pairs = [pair for item in items for pair in item]
         images = normalize(
             torch.from_numpy(np.stack([pair.pixels for pair in pairs]).transpose(0, 3, 1, 2).copy())
@@ -100,8 +120,16 @@ class ContrastivePairs:
         for row, pair in enumerate(pairs):
             if pair.mask is not None:
                 images[row] *= torch.from_numpy(pair.mask)
-        tokens = self.tokenizer([pair.text for pair in pairs])
-        return {"images": images, "tokens": tokens, "rivals": _rivals(pairs)}
+        opposites = [(row, pair.opposite) for row, pair in enumerate(pairs) if pair.opposite]
+        texts = [pair.text for pair in pairs] + [text for _, text in opposites]
+        rivals = _rivals(pairs)
+        return {
+            "images": images,
+            "tokens": self.tokenizer(texts),
+            "rivals": rivals,
+            "turned": torch.tensor([row for row, _ in opposites], dtype=torch.long),
+            "twins": _twins(pairs, rivals) if self.config.places else torch.zeros(0, 2).long(),
+        }
 
     def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The batch as it is: masked images are no bytes."""
@@ -123,10 +151,11 @@ def draw_scene(key: tuple[int, ...], size: int) -> Scene:
 def _rivals(pairs: list[Pair]) -> Tensor:
     """Which texts (columns) an image (rows) must score below its own: those that do not fit it.
 
-    Within a scene every text fits one item only. A text of another scene may fit by chance.
+    A text that is unique in its scene fits one item of it only. Any other may fit by chance.
     """
     fits = np.zeros((len(pairs), len(pairs)), dtype=bool)
     scenes = np.array([pair.scene for pair in pairs])
+    unique = np.array([pair.is_unique for pair in pairs])
     named = np.array([pair.named for pair in pairs])
     words, direction = named[:, None, :NUM_ATTRIBUTES], named[:, NUM_ATTRIBUTES]  # (B, 1, 4), (B,)
     for row, pair in enumerate(pairs):
@@ -134,10 +163,21 @@ def _rivals(pairs: list[Pair]) -> Tensor:
         lies = visible[:, NUM_ATTRIBUTES:].astype(bool)  # (items, 4)
         same = (words == visible[None, :, :NUM_ATTRIBUTES]) | (words == UNNAMED)  # (B, items, 4)
         there = lies.T[direction] | (direction == UNNAMED)[:, None]  # (B, items)
-        fits[row] = (same.all(axis=2) & there).any(axis=1) & (scenes != pair.scene)
+        possible = (scenes != pair.scene) | ~unique
+        fits[row] = (same.all(axis=2) & there).any(axis=1) & possible
         fits[row] |= np.array([other.text == pair.text for other in pairs])
         fits[row, row] = False
     return torch.from_numpy(~fits)
+
+
+def _twins(pairs: list[Pair], rivals: Tensor) -> Tensor:
+    """Rows (K, 2) of two masked items of a scene: the text of the first is wrong of the second."""
+    rows: dict[int, list[int]] = {}
+    for row, pair in enumerate(pairs):
+        if pair.mask is not None:
+            rows.setdefault(pair.scene, []).append(row)
+    both = [(a, b) for of_scene in rows.values() for a in of_scene for b in of_scene if a != b]
+    return torch.tensor([(a, b) for a, b in both if rivals[b, a]]).reshape(-1, 2)
 
 
 def _named(item: Item, attributes: Attributes, direction: str = "") -> tuple[int, ...]:
@@ -185,18 +225,99 @@ def _whole(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
     return Pair(number, scene.image, None, text, named, visible)
 
 
-def _masked(rng: np.random.Generator, number: int, scene: Scene, target: int) -> Pair:
+def _masked(
+    rng: np.random.Generator,
+    number: int,
+    scene: Scene,
+    target: int,
+    expression: Expression | None,
+) -> Pair:
+    """An item alone, with an expression of it, or a caption where that is None."""
     item, side = scene.items[target], len(scene.image)
-    if scene.expressions[target] and rng.random() < 0.6:
-        text, named = _expression(rng, scene, target)
+    if expression is not None:
+        text, named = _told(scene, target, expression)
     else:
         text, named = _caption(rng, [item], side)
     mask = draw_mask(rng, scene, target)
     return Pair(number, scene.image, mask, text, named, [_visible(item, side)])
 
 
+def _any_expression(rng: np.random.Generator, scene: Scene, target: int) -> Expression | None:
+    """One of the item's expressions, six times of ten."""
+    if not scene.expressions[target] or rng.random() >= 0.6:
+        return None
+    return pick(rng, scene.expressions[target])
+
+
+def _placed_pairs(rng: np.random.Generator, number: int, scene: Scene) -> list[Pair]:
+    """Two items of a scene, told by nothing but their places if they have one."""
+    kept = [int(target) for target in rng.permutation(len(scene.items))[:2]]
+    return [_placed(rng, number, scene, target, None, place_alone=1) for target in kept]
+
+
+def _alike_pairs(rng: np.random.Generator, number: int, scene: Scene) -> list[Pair]:
+    """Two items of a scene, mostly alike in what the expression of the first names."""
+    target = int(rng.integers(len(scene.items)))
+    expression = _expression_of_any_kind(rng, scene, target)
+    first = _placed(rng, number, scene, target, expression)
+    others = [other for other in range(len(scene.items)) if other != target]
+    if expression is not None and rng.random() < 0.7:
+        items, named = scene.items, expression.attributes
+        alike = [other for other in others if are_alike(items[target], items[other], named)]
+        others = alike or others
+    other = pick(rng, others)
+    again = _expression_of_any_kind(rng, scene, other)
+    return [first, _placed(rng, number, scene, other, again)]
+
+
+def _expression_of_any_kind(
+    rng: np.random.Generator, scene: Scene, target: int
+) -> Expression | None:
+    """One of the item's expressions, seven times of ten; each kind that it has is as likely."""
+    expressions = scene.expressions[target]
+    if not expressions or rng.random() >= 0.7:
+        return None
+    kind = pick(rng, sorted({expression.kind for expression in expressions}))
+    return pick(rng, [expression for expression in expressions if expression.kind == kind])
+
+
+def _placed(
+    rng: np.random.Generator,
+    number: int,
+    scene: Scene,
+    target: int,
+    expression: Expression | None,
+    place_alone: float = 0.5,
+) -> Pair:
+    """An item alone, whose text is also given with its directions turned around.
+
+    Without an expression, nothing but its place is told so often, if it has one.
+    """
+    pair = _masked(rng, number, scene, target, expression)
+    item, side = scene.items[target], len(scene.image)
+    places = [direction for direction in DIRECTIONS if _depth(item, direction, side) > OUTER]
+    if expression is None and places and rng.random() < place_alone:
+        direction = pick(rng, places)
+        text = choose(rng, PLACES[direction]).format(choose(rng, ANY_SHAPE))
+        pair = replace(pair, text=text, named=_named(item, (), direction))
+    opposite = turn_around(pair.text)
+    return replace(
+        pair,
+        opposite=opposite if opposite != pair.text else None,
+        is_unique=expression is not None,
+    )
+
+
+def turn_around(text: str) -> str:
+    """The text with each direction replaced by the opposite one."""
+    return " ".join(OPPOSITES.get(word, word) for word in text.split())
+
+
 def _expression(rng: np.random.Generator, scene: Scene, target: int) -> tuple[str, tuple[int, ...]]:
-    expression = pick(rng, scene.expressions[target])
+    return _told(scene, target, pick(rng, scene.expressions[target]))
+
+
+def _told(scene: Scene, target: int, expression: Expression) -> tuple[str, tuple[int, ...]]:
     direction = expression.direction if expression.kind == "place" else ""
     return expression.text, _named(scene.items[target], expression.attributes, direction)
 

@@ -38,6 +38,15 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "top": ("{} above the {}", "{} over the {}"),
     "bottom": ("{} below the {}", "{} under the {}"),
 }
+OPPOSITES = {
+    "left": "right",
+    "leftmost": "rightmost",
+    "top": "bottom",
+    "highest": "lowest",
+    "above": "below",
+    "over": "under",
+}
+OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 GROUPS = ("all {}", "all the {}", "the {}")  # {} in the plural
 
 

@@ -1,0 +1,138 @@
+"""Joint assignment: which object of an image each of its pseudo masks belongs to (one shard).
+
+The pseudo masks of all objects of an image, and their parts, are candidates for each of them
+(stages/models/assignment.py). An object for which no candidate is left keeps its own mask, with a
+score of 0.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.backbones.clip import Clip, frozen, load_clip
+from stages.config.encoders import ClipSource
+from stages.config.steps import Assignment
+from stages.data import response_maps as response
+from stages.data.images import normalize, read_image, square
+from stages.models import assignment
+from stages.models.judge import encode_masked
+from stages.runtime.command_line import main
+from stages.runtime.device import choose_device, inferring
+from stages.storage.masks import Mask, decode, encode
+from stages.storage.tables import (
+    ResponseMap,
+    Samples,
+    read_maps,
+    read_samples,
+    read_table,
+    write_table,
+)
+from stages.storage.weights import load_weights
+
+VERSION = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image with its objects, their expressions, pseudo masks and response maps."""
+
+    file: str
+    expressions: list[list[int]]  # of each object
+    masks: pd.DataFrame  # a row of each
+    responses: list[ResponseMap]  # of each
+
+
+def run(
+    samples: Path,
+    features: Path,
+    maps: Path,
+    masks: Path,
+    assigned: Path,
+    judge: ClipSource,
+    config: Assignment,
+) -> None:
+    """`masks` and `maps` are of one shard; `features` are the judge's, of all expressions."""
+    device = choose_device()
+    clip = frozen(load_clip(judge)).to(device)
+    texts = load_weights(features)[0]["text"].to(device)
+    scenes = _scenes(read_samples(samples), read_table("masks", masks), read_maps([maps]))
+    changed = 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal changed
+        for scene in scenes:
+            with inferring(device, "float32"):
+                found = _assign(scene, clip, texts, config)
+            for own, (mask, score) in zip(scene.masks.to_dict("records"), found, strict=True):
+                encoded = encode(mask)
+                changed += int(encoded != own["mask"])
+                yield {**own, "mask": encoded, "score": score}
+
+    write_table(assigned, "masks", rows())
+    log.info(
+        "%d of %d objects have another mask", changed, sum(len(scene.masks) for scene in scenes)
+    )
+
+
+def _scenes(samples: Samples, masks: pd.DataFrame, maps: dict[int, ResponseMap]) -> list[Scene]:
+    rows = masks.set_index("object", drop=False)
+    of_object = samples.expressions.groupby("object").expression.apply(list)
+    images = samples.images.set_index("image").file
+    covered = samples.objects[samples.objects.object.isin(rows.index)]
+    return [
+        Scene(
+            str(images[image]),
+            [of_object[number] for number in group.object],
+            rows.loc[group.object],
+            [maps[number] for number in group.object],
+        )
+        for image, group in covered.groupby("image", sort=False)
+    ]
+
+
+def _assign(
+    scene: Scene, judge: Clip, texts: Tensor, config: Assignment
+) -> list[tuple[Mask, float]]:
+    """The mask of each object of an image, and how certain it is."""
+    side, device = judge.image_size, texts.device
+    pixels = normalize(square(read_image(scene.file), side)[None].to(device))
+    shapes = zip(scene.masks["mask"], scene.masks.height, scene.masks.width, strict=True)
+    masks = np.stack([decode(*shape) for shape in shapes])
+    candidates = assignment.find_candidates(masks, config)
+    full = torch.from_numpy(candidates).to(device)
+    small = response.resize(full.float(), (side, side))
+    views = encode_masked(judge, pixels.expand(len(small), -1, -1, -1), small)
+    spoken = F.normalize(texts[[e for of_object in scene.expressions for e in of_object]], dim=1)
+    counts = [len(of_object) for of_object in scene.expressions]
+    scores = assignment.evidence(views, spoken, counts, float(judge.logit_scale.exp()))
+    if config.weight_response:
+        shape = (full.shape[1], full.shape[2])
+        maps = [
+            response.full_map(torch.from_numpy(stored.grid)[None], stored.input_size, shape)
+            for stored in scene.responses
+        ]
+        soft = response.normalize(torch.cat(maps).to(device))
+        scores = scores + config.weight_response * assignment.soft_overlaps(soft, full)
+    assert config.method is not None  # else there is no such step
+    kept = assignment.distinct(scores, assignment.overlaps(full), config.overlap)
+    scores = scores[:, kept]
+    chosen = assignment.assign(scores.double().cpu().numpy(), config.method)
+    certain = assignment.certainty(scores, chosen)
+    return [
+        (own if number == assignment.NONE else candidates[kept[number]], score)
+        for own, number, score in zip(masks, chosen, certain, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    main(run)

@@ -1,0 +1,154 @@
+"""Beyond TRIS: masks go to the objects that they are of, and a segmentor votes for a next round."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from stages import assign_masks, encode_text, vote
+from stages.config.contents import Contents
+from stages.config.encoders import ClipSource
+from stages.config.load import load_configs
+from stages.config.products import Products
+from stages.config.steps import Assignment, Prms
+from stages.runtime.errors import InputError
+from stages.storage.masks import area, decode
+from stages.storage.tables import ResponseMap, map_row, read_maps, read_samples, write_table
+from stages.vote import CELLS
+from tests.conftest import ROOT, few_shapes
+
+JUDGE = ClipSource(
+    model=str(ROOT / "data/placed_clip.json"),
+    weights=ROOT / "data/placed_clip.safetensors",
+    output_stride=8,
+)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    return few_shapes(folder, train_images=10, val_images=2, test_images=1)
+
+
+def mixed_up(samples: Path, folder: Path) -> tuple[Path, Path, pd.DataFrame]:
+    """Pseudo masks: each object has the true mask of the next one of its image; flat responses."""
+    objects = read_samples(samples).split("train").objects
+    given = objects.groupby("image")["mask"].transform(lambda masks: np.roll(masks, 1))
+    rows = [
+        {"object": object_id, "height": 96, "width": 96, "mask": mask, "score": 1.0}
+        for object_id, mask in zip(objects.object, given, strict=True)
+    ]
+    flat = ResponseMap(0, np.ones((12, 12), np.float32), 96)
+    masks, maps = folder / "masks.parquet", folder / "maps.parquet"
+    write_table(masks, "masks", rows)
+    write_table(maps, "maps", (map_row(int(number), flat, [0.0]) for number in objects.object))
+    return masks, maps, objects.set_index("object")
+
+
+@pytest.mark.parametrize("method", ["greedy", "hungarian"])
+def test_masks_of_other_objects_come_back_to_their_own(
+    method: str, samples: Path, tmp_path: Path
+) -> None:
+    masks, maps, objects = mixed_up(samples, tmp_path)
+    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
+    encode_text.run(samples, features, JUDGE)
+    config = Assignment.model_validate({"method": method})
+    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
+    found = pd.read_parquet(assigned).set_index("object")
+    assert found.index.tolist() == objects.index.tolist()
+    right = found["mask"] == objects["mask"].loc[found.index]
+    assert right.mean() > 0.9
+    assert found.score[right].median() > 0.95
+    images = objects.image.loc[found.index]
+    assert not found.groupby(images)["mask"].apply(lambda own: own.duplicated().any()).any()
+
+
+def test_an_object_without_a_candidate_keeps_its_mask_and_is_not_certain(
+    samples: Path, tmp_path: Path
+) -> None:
+    masks, maps, objects = mixed_up(samples, tmp_path)
+    table = pd.read_parquet(masks)
+    one = table["mask"].groupby(objects.image.to_numpy()).transform("first")
+    write_table(masks, "masks", table.assign(mask=one))
+    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
+    encode_text.run(samples, features, JUDGE)
+    config = Assignment(method="hungarian")
+    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
+    found = pd.read_parquet(assigned)
+    assert found["mask"].tolist() == one.tolist()
+    owners = (found.score > 0).groupby(objects.image.to_numpy()).sum()
+    assert (owners == 1).all()
+
+
+def test_a_segmentor_votes_with_all_expressions_of_an_object(samples: Path, tmp_path: Path) -> None:
+    maps = tmp_path / "maps.parquet"
+    vote.run(samples, ROOT / "data/demo_segmentor.safetensors", maps, Prms(), split="val")
+    part = read_samples(samples).split("val")
+    votes = read_maps(maps)
+    assert sorted(votes) == part.objects.object.tolist()
+    overlaps = []
+    for row in part.objects.itertuples():
+        found = votes[row.object]
+        own = part.expressions[part.expressions.object == row.object].expression.tolist()
+        assert found.expression in own
+        assert found.grid.shape == (CELLS, CELLS) and found.grid.max() <= 1
+        # The images have a pixel a cell: votes are whole shares of the expressions.
+        shares = found.grid * len(own)
+        assert np.allclose(shares, shares.round())
+        true = decode(row.mask, 96, 96)
+        overlaps.append((found.grid * true).sum() / max(area(row.mask, 96, 96), 1))
+    assert np.mean(overlaps) > 0.3
+
+
+def configs_with(folder: Path, **experiments: Any) -> Path:
+    """The experiments of RefShapes from text, and others."""
+    (folder / "datasets").mkdir(parents=True)
+    (folder / "experiments").mkdir()
+    for name in ("config.yaml", "datasets/refshapes.yaml", "datasets/refcoco.yaml"):
+        (folder / name).write_text((ROOT / "configs" / name).read_text())
+    (folder / "config.yaml").write_text("results: results\ndemo: first\n")
+    (folder / "downloads.yaml").write_text("{}")
+    for name, options in experiments.items():
+        (folder / "experiments" / f"{name}.yaml").write_text(yaml.safe_dump(options))
+    return folder
+
+
+FIRST = {"dataset": "refshapes", "assignment": {"method": "hungarian"}}
+
+
+def test_a_next_round_has_votes_in_place_of_stage_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    second = {"base": "first", "supervision": "votes:first"}
+    third = {"base": "first", "supervision": "votes:second"}
+    folder = configs_with(tmp_path / "configs", first=FIRST, second=second, third=third)
+    configs = load_configs(folder)
+    products = Products(configs, tmp_path / "results", Contents(tmp_path / "results"))
+    first, again, last = (products.of_experiment(name) for name in ("first", "second", "third"))
+    assert {"stage1", "maps", "assigned"} <= first.keys() and "votes" not in first
+    assert {"votes", "labels", "affinity", "pseudo_masks", "assigned"} <= again.keys()
+    assert not {"stage1", "maps", "predictions/stage1"} & again.keys()
+    assert again["votes"].source("segmentor") == first["segmentor"]
+    assert last["votes"].source("segmentor") == again["segmentor"]
+    assert again["segmentor"].source("assigned") == again["assigned"]
+    assert configs.behind("third") == ["third", "second", "first"]
+
+
+@pytest.mark.parametrize(
+    ("second", "finding"),
+    [
+        ({"supervision": "votes:second"}, "second -> second never ends"),
+        ({"supervision": "votes:frist"}, "'frist' is not known; did you mean first"),
+        ({"supervision": "votes:first", "dataset": "refcoco"}, "first is on data set refshapes"),
+    ],
+)
+def test_what_is_wrong_with_a_next_round_is_told(
+    second: dict[str, str], finding: str, tmp_path: Path
+) -> None:
+    folder = configs_with(tmp_path / "configs", first=FIRST, second={"base": "first", **second})
+    with pytest.raises(InputError, match=finding):
+        load_configs(folder)
