@@ -26,7 +26,8 @@ Every experiment of `configs/experiments/`, with its expected and measured score
 
 mIoU on val in percent, measured on two cores without a GPU. If there are two figures, the first is
 of version 0.1.0 and the second of the current version, which draws other random numbers
-([changes](../CHANGELOG.md)); this is like another seed. The experiment's file has the range of `expected`, and its report shows it.
+([changes](../CHANGELOG.md)); this is like another seed. The experiment's file has the range of
+`expected`, and its report shows it.
 
 | experiment | what it is | expected | measured |
 |---|---|---|---|

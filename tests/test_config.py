@@ -77,11 +77,6 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
         ),
         (
             "experiments/new.yaml",
-            "dataset: refshapes\nsupervision: masks\nsegmentor: {least_score: 0.5}\n",
-            r"new.yaml: segmentor.least_score: 0.5 with supervision masks: true masks",
-        ),
-        (
-            "experiments/new.yaml",
             "dataset: refshapes\nsegmentor: {consistency: 1, contrast: 0.01}\n",
             r"new.yaml: segmentor.consistency: 1 with contrast or masked_view; needed one of them",
         ),

@@ -78,15 +78,6 @@ class Experiment(Figures, WithClip):
         return self
 
     @model_validator(mode="after")
-    def _require_scores_of_masks(self) -> "Experiment":
-        if self.segmentor.least_score and not self.from_text:
-            raise ValueError(
-                f"segmentor.least_score: {self.segmentor.least_score:g} with supervision masks:"
-                " true masks have no score; needed 0, or supervision from text"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _require_whole_squares(self) -> "Experiment":
         if self.evaluation.at_input_size and self.segmentor.resize_mode != "stretch":
             raise ValueError(

@@ -202,7 +202,11 @@ def num_shards(product, split):
     """How many shards a product has: the masks of a pass are made in as many as its maps."""
     if product.kind == "masks":  # one record a split
         return 1
-    passes = {"labels": ("maps", "votes"), "pseudo_masks": ("maps", "votes"), "assigned": ("pseudo_masks",)}
+    passes = {
+        "labels": ("maps", "votes"),
+        "pseudo_masks": ("maps", "votes"),
+        "assigned": ("pseudo_masks",),
+    }
     passes["rows"] = ("predictions", "maps", "votes", "labels", "pseudo_masks", "assigned")
     while product.kind in passes:
         sources = [s for s in product.sources if s.kind in passes[product.kind]]
