@@ -10,9 +10,9 @@ from torch import nn
 from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource
 from stages.config.steps import Evaluation
-from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.shards import take_shard
 from stages.inference.inference import Inference
+from stages.inference.split_data import batches_with_shapes, data_for
 from stages.models.saved import Saved, load_model
 from stages.models.zero_shot import ZeroShot
 from stages.runtime.command_line import main
@@ -51,22 +51,13 @@ def run(
         raise InputError("predict: neither --model nor --clip is given; needed one of them")
     inference = Inference(saved, choose_device(), config.precision)
     shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
-    data = ReferringDataset(
-        shard_samples,
-        inference.tokenizer,
-        inference.image_size,
-        resize_mode=inference.resize_mode_name,
-        text_field=inference.text_field,
-        images=images,
-    )
+    data = data_for(inference, shard_samples, images)
     objects = shard_samples.expressions.set_index("expression").object
 
     tally = Tally("predictions")
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch in inference_batches(data, config.batch_size):
-            seen = data.images.loc[batch["image"].tolist()]
-            shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
+        for batch, shapes in batches_with_shapes(data, config.batch_size):
             results = inference.encode(batch, shapes, config.at_input_size)
             chosen = zip(
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True

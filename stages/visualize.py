@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from stages.config.steps import Evaluation
-from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.images import read_image
 from stages.data.shards import take_shard
 from stages.inference.inference import ExpressionPrediction, Inference
+from stages.inference.split_data import batches_with_shapes, data_for
 from stages.models.saved import load_model
 from stages.reporting.overlay import mask_image, mask_overlay, response_overlay
 from stages.runtime.command_line import main
@@ -50,20 +50,12 @@ def run(
     """
     inference = Inference(load_model(model), choose_device(), config.precision)
     part = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
-    data = ReferringDataset(
-        part,
-        inference.tokenizer,
-        inference.image_size,
-        resize_mode=inference.resize_mode_name,
-        text_field=inference.text_field,
-        images=images,
-    )
+    data = data_for(inference, part, images)
     texts = dict(zip(part.expressions.expression, part.expressions.text, strict=True))
     folder = record.parent / split
     with ThreadPoolExecutor(workers) as pool:
-        for batch in inference_batches(data, config.batch_size):
+        for batch, shapes in batches_with_shapes(data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
-            shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
             results = zip(
                 batch["image_index"].tolist(),
                 batch["expression"].tolist(),

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.config.steps import Prms
-from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.shards import take_shard
 from stages.inference.inference import Inference
+from stages.inference.split_data import batches_with_shapes, data_for
 from stages.models.assignment import soft_overlaps
 from stages.models.saved import load_model
 from stages.runtime.command_line import main
@@ -45,22 +45,13 @@ def run(
     """`images` are those of resize_images; without them they are decoded here."""
     inference = Inference(load_model(model), choose_device(), config.precision)
     shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
-    data = ReferringDataset(
-        shard_samples,
-        inference.tokenizer,
-        inference.image_size,
-        resize_mode=inference.resize_mode_name,
-        text_field=inference.text_field,
-        images=images,
-    )
+    data = data_for(inference, shard_samples, images)
     objects = shard_samples.expressions.set_index("expression").object
     tally = Tally("response maps")
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch in inference_batches(data, config.batch_size):
+        for batch, shapes in batches_with_shapes(data, config.batch_size):
             ids = batch["expression"].tolist()
-            seen = data.images.loc[batch["image"].tolist()]
-            shapes = list(zip(seen.height.tolist(), seen.width.tolist(), strict=True))
             masks = torch.stack(
                 [to_cells(torch.from_numpy(p.mask)) for p in inference.predict(batch, shapes)]
             )

@@ -148,3 +148,8 @@ class Experiment(Figures, WithClip):
         """The other experiment whose segmentor finds the objects, if there is one."""
         kind, _, name = self.supervision.partition(":")
         return name if kind == "votes" else None
+
+    @property
+    def learned_from(self) -> str | None:
+        """The other experiment whose pseudo masks or votes it learns from, if there is one."""
+        return self.pseudo_masks_of or self.votes_of

@@ -36,7 +36,7 @@ class Configs:
 
     def behind(self, name: str) -> list[str]:
         """This experiment, and those whose pseudo masks or votes it learns from."""
-        other = learned_from(self.experiments[name])
+        other = self.experiments[name].learned_from
         return [name, *(self.behind(other) if other else [])]
 
     def of_dataset(self, name: str) -> list[str]:
@@ -203,7 +203,7 @@ def _experiment_findings(configs: Configs, name: str) -> list[str]:
     place = _place(configs.folder, name, configs.sweeps)
     return [
         *_known(place, "dataset", experiment.dataset, configs.datasets),
-        *_known(place, "supervision", learned_from(experiment), configs.experiments),
+        *_known(place, "supervision", experiment.learned_from, configs.experiments),
         *_known(place, "upper_bound", experiment.upper_bound, configs.experiments),
         *_supervision_findings(place, name, configs.experiments),
         *training_findings(place, name, configs.experiments, configs.datasets),
@@ -261,7 +261,7 @@ def _supervision_findings(
     place: str, name: str, experiments: Mapping[str, Experiment]
 ) -> list[str]:
     """Pseudo masks and votes of others: the chain must end, at some, on the same data set."""
-    seen, current = [name], learned_from(experiments[name])
+    seen, current = [name], experiments[name].learned_from
     while current is not None and current in experiments:
         other = experiments[current]
         if current in seen:
@@ -271,10 +271,5 @@ def _supervision_findings(
         if other.supervision == "masks":
             return [f"{place}: supervision: {current} learns from masks, and makes no pseudo masks"]
         seen.append(current)
-        current = learned_from(other)
+        current = other.learned_from
     return []
-
-
-def learned_from(experiment: Experiment) -> str | None:
-    """The other experiment whose pseudo masks or votes it learns from, if there is one."""
-    return experiment.pseudo_masks_of or experiment.votes_of

@@ -32,8 +32,7 @@ def training_findings(
 def trainings(experiment: Experiment) -> dict[str, SelectedTraining]:
     """The models that an experiment trains itself: `stage1`, `segmentor`, with their options."""
     sections: dict[str, SelectedTraining] = {}
-    others = experiment.pseudo_masks_of or experiment.votes_of
-    own_chain = experiment.learns_from_text and others is None
+    own_chain = experiment.learns_from_text and experiment.learned_from is None
     if own_chain and experiment.stage1_checkpoint is None:
         sections["stage1"] = experiment.stage1
     if experiment.checkpoint is None:
