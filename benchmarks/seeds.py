@@ -14,11 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import yaml
 
+from stages.config.load import load_configs
 from stages.storage.files import read_json
+from stages.storage.masks import decode
+from stages.storage.tables import read_samples, read_table
 
-EXPERIMENT, BOUND = "refshapes_tris", "refshapes_tris_masks"
+EXPERIMENT = "refshapes_tris"
+BOUND = "fully supervised"
 ROWS = {
     "whole image": "whole_image",
     "center box": "center_box",
@@ -29,9 +35,11 @@ ROWS = {
     "pseudo masks": "pseudo_masks",
     "assigned masks": "assigned",
     "stage 2": "segmentor",
-    "fully supervised": "segmentor",
+    BOUND: "segmentor",
 }
-TRAIN_ROWS = ("PRMS", "CRF labels", "pseudo masks", "assigned masks")
+KINDS = ("attribute", "place", "relation")
+MASKS = {"pseudo masks": "pseudo_masks", "assigned masks": "assigned"}
+TRAIN_ROWS = ("PRMS", "CRF labels", *MASKS)
 
 
 def main() -> None:
@@ -57,7 +65,8 @@ def run(seed: int, experiment: str, split: str, cores: str) -> None:
     edit(configs / "datasets/refshapes.yaml", {"refshapes": {"seed": seed}})
     own = {"seed": seed}
     changes: dict[str, Any] = {"segmentor": own, "evaluation": {"splits": [split]}}
-    edit(configs / f"experiments/{BOUND}.yaml", changes)
+    if bound := bound_of(experiment):
+        edit(configs / f"experiments/{bound}.yaml", changes)
     edit(configs / f"experiments/{EXPERIMENT}.yaml", {**changes, "stage1": own, "affinity": own})
     command = ["snakemake", "--cores", cores, "--quiet", "rules", "--nolock"]
     places = ["--config", f"configs={configs}", f"results={folder(seed)}", "--", experiment]
@@ -72,23 +81,61 @@ def edit(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+def bound_of(experiment: str) -> str | None:
+    """The fully supervised experiment beside it."""
+    return load_configs(Path("configs")).experiments[experiment].upper_bound
+
+
 def table(seeds: list[int], experiment: str, split: str) -> list[str]:
-    """mIoU / oIoU / hitM in percent, a column for each seed."""
+    """Rows of Markdown with a column for each seed: scores as mIoU / oIoU / hitM in percent."""
     lines = [f"| {split} | " + " | ".join(f"seed {seed}" for seed in seeds) + " |"]
     lines.append("|---" * (len(seeds) + 1) + "|")
+    bound = bound_of(experiment)
     for scored_split in (split, "train"):
         for label, scored in ROWS.items():
             if scored_split == "train" and label not in TRAIN_ROWS:
                 continue
-            owner = BOUND if label == "fully supervised" else experiment
+            owner = bound if label == BOUND else experiment
             place = f"{owner}/scores/{scored}/{scored_split}.json"
             files = [folder(seed) / place for seed in seeds]
             if not files[0].exists():  # a step that this experiment does not have
                 continue
-            cells = [_cell(file) for file in files]
             name = label if scored_split == split else f"{label} ({scored_split})"
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(_row(name, [_cell(file) for file in files]))
+    samples = f"{experiment}/scores/segmentor/{split}.samples.parquet"
+    kinds = [pd.read_parquet(folder(s) / samples).groupby("kind")["iou"].mean() for s in seeds]
+    for kind in KINDS:
+        cells = [f"{100 * means[kind]:.1f}" for means in kinds]
+        lines.append(_row(f"stage 2: {kind}, mIoU", cells))
+    for label, name in MASKS.items():
+        shares = [share_of_other_objects(folder(seed) / experiment, name) for seed in seeds]
+        if None not in shares:
+            cells = [f"{100 * share:.1f}" for share in shares if share is not None]
+            lines.append(_row(f"{label} (train): of another object, %", cells))
     return lines
+
+
+def share_of_other_objects(results: Path, name: str) -> float | None:
+    """The share of masks of the train split that have a higher IoU with another object's."""
+    shards = sorted((results / name).glob("masks-train-*.parquet"))
+    if not shards:
+        return None
+    split = read_samples(results / "samples/samples.json").split("train")
+    sizes = split.images.set_index("image")
+    masks = read_table("masks", shards).set_index("object")["mask"]
+    others = []
+    for image, objects in split.objects.groupby("image"):
+        size = sizes.height[image], sizes.width[image]
+        true = np.stack([decode(mask, *size) for mask in objects["mask"]])
+        for number, own in enumerate(objects.object):
+            found = decode(masks[own], *size)
+            ious = (true & found).sum((1, 2)) / np.maximum(1, (true | found).sum((1, 2)))
+            others.append(ious.max() > ious[number])
+    return float(np.mean(others))
+
+
+def _row(name: str, cells: list[str]) -> str:
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def _cell(path: Path) -> str:

@@ -16,7 +16,7 @@ from stages.training.batches import MicroBatch, micro_batches
 from tests.conftest import ROOT
 
 SOME = ("stage1", "cris", "rela_fine", "irnet")
-OTHERS = ("tris", "tris_taught", "etris", "detris")
+OTHERS = ("tris", "tris_taught", "etris", "detris", "stage1_aided", "cris_aided")
 MODELS = SOME + OTHERS
 PARTS = ("stage1-21-2", "cris-21-2")  # the last batch is one of 4 items and one of 1
 EPOCHS = "3"  # 9 steps

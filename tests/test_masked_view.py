@@ -1,11 +1,14 @@
-"""Distillation with a masked view: what is hidden, what is learned from, and what is measured."""
+"""A masked view: what is hidden, what is learned from and measured, and how a training goes on."""
 
 import math
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from stages.config.section import Execution
 from stages.config.segmentors import CrisOptions, TrisOptions
 from stages.config.steps import MaskedView, Stage1
 from stages.data.text import WordTokenizer
@@ -13,8 +16,12 @@ from stages.models.aided import AidedSegmentor
 from stages.models.masked_view import Hiding, hide_words, measuring_nothing
 from stages.models.tris import Stage1Trainer, TrisSegmentor, TrisStage1
 from stages.train_segmentor import trainer_of
+from stages.training.engine import fit
+from stages.training.interruption import Interrupted
+from tests.conftest import file_hash
 from tests.small_clip import small_clip
 from tests.test_tris import batch_of, stage1_batch
+from tests.training_case import Scenes, build
 
 START, END, UNKNOWN = 1, 9, 8
 WORDS = WordTokenizer(["red"], context_length=6)
@@ -141,3 +148,44 @@ def test_stage1_learns_from_a_masked_view_and_from_contrast() -> None:
     assert training.kept() is training.model
     learned = [p for group in training.parameter_groups(config) for p in group["params"]]
     assert any(parameter is training.hiding.color for parameter in learned)
+
+
+class EndedScenes(Scenes):
+    """Scenes that end the training in a step, if there is one to be ended."""
+
+    def __init__(self, last_step: int | None) -> None:
+        super().__init__()
+        self.steps_left = last_step
+
+    def collate(self, items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        if self.steps_left is not None:
+            self.steps_left -= 1
+            if self.steps_left < 0:
+                signal.raise_signal(signal.SIGTERM)
+        exact = super().collate(items)
+        return {k: v.float() if v.is_floating_point() else v for k, v in exact.items()}
+
+
+@pytest.mark.parametrize("name", ["stage1_aided", "cris_aided"])
+def test_an_ended_training_with_aids_goes_on_to_the_same_weights(name: str, tmp_path: Path) -> None:
+    def train(folder: str, last_step: int | None = None) -> Path:
+        model, config = build(name)
+        hiding = model.hiding
+        assert isinstance(hiding, Hiding)
+        hiding.options = MaskedView(weight=0.5, pixels=0.5, words=0.5, patch=16)
+        output = tmp_path / folder / "model.safetensors"
+        fit(
+            model.float(),
+            EndedScenes(last_step),
+            config.model_copy(update={"epochs": 2}),
+            execution=Execution(save_every=1000),
+            output=output,
+            fingerprint=name,
+            about={},
+        )
+        return output
+
+    unbroken = train("unbroken")
+    with pytest.raises(Interrupted, match="saved at step"):
+        train("broken", last_step=3)
+    assert file_hash(train("broken")) == file_hash(unbroken)

@@ -3,7 +3,8 @@
 python -m tests.training_case FOLDER EPOCHS CASE...
 
 A case is the name of a model, or NAME-ITEMS-ACCUMULATE, as in cris-9-2: 9 items an epoch, in
-batches of 8 and two parts a step. tris_taught is tris with its averaged teacher.
+batches of 8 and two parts a step. tris_taught is tris with its averaged teacher; stage1_aided and
+cris_aided learn from contrast and from a masked view.
 """
 
 import logging
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from irnet.affinity.network import RelationTraining
 from stages.config.section import Execution, Training
-from stages.config.steps import Affinity, Stage1
+from stages.config.steps import Affinity, MaskedView, Stage1
+from stages.models.aided import AidedSegmentor
 from stages.models.tris import Stage1Trainer, TaughtTris, TrisSegmentor, TrisStage1
 from stages.runtime.device import choose_device
 from stages.runtime.distributed import joined
@@ -36,6 +38,10 @@ STEPS = {
     "schedule": "constant",
 }
 STAGE1 = Stage1(epochs=1, image_size=SIZE, hidden=16)
+AIDS = {  # all pixels are hidden and no words: what is drawn differs from process to process
+    "contrast": 0.5,
+    "masked_view": MaskedView(weight=0.5, pixels=1.0, words=0.0),
+}
 RELATIONS = Affinity(epochs=1, backbone="small", crop_size=SIZE, radius=4)
 
 
@@ -65,6 +71,8 @@ class Scenes:
             "labels": torch.from_numpy(labels),
             "no_target": torch.tensor(float(draw[1] % 5 == 0)),
             "expression": torch.tensor(draw[1]),
+            "of_image": torch.tensor(draw[1] % 3),
+            "of_object": torch.tensor(draw[1] % 6),
             "negatives": torch.tensor([(draw[1] + 1) % TEXTS]),
         }
 
@@ -80,8 +88,9 @@ class Scenes:
 def build(name: str) -> tuple[nn.Module, Training]:
     """A small model and the options of its training."""
     torch.manual_seed(0)
-    if name == "stage1":
-        config: Any = STAGE1
+    aids = AIDS if name.endswith("_aided") else {}
+    if name.startswith("stage1"):
+        config: Any = STAGE1.model_copy(update=aids)
         texts = torch.randn(TEXTS, 24)
         model: nn.Module = Stage1Trainer(
             config, TrisStage1(config, small_clip(8)), small_clip(8, seed=1), texts
@@ -90,8 +99,12 @@ def build(name: str) -> tuple[nn.Module, Training]:
         config = RELATIONS
         model = RelationTraining(config)
     else:
-        row = next(row for row in ROWS if row.name == name.removesuffix("_taught"))
-        config, model = row.config, row.build()
+        row = next(
+            row for row in ROWS if row.name == name.removesuffix("_taught").removesuffix("_aided")
+        )
+        config, model = row.config.model_copy(update=aids), row.build()
+        if aids:
+            model = AidedSegmentor(model, config, unknown=0)
         if isinstance(model, TrisSegmentor) and name.endswith("_taught"):
             model.config = config.model_copy(update={"consistency": 1.0})
             model = TaughtTris(model)

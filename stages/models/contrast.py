@@ -10,16 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.runtime.distributed import gather_differentiable_rows, gather_rows
+
 SPREAD = 0.1  # of the divergence: maps of different objects that differ by 10 are apart
 
 
 def contrast_loss(logits: Tensor, inside: Tensor, images: Tensor, objects: Tensor) -> Tensor:
     """The mean over all ordered pairs of maps (T, N) of one image; 0 if there are none.
 
+    Maps of all processes are paired: those of an image may be in two of them.
+
     Of one object: the divergence, per cell. Of different ones: min(1, 1 / (0.1 divergence)), the
     divergence over the cells that are `inside` (T, N) one of both. `images` and `objects` (T,) tell
     what the maps are of.
     """
+    logits = gather_differentiable_rows(logits)
+    inside, images, objects = (gather_rows(rows)[0] for rows in (inside, images, objects))
     is_pair = (images[:, None] == images) & ~torch.eye(len(images), device=images.device).bool()
     first, second = is_pair.nonzero(as_tuple=True)
     if not len(first):

@@ -123,6 +123,17 @@ def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     return whole, sum(sizes[: dist.get_rank(group)])
 
 
+def gather_differentiable_rows(rows: Tensor) -> Tensor:
+    """The rows of all peers in their order; what any peer makes of them has a gradient here."""
+    if peers() is None:
+        return rows
+    whole, first = gather_rows(rows.detach())
+    own = torch.zeros_like(whole).index_copy(
+        0, torch.arange(first, first + len(rows), device=rows.device), rows
+    )
+    return differentiable_total(own)
+
+
 def any_process(claim: bool) -> bool:
     """Whether a claim is true in any of the processes."""
     if not dist.is_initialized():

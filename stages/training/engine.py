@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Execution, Training
 from stages.runtime.device import autocast, choose_device, given_threads, set_up_gpu
@@ -54,7 +53,9 @@ from stages.training.schedule import describe_continuation, learning_rates
 from stages.training.selection import Selection
 from stages.training.setup import (
     Trainable,
+    averaged,
     distributed,
+    learned_beside,
     make_optimizer,
     recompute_inner_values,
 )
@@ -229,14 +230,9 @@ class _Run:
         self.optimizer = make_optimizer(trainable, config, device)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
+        self.aids = learned_beside(trainable)
         self.teacher: Any = getattr(trainable, "teacher", None)  # follows the kept part
-        self.average = (
-            AveragedModel(
-                self.kept, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True
-            )
-            if config.ema
-            else None
-        )
+        self.average = averaged(self.kept, config.ema) if config.ema else None
         self.names: list[str] = []  # of the losses
         self.recent: list[Tensor] = []  # losses of the latest steps, of this process
         self.settled: list[list[float]] = []  # losses of the steps before, of all processes
@@ -306,7 +302,7 @@ class _Run:
         torch.cuda.empty_cache()
         log.warning(
             "step %d: %s; from here on each step is done in %d parts, with the same result"
-            " except for batch norms and the contrast of stage 1, which are taken over a part",
+            " except for batch norms and contrasts of items, which are taken over a part",
             *(self.step, message, self.accumulate),
         )
 
@@ -338,6 +334,7 @@ class _Run:
             "fingerprint": self.fingerprint,
             "step": self.step,
             "weights": self.kept.state_dict(),
+            "aids": {name: value.detach() for name, value in self.aids.items()},
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "teacher": self.teacher.state_dict() if self.teacher is not None else None,
@@ -355,6 +352,8 @@ class _Run:
         if state is None:
             return
         self.kept.load_state_dict(state["weights"])
+        for name, value in state.get("aids", {}).items():  # states of version 0.1 have none
+            self.aids[name].data.copy_(value)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stages.config.section import Training
 
@@ -41,6 +42,18 @@ def distributed(trainable: nn.Module, device: torch.device, is_accumulated: bool
             static_graph=not is_accumulated,
             find_unused_parameters=is_accumulated,
         )
+
+
+def averaged(kept: nn.Module, decay: float) -> AveragedModel:
+    """A copy of the kept part whose weights and buffers follow it slowly."""
+    return AveragedModel(kept, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def learned_beside(trainable: nn.Module) -> dict[str, nn.Parameter]:
+    """What learns and is no part of the result, by name."""
+    kept = set(cast(Trainable, trainable).kept().parameters())
+    parameters = trainable.named_parameters()
+    return {name: p for name, p in parameters if p.requires_grad and p not in kept}
 
 
 def recompute_inner_values(trainable: nn.Module) -> None:
