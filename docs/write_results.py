@@ -72,6 +72,7 @@ EMBEDDED = {
         "54.5, 55.5, 53.3 (three seeds), 52.0 (seed 0, another machine)",
     ),
     "refshapes_beyond": ("from text alone, beyond TRIS", "67.7 (seed 0)"),
+    "refshapes_beyond_masks": ("its segmentor, fully supervised", "-"),
     "refshapes_tris_masks": (
         "its segmentor, fully supervised",
         "71.8, 71.4, 70.9 (three seeds), 73.4 (seed 0, another machine)",

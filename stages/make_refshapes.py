@@ -3,13 +3,14 @@
 Writes `images/`, the refs and, last, `instances.json`: if that is there, everything is. Every
 image and its expressions are a function of the seed, the split and the number within the split, so
 that another number of images changes no image. testB is harder than the others: its images have 5
-or 6 objects, those of the others 2 to 5.
+or 6 objects, those of the others 2 to 5. The hard variant has 4 to 10 objects an image, which keep
+their size in pixels in images of 160, more kinds of expressions, and groups that are objects too.
 """
 
 import json
 import logging
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from PIL import Image
 
 from stages.config.datasets import RefShapes
 from stages.data.shapes import drawing
-from stages.data.shapes.expressions import Expression, Speaker
+from stages.data.shapes.expressions import Expression, Speaker, pick
+from stages.data.shapes.hard_expressions import HardSpeaker
 from stages.data.shapes.scene import Item, draw_items
 from stages.data.shapes.words import SHAPES
 from stages.runtime.command_line import main
@@ -28,6 +30,8 @@ from stages.storage.files import replacing
 
 SPLITS = ("train", "val", "testA", "testB")
 NUM_ITEMS = {"train": (2, 5), "val": (2, 5), "testA": (2, 5), "testB": (5, 6)}
+HARD_ITEMS = {"train": (4, 8), "val": (4, 8), "testA": (4, 8), "testB": (9, 10)}
+HARD_SCALE = 0.6  # of radii: 96 / 160
 LEAST_EXPRESSIONS = 3  # an object with fewer is drawn but never referred to
 JPEG_QUALITY = 92
 
@@ -56,19 +60,20 @@ class Records:
         self.images.append(image)
         return image
 
-    def add_annotation(self, image: dict[str, Any], item: Item) -> int:
+    def add_annotation(self, image: dict[str, Any], items: Sequence[Item]) -> int:
+        """An annotation of one item, or of several as one object; its number."""
         number = len(self.annotations) + 1
-        mask = drawing.mask(item, image["width"])
-        corners = drawing.outline(item)
+        mask = np.any([drawing.mask(item, image["width"]) for item in items], axis=0)
+        corners = np.concatenate([drawing.outline(item) for item in items])
         low, high = corners.min(axis=0), corners.max(axis=0)
         self.annotations.append(
             {
                 "id": number,
                 "image_id": image["id"],
-                "category_id": SHAPES.index(item.shape) + 1,
+                "category_id": SHAPES.index(items[0].shape) + 1,
                 "bbox": [round(float(value), 2) for value in (*low, *(high - low))],
                 "area": int(mask.sum()),
-                "segmentation": _segmentation(item, mask),
+                "segmentation": _segmentation(items, mask),
                 "iscrowd": 0,
             }
         )
@@ -131,7 +136,7 @@ def run(output: Path, config: RefShapes) -> None:
             Image.fromarray(pixels).save(
                 images / image["file_name"], quality=JPEG_QUALITY, subsampling=0
             )
-            _refer(records, rng, items, image, split, config.generalized)
+            _refer(records, rng, items, image, split, config)
     _write(output, records, config.generalized)
     log.info(
         "%s: %d images, %d objects, %d refs, %d sentences",
@@ -145,10 +150,11 @@ def draw_split(
     config: RefShapes, split: str, count: int
 ) -> Iterator[tuple[np.random.Generator, tuple[Item, ...], drawing.Pixels]]:
     """The scenes of one split, each with the random state that its expressions go on from."""
-    least, most = NUM_ITEMS[split]
+    limits = (HARD_ITEMS if config.hard else NUM_ITEMS)[split]
+    scale = HARD_SCALE if config.hard else 1.0
     for number in range(count):
         rng = np.random.default_rng([config.seed, SPLITS.index(split), number])
-        items = draw_items(rng, config.size, least, most)
+        items = draw_items(rng, config.size, *limits, scale)
         yield rng, items, drawing.draw_image(rng, items, config.size)
 
 
@@ -158,28 +164,33 @@ def _refer(
     items: tuple[Item, ...],
     image: dict[str, Any],
     split: str,
-    generalized: bool,
+    config: RefShapes,
 ) -> None:
     """Add the annotations and refs of one image."""
-    numbers = [records.add_annotation(image, item) for item in items]
-    speaker = Speaker(items, image["width"])
+    numbers = [records.add_annotation(image, [item]) for item in items]
+    speaker = (HardSpeaker if config.hard else Speaker)(items, image["width"])
     for target, number in enumerate(numbers):
         count = int(rng.integers(LEAST_EXPRESSIONS, LEAST_EXPRESSIONS + 3))
         expressions = speaker.refer(rng, target, count)
         if len(expressions) >= LEAST_EXPRESSIONS:
-            records.add_ref(image, split, expressions, [number], generalized)
-    if generalized:
+            records.add_ref(image, split, expressions, [number], config.generalized)
+    if config.generalized:
         groups, nothing = speaker.refer_to_groups(rng, 2), speaker.refer_to_nothing(rng, 3)
         for expression in groups + nothing:
             annotations = [numbers[item] for item in expression.items]
-            records.add_ref(image, split, [expression], annotations, generalized)
+            records.add_ref(image, split, [expression], annotations, True)
+    elif isinstance(speaker, HardSpeaker) and speaker.groups():
+        group = pick(rng, list(speaker.groups()))
+        expressions = speaker.refer_to_group(rng, group, LEAST_EXPRESSIONS)
+        number = records.add_annotation(image, [items[member] for member in group])
+        records.add_ref(image, split, expressions, [number], False)
 
 
-def _segmentation(item: Item, mask: masks.Mask) -> list[list[float]] | dict[str, Any]:
-    """COCO's polygon of the item; run lengths for a ring, whose hole no polygon has."""
-    if item.shape == "ring":
+def _segmentation(items: Sequence[Item], mask: masks.Mask) -> list[list[float]] | dict[str, Any]:
+    """COCO's polygons of the items; run lengths if one is a ring, whose hole no polygon has."""
+    if any(item.shape == "ring" for item in items):
         return {"size": list(mask.shape), "counts": masks.encode(mask)}
-    return [[round(float(value), 2) for value in drawing.outline(item).ravel()]]
+    return [[round(float(value), 2) for value in drawing.outline(item).ravel()] for item in items]
 
 
 def _write(output: Path, records: Records, generalized: bool) -> None:

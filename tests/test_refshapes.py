@@ -101,7 +101,7 @@ def test_annotated_masks_are_what_was_drawn(scenes: Scenes) -> None:
     for _, items in scenes[:40]:
         for item in items:
             drawn = drawing.mask(item, SIDE)
-            annotated = segmentation_mask(make_refshapes._segmentation(item, drawn), SIDE, SIDE)
+            annotated = segmentation_mask(make_refshapes._segmentation([item], drawn), SIDE, SIDE)
             assert (drawn & annotated).sum() / (drawn | annotated).sum() > 0.85
 
 

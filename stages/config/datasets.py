@@ -17,6 +17,7 @@ class RefShapes(Section):
     val_images: Positive = 150
     test_images: Positive = 75  # each of testA and testB
     generalized: bool = False  # gRefCOCO format, with no-target and multi-target expressions
+    hard: bool = False  # 4 to 10 objects; relations of two, negations, groups (with a size of 160)
 
 
 class DatasetConfig(Section):

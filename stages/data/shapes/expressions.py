@@ -24,8 +24,6 @@ Attributes = tuple[str, ...]  # names of attributes, of words.ATTRIBUTES
 AXES = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
 MARGIN = 0.07  # of the image's side, by which a place or a relation must be clear
 MAINLY = 0.75  # of the distance between two items must be along the direction of a relation
-KINDS = ("attribute", "place", "relation")
-KIND_LIMITS = (0.55, 0.83)  # chances .55, .28 and .17
 SUBSETS: tuple[Attributes, ...] = tuple(
     subset
     for count in range(1, len(words.ATTRIBUTES) + 1)
@@ -50,8 +48,21 @@ class Expression:
     direction: str = ""  # of a place or a relation
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What tells a target apart, by the kind of expression."""
+
+    attributes: Attributes  # that it has
+    directions: tuple[str, ...] = ()  # in which it lies of `others`, or is the outermost
+    others: tuple[int, ...] = ()  # other items that are described
+    absent: str = ""  # the value of all other items that have the attributes
+
+
 class Speaker:
     """Makes expressions for the items of one scene in an image of `side` pixels."""
+
+    kinds: tuple[str, ...] = ("attribute", "place", "relation")
+    kind_limits: tuple[float, ...] = (0.55, 0.83)  # chances .55, .28 and .17
 
     def __init__(self, items: tuple[Item, ...], side: int) -> None:
         self.items, self.margin = items, MARGIN * side
@@ -62,11 +73,11 @@ class Speaker:
         """Up to `count` expressions of one item, no two with the same words."""
         expressions: dict[frozenset[str], Expression] = {}
         for _ in range(6 * count):
-            kind = KINDS[int(np.searchsorted(KIND_LIMITS, rng.random(), side="right"))]
+            kind = self.kinds[int(np.searchsorted(self.kind_limits, rng.random(), side="right"))]
             choices = self.choices(kind, target)
             if not choices:
                 continue
-            expression = self._say(rng, kind, target, *pick(rng, choices))
+            expression = self._say(rng, kind, target, pick(rng, choices))
             expressions.setdefault(frozenset(expression.text.split()) - NO_CONTENT, expression)
             if len(expressions) == count:
                 break
@@ -92,49 +103,50 @@ class Speaker:
                 break
         return list(expressions.values())
 
-    def _say(
-        self,
-        rng: np.random.Generator,
-        kind: str,
-        target: int,
-        attributes: Attributes,
-        direction: str,
-        other: int,
-    ) -> Expression:
-        text = describe(self.items[target], attributes, rng)
-        if kind == "place":
-            text = choose(rng, words.PLACES[direction]).format(text)
-        elif kind == "relation":
-            unique = self.choices("attribute", other)
-            reference = pick(rng, [c for c in unique if c[0] in SHORT] or unique)[0]
-            phrase = choose(rng, words.RELATIONS[direction])
-            text = phrase.format(text, describe(self.items[other], reference, rng))
+    def _say(self, rng: np.random.Generator, kind: str, target: int, choice: Choice) -> Expression:
+        text = self._phrase(rng, kind, describe(self.items[target], choice.attributes, rng), choice)
         text = f"the {text}" if rng.random() < 0.25 else text
-        return Expression(text, kind, (target,), attributes, direction)
+        direction = choice.directions[0] if choice.directions else ""
+        return Expression(text, kind, (target,), choice.attributes, direction)
+
+    def _phrase(self, rng: np.random.Generator, kind: str, text: str, choice: Choice) -> str:
+        """The description `text` with what else tells the target apart."""
+        if kind == "place":
+            text = choose(rng, words.PLACES[choice.directions[0]]).format(text)
+        elif kind == "relation":
+            reference = self._reference(rng, choice.others[0])
+            phrase = choose(rng, words.RELATIONS[choice.directions[0]])
+            text = phrase.format(text, describe(self.items[choice.others[0]], reference, rng))
+        return text
+
+    def _reference(self, rng: np.random.Generator, other: int) -> Attributes:
+        """Attributes that only this item has: one or two, if that is possible."""
+        unique = self.choices("attribute", other)
+        return pick(rng, [c for c in unique if c.attributes in SHORT] or unique).attributes
 
     def _matching(self, like: int, attributes: Attributes) -> tuple[int, ...]:
         """Numbers of the items that share these attributes with item `like`."""
         item = self.items[like]
         return tuple(n for n, other in enumerate(self.items) if are_alike(item, other, attributes))
 
-    def _choices(self, kind: str, target: int) -> list[tuple[Attributes, str, int]]:
-        """Attributes, direction and other item of the expressions that only fit the target."""
+    def _choices(self, kind: str, target: int) -> list[Choice]:
+        """The expressions that only fit the target."""
         if kind == "attribute":
             unique = [
                 attributes
                 for attributes in SUBSETS
                 if self.matching(target, attributes) == (target,)
             ]
-            return [(attributes, "", target) for attributes in unique]
+            return [Choice(attributes) for attributes in unique]
         if kind == "place":
             return [
-                (attributes, direction, target)
+                Choice(attributes, (direction,))
                 for attributes in ((), *SUBSETS)
                 for direction in AXES
                 if self._is_outermost(target, self.matching(target, attributes), direction)
             ]
         return [
-            (attributes, direction, other)
+            Choice(attributes, (direction,), (other,))
             for other in range(len(self.items))
             for direction in AXES
             if other != target
@@ -150,11 +162,11 @@ class Speaker:
         others = [reach(self.items[number], direction) for number in among if number != target]
         return bool(others) and own - max(others) >= self.margin
 
-    def _is_beside(self, target: int, other: int, direction: str) -> bool:
+    def _is_beside(self, target: int, other: int, direction: str, mainly: float = MAINLY) -> bool:
         """Whether the target lies in that direction of the other, clearly and mainly."""
         first, second = self.items[target], self.items[other]
         along = reach(first, direction) - reach(second, direction)
-        return along >= max(self.margin, MAINLY * np.hypot(first.x - second.x, first.y - second.y))
+        return along >= max(self.margin, mainly * np.hypot(first.x - second.x, first.y - second.y))
 
     def _is_alone_beside(
         self, target: int, other: int, direction: str, attributes: Attributes
@@ -177,7 +189,7 @@ class Speaker:
             unique = [self.choices("attribute", number) for number in pair]
             if all(unique):
                 first, second = (
-                    describe(self.items[number], pick(rng, choices)[0], rng)
+                    describe(self.items[number], pick(rng, choices).attributes, rng)
                     for number, choices in zip(pair, unique, strict=True)
                 )
                 yield Expression(f"the {first} and the {second}", "group", pair)

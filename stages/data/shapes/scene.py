@@ -34,12 +34,17 @@ def choose(rng: np.random.Generator, values: tuple[str, ...]) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def draw_items(rng: np.random.Generator, side: int, least: int, most: int) -> tuple[Item, ...]:
-    """`least` to `most` items in a square image; fewer if there is no room left."""
+def draw_items(
+    rng: np.random.Generator, side: int, least: int, most: int, scale: float = 1.0
+) -> tuple[Item, ...]:
+    """`least` to `most` items in a square image; fewer if there is no room left.
+
+    `scale` is of their radii.
+    """
     items: list[Item] = []
     for _ in range(int(rng.integers(least, most + 1))):
         item = _draw_attributes(rng, items)
-        placed = _place(rng, item, items, side)
+        placed = _place(rng, item, items, side, scale)
         if placed is not None:
             items.append(placed)
     return tuple(items)
@@ -65,10 +70,15 @@ def _draw_attributes(rng: np.random.Generator, earlier: list[Item]) -> Item:
 
 
 def _place(
-    rng: np.random.Generator, item: Item, earlier: list[Item], side: int, tries: int = 40
+    rng: np.random.Generator,
+    item: Item,
+    earlier: list[Item],
+    side: int,
+    scale: float,
+    tries: int = 40,
 ) -> Item | None:
     """The item at a free place in the image; None if no try finds one."""
-    radius = side * float(rng.uniform(*RADII[item.size]))
+    radius = scale * side * float(rng.uniform(*RADII[item.size]))
     for _ in range(tries):
         x, y = (float(value) for value in rng.uniform(radius + 1, side - radius - 1, 2))
         if all(np.hypot(x - o.x, y - o.y) > radius + o.radius + 1 for o in earlier):

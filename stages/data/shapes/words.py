@@ -48,10 +48,13 @@ OPPOSITES = {
 }
 OPPOSITES |= {second: first for first, second in OPPOSITES.items()}
 GROUPS = ("all {}", "all the {}", "the {}")  # {} in the plural
+# Of the hard variant. The small CLIP has never learned "between", "is", "not" and "that".
+BETWEEN = "{} between the {} and the {}"
+NEGATIONS = ("{} that is not {}", "{} not {}")
 
 
 def vocabulary() -> list[str]:
-    """Every word that an expression or a caption can hold, sorted."""
+    """Every word of captions and of expressions, those of the hard variant aside, sorted."""
     words = {"the", "a", "and", "both", *COLORS, *SHAPES, *TEXTURES, *SIZES, *ANY_SHAPE}
     words.update(PLURALS.values())
     words.update(f"{word}s" for word in ANY_SHAPE)
