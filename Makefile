@@ -12,7 +12,7 @@ OTHER := .venv-$(PYTHON_VERSION)
 # Kept also where containers turn it off: each job would else compile all that it imports, for 2 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-long test-all test-python test-gpu test-cluster attack lint bench released-model seeds interruptions docs docs-site clean
+.PHONY: demo test test-long test-all test-python test-gpu test-cluster attack lint bench released-model seeds both-refshapes interruptions docs docs-site clean
 
 demo: $(READY)  ## the whole pipeline on the embedded data set, then its table and its report
 	$(BIN)/snakemake --quiet rules --cores all demo
@@ -63,6 +63,9 @@ released-model: $(READY)  ## data/demo_segmentor.safetensors, from the results o
 
 seeds: $(READY)  ## the demo on three seeds, as a table
 	$(BIN)/python -m benchmarks.seeds
+
+both-refshapes: $(READY)  ## all models on RefShapes and on its hard variant, as a table; hours on two cores
+	$(BIN)/python -m benchmarks.both_refshapes
 
 docs: $(READY)  ## the pages that are written from configs/ and stages/config/
 	$(BIN)/python docs/write_data.py > docs/data.md

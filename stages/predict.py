@@ -22,7 +22,7 @@ from stages.storage.collapse import Tally
 from stages.storage.masks import area
 from stages.storage.tables import read_samples, write_table
 
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger(__name__)
 

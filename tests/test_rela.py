@@ -16,7 +16,7 @@ from stages.config.encoders import ClipSource
 from stages.config.segmentors import RelaOptions
 from stages.data.wordpiece import WordPieceTokenizer, load_model_tokenizer
 from stages.metrics.generalized import outcome, summarize_generalized
-from stages.models.rela import RelaSegmentor, build_rela
+from stages.models.rela import RelaSegmentor, _margin, build_rela
 from stages.runtime.errors import InputError
 from tests.small_clip import CONTEXT, small_tokens, write_description
 
@@ -123,6 +123,15 @@ def test_what_has_no_target_has_no_mask(source: ClipSource) -> None:
 
     decision.bias.copy_(torch.tensor([1.0, 1.0]))  # undecided: there is a target
     torch.testing.assert_close(model.predict(batch), scores)
+
+
+def test_where_both_probabilities_are_one_the_logits_decide() -> None:
+    background, target = [60.0, 60.0, -90.0, 0.0], [40.0, 80.0, -200.0, 1.0]
+    logits = torch.tensor([[background, target]])
+    assert torch.equal(logits.sigmoid()[0, 0, :2], logits.sigmoid()[0, 1, :2])
+    found = _margin(logits)[0]
+    assert (found > 0).tolist() == [False, True, False, True]
+    assert found[3].item() == pytest.approx(1 / (1 + np.exp(-1)) - 0.5)
 
 
 def test_without_no_target_labels_every_expression_has_a_target(

@@ -98,6 +98,7 @@ def selected(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model
 
 
+@pytest.mark.long
 def test_the_kept_epoch_is_the_one_that_scores_highest_when_all_are_scored_alone(
     samples: Path, selected: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CLASS_WEIGHTS = (0.9, 1.1)  # official criterion.py: of background and target
 MASK_WEIGHT = 5.0  # official configs, MASK_WEIGHT: of all terms together
+TIE = 1e-8  # of equal probabilities: less than any difference of others near 1 in float32
 SIDE_WEIGHT = 0.1  # official criterion.py: of the minimap and of the no-target decision
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d)  # not subject to weight decay
 
@@ -168,8 +169,9 @@ class RelaSegmentor(nn.Module):
     def predict_generalized(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Scores (T, S, S), positive in the mask, and (T,), positive where there is no target.
 
-        Scores are differences of probabilities, as the official evaluation compares them: a pixel
-        of which both are 1 in float32 is background. A mask is given even if there is no target.
+        Scores are differences of probabilities, as the official evaluation compares them; where
+        both are 0 or 1 in float32, which is background there, the logits decide. A mask is given
+        even if there is no target.
         """
         output = self.logits(batch)
         logits = resize(output.masks.float(), batch["images"].shape[2:])
@@ -284,6 +286,10 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def _margin(logits: Tensor) -> Tensor:
-    """How much more probable class 1 of logits (T, 2, ...) is than class 0: (T, ...)."""
-    background, target = logits.sigmoid().unbind(dim=1)
-    return target - background
+    """How much more probable class 1 of logits (T, 2, ...) is than class 0: (T, ...).
+
+    The losses leave it open where logits are as a whole, so that both may be far above 0.
+    """
+    background, target = logits.unbind(dim=1)
+    margin = target.sigmoid() - background.sigmoid()
+    return torch.where(margin == 0, (target - background).clamp(-TIE, TIE), margin)

@@ -31,6 +31,7 @@ def encoded(size: tuple[int, int]) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.long
 def test_parallel_posts_stay_within_a_memory_limit(server: Server) -> None:
     page = server.address
     small = [{"path": upload(page, encoded((60, 40)))}, "a red square", ["tris"]]
