@@ -65,11 +65,13 @@ def run(seed: int, experiment: str, split: str, cores: str) -> None:
     edit(configs / "datasets/refshapes.yaml", {"refshapes": {"seed": seed}})
     own = {"seed": seed}
     changes: dict[str, Any] = {"segmentor": own, "evaluation": {"splits": [split]}}
+    targets = [experiment]
     if bound := bound_of(experiment):
         edit(configs / f"experiments/{bound}.yaml", changes)
+        targets.append(bound)
     edit(configs / f"experiments/{EXPERIMENT}.yaml", {**changes, "stage1": own, "affinity": own})
     command = ["snakemake", "--cores", cores, "--quiet", "rules", "--nolock"]
-    places = ["--config", f"configs={configs}", f"results={folder(seed)}", "--", experiment]
+    places = ["--config", f"configs={configs}", f"results={folder(seed)}", "--", *targets]
     subprocess.run([Path(sys.executable).parent / command[0], *command[1:], *places], check=True)
 
 

@@ -78,13 +78,21 @@ EMBEDDED = {
         "71.8, 71.4, 70.9 (three seeds), 73.4 (seed 0, another machine)",
     ),
     "refshapes_cris": ("CRIS, fully supervised", "60.0"),
-    "refshapes_cris_pseudo": ("CRIS on the demo's pseudo masks", "38.1"),
+    "refshapes_cris_pseudo": ("CRIS on the masks of `refshapes_beyond`", "-"),
     "refshapes_etris": ("ETRIS, fully supervised", "39.4, 39.8"),
-    "refshapes_etris_pseudo": ("ETRIS on the demo's pseudo masks", "39.0, 39.3"),
+    "refshapes_etris_pseudo": ("ETRIS on the masks of `refshapes_beyond`", "-"),
     "refshapes_detris": ("DETRIS, fully supervised", "56.1"),
-    "refshapes_detris_pseudo": ("DETRIS on the demo's pseudo masks", "38.1, 38.9"),
-    "refshapes_rela": ("ReLA, fully supervised", "55.3, 55.2"),
-    "refshapes_rela_pseudo": ("ReLA on the demo's pseudo masks", "51.5, 50.6"),
+    "refshapes_detris_pseudo": ("DETRIS on the masks of `refshapes_beyond`", "-"),
+    "refshapes_rela": ("ReLA, fully supervised", "63.6"),
+    "refshapes_rela_pseudo": ("ReLA on the masks of `refshapes_beyond`", "-"),
+    "refshapes_hard_tris": ("`refshapes_tris` on the hard variant", "-"),
+    "refshapes_hard_beyond": ("`refshapes_beyond` on the hard variant", "-"),
+    "refshapes_hard_tris_masks": ("its segmentor, fully supervised", "-"),
+    "refshapes_hard_beyond_masks": ("the same with the CLIP of `refshapes_beyond`", "-"),
+    "refshapes_hard_cris": ("CRIS, fully supervised, on the hard variant", "-"),
+    "refshapes_hard_etris": ("ETRIS", "-"),
+    "refshapes_hard_detris": ("DETRIS", "-"),
+    "refshapes_hard_rela": ("ReLA", "-"),
     "refshapes_generalized_rela": (
         "ReLA; expressions of no, one or several objects",
         "gIoU 53.7, 51.7; cIoU 46.7, 46.0; N-acc 90.4, 92.4; T-acc 84.1, 81.8",
@@ -162,11 +170,12 @@ def main() -> None:
 
 def embedded_row(name: str, experiment: Experiment) -> str:
     what, measured = EMBEDDED[name]
-    ((metric, (low, high)),) = experiment.ranges("val").items()
-    expected = (
-        f"{low:g} to {high:g}" if metric == "mean_iou" else f"{NAMES[metric]} {low:g} to {high:g}"
+    ranges = experiment.ranges("val").items()
+    expected = ", ".join(
+        f"{'' if metric == 'mean_iou' else NAMES[metric] + ' '}{low:g} to {high:g}"
+        for metric, (low, high) in ranges
     )
-    return f"| `{name}` | {what} | {expected} | {measured} |\n"
+    return f"| `{name}` | {what} | {expected or '-'} | {measured} |\n"
 
 
 def row(name: str, experiment: Experiment, configs: Configs) -> str:
