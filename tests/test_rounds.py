@@ -103,6 +103,36 @@ def test_a_segmentor_votes_with_all_expressions_of_an_object(samples: Path, tmp_
     assert np.mean(overlaps) > 0.3
 
 
+def test_shards_of_votes_and_assigned_masks_are_those_of_one_job(
+    samples: Path, tmp_path: Path
+) -> None:
+    masks, _, _ = mixed_up(samples, tmp_path)
+    features = tmp_path / "text.safetensors"
+    encode_text.run(samples, features, JUDGE)
+    config, method = Prms(batch_size=16), Assignment(method="hungarian")
+
+    def voted_and_assigned(shards: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        votes, assigned = [], []
+        for shard in range(shards):
+            maps, own, result = (
+                tmp_path / f"{name}-{shard}-of-{shards}.parquet"
+                for name in ("maps", "masks", "assigned")
+            )
+            model = ROOT / "data/demo_segmentor.safetensors"
+            vote.run(samples, model, maps, config, shard=shard, shards=shards)
+            objects = pd.read_parquet(maps, columns=["object"]).object
+            rows = pd.read_parquet(masks).set_index("object").loc[objects].reset_index()
+            write_table(own, "masks", rows.to_dict("records"))
+            assign_masks.run(samples, features, maps, own, result, JUDGE, method)
+            votes.append(pd.read_parquet(maps))
+            assigned.append(pd.read_parquet(result))
+        return pd.concat(votes, ignore_index=True), pd.concat(assigned, ignore_index=True)
+
+    for whole, parts in zip(voted_and_assigned(1), voted_and_assigned(3), strict=True):
+        pd.testing.assert_frame_equal(parts, whole)
+        assert not whole.empty
+
+
 def configs_with(folder: Path, **experiments: Any) -> Path:
     """The experiments of RefShapes from text, and others."""
     (folder / "datasets").mkdir(parents=True)
