@@ -95,7 +95,9 @@ class HardSpeaker(Speaker):
                 self._is_beside(target, n, way, MAINLY) for n, way in zip(pair, ways, strict=True)
             )
             for attributes in SHORT
-            if not any(self._lies(n, pair, ways) for n in self._rivals(target, attributes))
+            if not any(
+                self._is_beyond_each(n, pair, ways) for n in self._rivals(target, attributes)
+            )
         ]
 
     def _negations(self, target: int) -> list[Choice]:
@@ -115,7 +117,7 @@ class HardSpeaker(Speaker):
     def _rivals(self, target: int, attributes: Attributes) -> list[int]:
         return [n for n in self.matching(target, attributes) if n != target]
 
-    def _lies(self, item: int, others: tuple[int, ...], ways: tuple[str, ...]) -> bool:
+    def _is_beyond_each(self, item: int, others: tuple[int, ...], ways: tuple[str, ...]) -> bool:
         """Whether an item is beyond each of the others, even by little."""
         beyond = (
             reach(self.items[item], way) > reach(self.items[other], way)
