@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--cores", default="all")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        run(seed, arguments.experiment, arguments.split, arguments.cores)
+        run_seed(seed, arguments.experiment, arguments.split, arguments.cores)
     print("\n".join(table(arguments.seeds, arguments.experiment, arguments.split)))
 
 
@@ -58,7 +58,7 @@ def folder(seed: int) -> Path:
     return Path("results/seeds") / str(seed)
 
 
-def run(seed: int, experiment: str, split: str, cores: str) -> None:
+def run_seed(seed: int, experiment: str, split: str, cores: str) -> None:
     """An experiment of one seed, and what it is based on."""
     configs = folder(seed) / "configs"
     shutil.copytree("configs", configs, dirs_exist_ok=True)

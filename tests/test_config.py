@@ -391,7 +391,8 @@ def test_the_encoder_of_a_description_is_known_from_its_file(tmp_path: Path) -> 
 
 
 def test_all_findings_are_told_at_once(configs: Path) -> None:
-    append(configs / "experiments/refshapes_generalized_rela.yaml", "prms: {batch_size: 0, other: 1}\n")
+    experiment = configs / "experiments/refshapes_generalized_rela.yaml"
+    append(experiment, "prms: {batch_size: 0, other: 1}\n")
     append(configs / "datasets/refshapes.yaml", "nonsense: 1\n")
     with pytest.raises(InputError) as raised:
         load_configs(configs)

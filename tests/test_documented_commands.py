@@ -21,6 +21,7 @@ TARGETS = {
     *("demo", "fetch_weights", "small_clip"),
     *(f"fetch_{name}" for name in CONFIGS.downloads),
     *CONFIGS.settings.comparisons,
+    *CONFIGS.sweeps,
     *CONFIGS.datasets,
     *(f"prepare_{name}" for name in CONFIGS.datasets),
     *CONFIGS.experiments,

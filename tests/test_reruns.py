@@ -396,8 +396,9 @@ def test_an_experiment_that_is_renamed_computes_nothing_but_its_page(changed: To
     text = (changed.configs / "config.yaml").read_text()
     (changed.configs / "config.yaml").write_text(text.replace("- refshapes_tris\n", "- renamed\n"))
     folder = changed.configs / "experiments"
-    for path in (*folder.glob("*_pseudo.yaml"), folder / "refshapes_beyond.yaml"):
-        path.unlink()
+    for pattern in ("*_pseudo.yaml", "refshapes_beyond*.yaml", "refshapes_hard_*.yaml"):
+        for path in folder.glob(pattern):
+            path.unlink()
     changed.edit("config.yaml", comparisons={"demo_segmentors": ["renamed"]})
     assert changed.planned() == planned(changed, "renamed") == PAGE
 

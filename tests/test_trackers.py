@@ -159,7 +159,7 @@ def test_a_run_names_its_experiment_and_stage(configs: Configs, tmp_path: Path) 
     names = {kind: catalog.run_name(tris[kind]) for kind in ("stage1", "affinity", "segmentor")}
     assert names == {kind: f"refshapes_tris/{kind}" for kind in names}
     pseudo = catalog.products.of_experiment("refshapes_cris_pseudo")
-    assert catalog.run_name(pseudo["stage1"]) == "refshapes_tris/stage1"
+    assert catalog.run_name(pseudo["stage1"]) == "refshapes_beyond/stage1"
     assert catalog.run_name(pseudo["segmentor"]) == "refshapes_cris_pseudo/segmentor"
     changed = catalog.page("refshapes_cris_pseudo").trainings["segmentor"]
     assert changed.digest != pseudo["segmentor"].digest
