@@ -72,7 +72,6 @@ def assert_alike(first: Path, second: Path) -> None:
         assert torch.allclose(value, others[name], rtol=0, atol=tolerance), name
 
 
-@pytest.mark.long
 def test_two_processes_train_to_the_same_losses_and_weights(alone: Path, tmp_path: Path) -> None:
     done = train(tmp_path / "both", 2, *SOME, *PARTS)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -399,7 +399,8 @@ def test_an_experiment_that_is_renamed_computes_nothing_but_its_page(changed: To
     for pattern in ("*_pseudo.yaml", "refshapes_beyond*.yaml", "refshapes_hard_*.yaml"):
         for path in folder.glob(pattern):
             path.unlink()
-    changed.edit("config.yaml", comparisons={"demo_segmentors": ["renamed"]})
+    comparisons = {"demo_segmentors": ["renamed"], "beyond_demo": ["renamed"]}
+    changed.edit("config.yaml", comparisons=comparisons)
     assert changed.planned() == planned(changed, "renamed") == PAGE
 
 

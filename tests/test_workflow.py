@@ -170,9 +170,12 @@ def test_a_wrong_option_stops_the_workflow_at_once(
 
 @pytest.mark.parametrize(
     "output",
-    ["stage1/model.safetensors", "affinity/model.safetensors", "segmentor/model.safetensors"],
+    [
+        "stage1/model.safetensors",
+        pytest.param("affinity/model.safetensors", marks=pytest.mark.long),
+        pytest.param("segmentor/model.safetensors", marks=pytest.mark.long),
+    ],
 )
-@pytest.mark.long
 def test_a_step_that_is_killed_continues_to_the_same_weights(
     toy: Toy, output: str, tmp_path: Path
 ) -> None:
@@ -233,7 +236,6 @@ def _command(toy: Toy, output: Path) -> list[str]:
     return [sys.executable, "-m", *shlex.split(rows[0].partition(" > ")[0])]
 
 
-@pytest.mark.long
 def test_a_workflow_that_is_killed_goes_on_by_the_same_command(toy: Toy, tmp_path: Path) -> None:
     page = (toy.experiment / "report.html").resolve()
     before = file_hash(page)
