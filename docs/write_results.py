@@ -71,8 +71,8 @@ EMBEDDED = {
         "the demo: from text alone",
         "54.5, 55.5, 53.3 (three seeds), 52.0 (seed 0, another machine)",
     ),
-    "refshapes_beyond": ("from text alone, beyond TRIS", "67.7 (seed 0)"),
-    "refshapes_beyond_masks": ("its segmentor, fully supervised", "-"),
+    "refshapes_beyond": ("from text alone, beyond TRIS", "67.7, 64.7, 67.5, 65.5 (four seeds)"),
+    "refshapes_beyond_masks": ("its segmentor, fully supervised", "66.5, 71.2 (seeds 1, 2)"),
     "refshapes_tris_masks": (
         "its segmentor, fully supervised",
         "71.8, 71.4, 70.9 (three seeds), 73.4 (seed 0, another machine)",
