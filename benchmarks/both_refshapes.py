@@ -9,13 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
-
+from benchmarks.seeds import means_by_kind, row, scores_cell
 from stages.config.load import load_configs
-from stages.storage.files import read_json
 
 STANDARD, HARD = "refshapes", "refshapes_hard"
-METRICS = ("mean_iou", "overall_iou", "pointing_accuracy_mask")
+SAMPLES = "val.samples.parquet"
 
 
 def main() -> None:
@@ -32,40 +30,29 @@ def main() -> None:
 
 
 def table(results: Path) -> list[str]:
-    """A row for each experiment of the standard data set, with the same one of the hard variant."""
-    kinds = sorted({kind for name in _experiments(HARD) for kind in _by_kind(results, name)})
+    """A row for each experiment of the standard data set, with the same one of the hard variant.
+
+    Cells of what has not been run are empty.
+    """
+    configs = load_configs(Path("configs"))
+    scored = {name: results / name / "scores/segmentor" for name in configs.experiments}
+    means = {
+        name: means_by_kind(scored[name] / SAMPLES) if (scored[name] / SAMPLES).exists() else {}
+        for name in configs.of_dataset(HARD)
+    }
+    kinds = sorted({kind for of_kinds in means.values() for kind in of_kinds})
     lines = [
-        "| val | RefShapes | hard |" + "".join(f" {kind.replace('_', ' ')} |" for kind in kinds),
+        row("val", ["RefShapes", "hard", *(kind.replace("_", " ") for kind in kinds)]),
         "|---" * (3 + len(kinds)) + "|",
     ]
-    for name in _experiments(STANDARD):
+    for name in configs.of_dataset(STANDARD):
         hard = name.replace(STANDARD, HARD, 1)
-        of_kinds = _by_kind(results, hard)
-        cells = [_scores(results, name), _scores(results, hard)]
+        files = [scored[each] / "val.json" if each in scored else None for each in (name, hard)]
+        cells = [scores_cell(file) if file and file.exists() else "" for file in files]
+        of_kinds = means.get(hard, {})
         cells += [f"{100 * of_kinds[kind]:.1f}" if kind in of_kinds else "" for kind in kinds]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+        lines.append(row(f"`{name}`", cells))
     return lines
-
-
-def _experiments(dataset: str) -> list[str]:
-    return load_configs(Path("configs")).of_dataset(dataset)
-
-
-def _scores(results: Path, experiment: str) -> str:
-    """mIoU / oIoU / hitM in percent; empty where it has not been run."""
-    path = results / experiment / "scores/segmentor/val.json"
-    if not path.exists():
-        return ""
-    scores = read_json(path)["scores"]
-    return " / ".join(f"{100 * scores[name]:.1f}" for name in METRICS)
-
-
-def _by_kind(results: Path, experiment: str) -> dict[str, float]:
-    """mIoU of each kind of expression."""
-    path = results / experiment / "scores/segmentor/val.samples.parquet"
-    if not path.exists():
-        return {}
-    return pd.read_parquet(path).groupby("kind")["iou"].mean().to_dict()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import pandas as pd
 import yaml
 
 from stages.config.load import load_configs
+from stages.metrics.iou import iou
 from stages.storage.files import read_json
 from stages.storage.masks import decode
 from stages.storage.tables import read_samples, read_table
@@ -103,17 +104,17 @@ def table(seeds: list[int], experiment: str, split: str) -> list[str]:
             if not files[0].exists():  # a step that this experiment does not have
                 continue
             name = label if scored_split == split else f"{label} ({scored_split})"
-            lines.append(_row(name, [_cell(file) for file in files]))
+            lines.append(row(name, [scores_cell(file) for file in files]))
     samples = f"{experiment}/scores/segmentor/{split}.samples.parquet"
-    kinds = [pd.read_parquet(folder(s) / samples).groupby("kind")["iou"].mean() for s in seeds]
+    kinds = [means_by_kind(folder(seed) / samples) for seed in seeds]
     for kind in KINDS:
         cells = [f"{100 * means[kind]:.1f}" for means in kinds]
-        lines.append(_row(f"stage 2: {kind}, mIoU", cells))
+        lines.append(row(f"stage 2: {kind}, mIoU", cells))
     for label, name in MASKS.items():
         shares = [share_of_other_objects(folder(seed) / experiment, name) for seed in seeds]
         if None not in shares:
             cells = [f"{100 * share:.1f}" for share in shares if share is not None]
-            lines.append(_row(f"{label} (train): of another object, %", cells))
+            lines.append(row(f"{label} (train): of another object, %", cells))
     return lines
 
 
@@ -131,16 +132,23 @@ def share_of_other_objects(results: Path, name: str) -> float | None:
         true = np.stack([decode(mask, *size) for mask in objects["mask"]])
         for number, own in enumerate(objects.object):
             found = decode(masks[own], *size)
-            ious = (true & found).sum((1, 2)) / np.maximum(1, (true | found).sum((1, 2)))
+            ious = iou((true & found).sum((1, 2)), (true | found).sum((1, 2)), empty=0.0)
             others.append(ious.max() > ious[number])
     return float(np.mean(others))
 
 
-def _row(name: str, cells: list[str]) -> str:
+def means_by_kind(samples: Path) -> dict[str, float]:
+    """mIoU of each kind of expression."""
+    means: dict[str, float] = pd.read_parquet(samples).groupby("kind")["iou"].mean().to_dict()
+    return means
+
+
+def row(name: str, cells: list[str]) -> str:
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def _cell(path: Path) -> str:
+def scores_cell(path: Path) -> str:
+    """mIoU / oIoU / hitM in percent."""
     scores = read_json(path)["scores"]
     values = [scores["mean_iou"], scores["overall_iou"], scores["pointing_accuracy_mask"]]
     return " / ".join("-" if value is None else f"{100 * value:.1f}" for value in values)

@@ -179,8 +179,8 @@ def _refer(
         for expression in groups + nothing:
             annotations = [numbers[item] for item in expression.items]
             records.add_ref(image, split, [expression], annotations, True)
-    elif isinstance(speaker, HardSpeaker) and speaker.groups():
-        group = pick(rng, list(speaker.groups()))
+    elif isinstance(speaker, HardSpeaker) and speaker.groups:
+        group = pick(rng, list(speaker.groups))
         expressions = speaker.refer_to_group(rng, group, LEAST_EXPRESSIONS)
         number = records.add_annotation(image, [items[member] for member in group])
         records.add_ref(image, split, expressions, [number], False)

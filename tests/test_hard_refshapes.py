@@ -14,7 +14,7 @@ from stages.data.shapes import drawing, words
 from stages.data.shapes.hard_expressions import HardSpeaker
 from stages.data.shapes.scene import Item, draw_items
 from stages.data.text import split_words
-from tests.test_refshapes import RELATIONS, Scenes, meeting, reach, understand
+from tests.test_refshapes import RELATIONS, Scenes, expressions_of, meeting, reach, understand
 
 SIDE = 160
 HARD = RefShapes(hard=True, size=SIDE, train_images=12, val_images=4, test_images=2)
@@ -68,13 +68,10 @@ def understand_hard(text: str, items: tuple[Item, ...]) -> set[int]:
 
 def test_an_expression_is_true_of_its_item_only(scenes: Scenes) -> None:
     kinds = set()
-    for rng, items in scenes:
-        speaker = HardSpeaker(items, SIDE)
-        for target in range(len(items)):
-            for expression in speaker.refer(rng, target, 5):
-                assert understand_hard(expression.text, items) == {target}, expression
-                assert len(split_words(expression.text)) <= LONGEST
-                kinds.add(expression.kind)
+    for items, target, expression in expressions_of(scenes, HardSpeaker, SIDE):
+        assert understand_hard(expression.text, items) == {target}, expression
+        assert len(split_words(expression.text)) <= LONGEST
+        kinds.add(expression.kind)
     assert kinds == set(HardSpeaker.kinds)
 
 
@@ -82,7 +79,7 @@ def test_a_group_is_all_items_that_its_expressions_fit(scenes: Scenes) -> None:
     seen = 0
     for rng, items in scenes:
         speaker = HardSpeaker(items, SIDE)
-        for group in speaker.groups():
+        for group in speaker.groups:
             expressions = speaker.refer_to_group(rng, group, 3)
             assert len({expression.text for expression in expressions}) == 3
             for expression in expressions:
@@ -94,10 +91,8 @@ def test_a_group_is_all_items_that_its_expressions_fit(scenes: Scenes) -> None:
 
 def test_the_small_clip_does_not_know_four_of_its_words(scenes: Scenes) -> None:
     known, used = set(words.vocabulary()), set()
-    for rng, items in scenes:
-        for target in range(len(items)):
-            for expression in HardSpeaker(items, SIDE).refer(rng, target, 5):
-                used.update(expression.text.split())
+    for _, _, expression in expressions_of(scenes, HardSpeaker, SIDE):
+        used.update(expression.text.split())
     assert used - known == {"between", "is", "not", "that"}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from stages.config.datasets import RefShapes
 from stages.data.refer import read_refs
 from stages.data.segmentation import segmentation_mask
 from stages.data.shapes import drawing, words
-from stages.data.shapes.expressions import AXES, SUBSETS, Speaker
+from stages.data.shapes.expressions import AXES, SUBSETS, Expression, Speaker
 from stages.data.shapes.scene import Item, draw_items
 
 SIDE = 96
@@ -33,6 +34,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scenes() -> Scenes:
     generators = [np.random.default_rng([7, number]) for number in range(150)]
     return [(rng, draw_items(rng, SIDE, 2, 5)) for rng in generators]
+
+
+def expressions_of(
+    scenes: Scenes, kind: type[Speaker], side: int
+) -> Iterator[tuple[tuple[Item, ...], int, Expression]]:
+    """Up to five expressions of each item, with the items of its scene and its number."""
+    for rng, items in scenes:
+        speaker = kind(items, side)
+        for target in range(len(items)):
+            for expression in speaker.refer(rng, target, 5):
+                yield items, target, expression
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -123,12 +135,9 @@ def test_most_items_have_a_distractor_of_their_shape(scenes: Scenes) -> None:
 def test_an_expression_is_true_of_its_item_only(scenes: Scenes) -> None:
     """Each text is read again, by rules of its own, and must lead back to its one item."""
     kinds = set()
-    for rng, items in scenes:
-        speaker = Speaker(items, SIDE)
-        for target in range(len(items)):
-            for expression in speaker.refer(rng, target, 5):
-                assert understand(expression.text, items) == {target}, expression
-                kinds.add(expression.kind)
+    for items, target, expression in expressions_of(scenes, Speaker, SIDE):
+        assert understand(expression.text, items) == {target}, expression
+        kinds.add(expression.kind)
     assert kinds == {"attribute", "place", "relation"}
 
 

@@ -26,9 +26,8 @@ def import_official(
     `name` says which experiment; else all of this system are tried. Raises InputError that names
     the closest one, and the first weight that keeps it from fitting.
     """
-    varied = {variant.name for sweep in configs.sweeps.values() for variant in sweep}
     each = sorted(configs.experiments.items(), key=lambda item: item[0] != configs.settings.demo)
-    known = {n: e for n, e in each if n not in varied and _has(e, system)}
+    known = {n: e for n, e in each if n not in configs.variants and _has(e, system)}
     # Those that only import have the options of another one, as a rule.
     candidates = {n: e for n, e in known.items() if e.checkpoint is None} or known
     if name is not None:

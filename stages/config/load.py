@@ -45,17 +45,21 @@ class Configs:
         The rows of published tables, else all of the data set; none that a sweep made, and none
         that only imports its segmentor as long as there are others.
         """
-        varied = {variant.name for variants in self.sweeps.values() for variant in variants}
         own = [
             experiment
             for experiment, options in self.experiments.items()
-            if options.dataset == name and experiment not in varied
+            if options.dataset == name and experiment not in self.variants
         ]
         rows = [experiment for experiment in own if self.experiments[experiment].published] or own
         trained = [name for name in rows if self.experiments[name].checkpoint is None]
         return sorted(
             trained or rows, key=lambda n: (self.experiments[n].segmentor.model != "tris", n)
         )
+
+    @property
+    def variants(self) -> set[str]:
+        """The experiments that sweeps made."""
+        return {variant.name for variants in self.sweeps.values() for variant in variants}
 
     def members(self, target: str) -> list[str]:
         """The experiments that a target makes."""

@@ -172,9 +172,21 @@ class Speaker:
         self, target: int, other: int, direction: str, attributes: Attributes
     ) -> bool:
         """Whether no third item with these attributes lies in that direction of the other."""
-        rivals = (n for n in self.matching(target, attributes) if n not in (target, other))
-        limit = reach(self.items[other], direction)
-        return all(reach(self.items[rival], direction) <= limit for rival in rivals)
+        rivals = self._rivals(target, attributes)
+        return not any(self._is_beyond_each(n, (other,), (direction,)) for n in rivals)
+
+    def _rivals(self, target: int, attributes: Attributes) -> list[int]:
+        """The other items that have these attributes of the target."""
+        return [n for n in self.matching(target, attributes) if n != target]
+
+    def _is_beyond_each(
+        self, item: int, others: tuple[int, ...], directions: tuple[str, ...]
+    ) -> bool:
+        """Whether an item lies in these directions of others, even by little."""
+        return item not in others and all(
+            reach(self.items[item], direction) > reach(self.items[other], direction)
+            for other, direction in zip(others, directions, strict=True)
+        )
 
     def _groups(self, rng: np.random.Generator) -> Iterator[Expression]:
         for number, item in enumerate(self.items):
@@ -182,8 +194,9 @@ class Speaker:
                 items = self.matching(number, attributes)
                 if len(items) < 2:
                     continue
-                phrases = (*words.GROUPS, "both {}") if len(items) == 2 else words.GROUPS
-                text = choose(rng, phrases).format(describe(item, attributes, rng, plural=True))
+                text = choose(rng, group_phrases(items)).format(
+                    describe(item, attributes, rng, plural=True)
+                )
                 yield Expression(text, "group", items)
         for pair in combinations(range(len(self.items)), 2):
             unique = [self.choices("attribute", number) for number in pair]
@@ -193,6 +206,11 @@ class Speaker:
                     for number, choices in zip(pair, unique, strict=True)
                 )
                 yield Expression(f"the {first} and the {second}", "group", pair)
+
+
+def group_phrases(items: tuple[int, ...]) -> tuple[str, ...]:
+    """Phrases for all of these items; {} is their description in the plural."""
+    return (*words.GROUPS, "both {}") if len(items) == 2 else words.GROUPS
 
 
 def describe(

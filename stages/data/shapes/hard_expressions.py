@@ -6,6 +6,7 @@ negation       "star that is not red": all other stars are red
 plural         "both red circles": items of the same attributes, as one object
 """
 
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -20,7 +21,7 @@ from stages.data.shapes.expressions import (
     Expression,
     Speaker,
     describe,
-    reach,
+    group_phrases,
 )
 from stages.data.shapes.scene import choose
 
@@ -35,6 +36,7 @@ class HardSpeaker(Speaker):
     kinds = (*Speaker.kinds, "two_relations", "between", "negation")
     kind_limits = (0.25, 0.45, 0.6, 0.75, 0.85)
 
+    @cached_property
     def groups(self) -> dict[tuple[int, ...], list[Attributes]]:
         """The groups of two to four items, each with the attributes that only they have."""
         found: dict[tuple[int, ...], list[Attributes]] = {}
@@ -49,11 +51,10 @@ class HardSpeaker(Speaker):
         self, rng: np.random.Generator, items: tuple[int, ...], count: int
     ) -> list[Expression]:
         """Up to `count` different expressions of a group."""
-        phrases = (*words.GROUPS, "both {}") if len(items) == 2 else words.GROUPS
         texts = [
             phrase.format(describe(self.items[items[0]], attributes, rng, plural=True))
-            for attributes in self.groups()[items]
-            for phrase in phrases
+            for attributes in self.groups[items]
+            for phrase in group_phrases(items)
         ]
         chosen = rng.permutation(len(texts))[:count]
         return [Expression(texts[number], "plural", items) for number in chosen]
@@ -113,17 +114,6 @@ class HardSpeaker(Speaker):
 
     def _can_be_named(self, other: int) -> bool:
         return any(choice.attributes in SHORT for choice in self.choices("attribute", other))
-
-    def _rivals(self, target: int, attributes: Attributes) -> list[int]:
-        return [n for n in self.matching(target, attributes) if n != target]
-
-    def _is_beyond_each(self, item: int, others: tuple[int, ...], ways: tuple[str, ...]) -> bool:
-        """Whether an item is beyond each of the others, even by little."""
-        beyond = (
-            reach(self.items[item], way) > reach(self.items[other], way)
-            for other, way in zip(others, ways, strict=True)
-        )
-        return item not in others and all(beyond)
 
     def _is_between(self, item: int, pair: tuple[int, ...]) -> bool:
         """Whether an item is between two others, near the middle of the line."""
