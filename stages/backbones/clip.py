@@ -6,7 +6,7 @@ load by key; open_clip tells how published weights were made. Departures from Op
 expressions may be shorter than the positional embedding, which is then cut (attention is causal, so
 this is exact); images may have any size, for which the pooling attention's positions are
 interpolated as TRIS does (official CLIP/clip/model.py, AttentionPool2d); that attention computes
-only its one used query.
+only its one used query, and projects what that asks for and reads, not every cell.
 
 Shapes: B images, T expressions of L tokens, H x W pixels, D text width, E embedding.
 """
@@ -133,16 +133,22 @@ class Clip(nn.Module):
     def pool(self, features: Tensor) -> Tensor:
         """Embedding (B, E) of the last feature map (B, C, h, w), by the pooling attention."""
         attention = self.residual.attnpool
-        batch, channels, height, width = features.shape
+        height, width = features.shape[2:]
         cells = features.flatten(2).transpose(1, 2)  # (B, hw, C)
         cells = torch.cat([cells.mean(dim=1, keepdim=True), cells], dim=1)  # (B, 1 + hw, C)
         cells = cells + resize_positions(attention.positional_embedding, height, width)
-        shape = (batch, -1, attention.num_heads, channels // attention.num_heads)  # split in heads
-        query = attention.q_proj(cells[:, :1]).view(shape).transpose(1, 2)  # (B, heads, 1, c)
-        key = attention.k_proj(cells).view(shape).transpose(1, 2)
-        value = attention.v_proj(cells).view(shape).transpose(1, 2)
-        pooled = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1, c)
-        return attention.c_proj(pooled.reshape(batch, channels))
+        heads = attention.num_heads
+        query = attention.q_proj(cells[:, 0]).unflatten(1, (heads, -1))  # (B, heads, c)
+        # A single query: keys and values are projected where they are few, not at every cell.
+        (key, key_bias), (value, value_bias) = (  # (heads, c, C), (heads, c)
+            (layer.weight.unflatten(0, (heads, -1)), layer.bias.unflatten(0, (heads, -1)))
+            for layer in (attention.k_proj, attention.v_proj)
+        )
+        asked = torch.einsum("bhk,hkc->bhc", query, key)  # (B, heads, C)
+        scores = asked @ cells.mT + (query * key_bias).sum(2, keepdim=True)  # (B, heads, 1 + hw)
+        read = (scores * query.shape[2] ** -0.5).softmax(dim=2) @ cells  # (B, heads, C)
+        pooled = torch.einsum("bhc,hkc->bhk", read, value) + value_bias
+        return attention.c_proj(pooled.flatten(1))
 
     def encode_text(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the words (T, L, D) and of the whole expression (T, E) of tokens (T, L).
