@@ -55,8 +55,6 @@ def test_links_follow_an_option_and_what_is_needed_no_more_goes(project: Path) -
     content = yaml.safe_load(path.read_text())
     content["supervision"] = "masks"
     path.write_text(yaml.safe_dump(content))
-    for other in (project / "configs/experiments").glob("*_pseudo.yaml"):
-        other.unlink()
     settings = project / "configs/config.yaml"
     settings.write_text("demo: refshapes_tris\n")
     link("refshapes_tris")
