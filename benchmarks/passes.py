@@ -124,7 +124,8 @@ def main() -> None:
     @torch.no_grad()
     def propagate() -> None:
         (relations,) = find_relations(*network.predict(colors), experiment.propagation)
-        pseudo_masks(maps, relations, image_factor(1), experiment.propagation)
+        (masks,) = pseudo_masks([maps], [relations], image_factor(1), experiment.propagation)
+        list(masks)
 
     def label() -> None:
         label_images([pixels], [maps], experiment.labels, device)

@@ -19,16 +19,16 @@ from irnet.affinity.walk import random_walk, transition
 RADIUS, BETA, STEPS = 5, 10.0, 256
 
 
-def dense_walk(scores: Tensor, edge: Tensor) -> Tensor:
-    """Scores (K, H, W) after 256 steps, by repeated squaring of the dense matrix (N, N)."""
-    power = transition(edge, RADIUS, BETA).to_dense()
+def dense_walk(scores: Tensor, edges: Tensor) -> Tensor:
+    """Scores (1, K, H, W) after 256 steps, by repeated squaring of the dense matrix (N, N)."""
+    power = transition(edges, RADIUS, BETA).to_dense()
     for _ in range(int(math.log2(STEPS))):
         power = power @ power
-    return ((scores * (1 - edge)).flatten(1) @ power.T).view(scores.shape)
+    return ((scores * (1 - edges)).flatten(2) @ power.T).view(scores.shape)
 
 
-def sparse_walk(scores: Tensor, edge: Tensor) -> Tensor:
-    return random_walk(scores, edge, RADIUS, BETA, STEPS)
+def sparse_walk(scores: Tensor, edges: Tensor) -> Tensor:
+    return random_walk(scores, edges, RADIUS, BETA, STEPS)
 
 
 def fastest(walk: Callable[[Tensor, Tensor], Tensor], repeats: int, *inputs: Tensor) -> float:
@@ -52,8 +52,8 @@ def main() -> None:
     print("grid      dense s   sparse s   ratio   difference")
     for size in options.sizes:
         height, width = map(int, size.split("x"))
-        edge = torch.rand((height, width), generator=draw) * 0.8
-        scores = torch.rand((options.rows, height, width), generator=draw)
+        edge = torch.rand((1, height, width), generator=draw) * 0.8
+        scores = torch.rand((1, options.rows, height, width), generator=draw)
         dense = fastest(dense_walk, 1, scores, edge)
         sparse = fastest(sparse_walk, options.repeats, scores, edge)
         expected = dense_walk(scores, edge)

@@ -10,6 +10,7 @@ enlarged again. So one picture takes no more memory than one of 6.5 megapixels (
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,7 +66,7 @@ def run(
         for start in range(0, len(images), WINDOW):
             made: dict[int, PseudoMask] = {}
             window = images[start : start + WINDOW]
-            batches = same_size(window, PIXELS_AT_ONCE[device.type])
+            batches = same_size(window, PIXELS_AT_ONCE[device.type] // trained.input_scale**2)
             for of_batch in _propagated(network, trained.input_scale, batches, config, workers):
                 made |= of_batch
             done += len(window)
@@ -104,15 +105,25 @@ def _propagated(
     config: Propagation,
     workers: int,
 ) -> Iterator[dict[int, PseudoMask]]:
-    """The pseudo masks of each batch by their objects."""
+    """The pseudo masks of each batch by their objects; the pool is one batch behind the device."""
+    begun: deque[tuple[list[MappedImage], list[Iterator[PseudoMask]]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for batch, pixels in ahead(pool, _read, batches):
-            made = propagate(network, input_scale, batch, pixels, config, pool)
-            yield {
-                object_id: mask
-                for image, masks in zip(batch, made, strict=True)
-                for object_id, mask in zip(image.objects, masks, strict=True)
-            }
+            begun.append((batch, propagate(network, input_scale, batch, pixels, config, pool)))
+            if len(begun) > 1:
+                yield _by_object(*begun.popleft())
+        while begun:
+            yield _by_object(*begun.popleft())
+
+
+def _by_object(
+    images: list[MappedImage], made: list[Iterator[PseudoMask]]
+) -> dict[int, PseudoMask]:
+    return {
+        object_id: mask
+        for image, masks in zip(images, made, strict=True)
+        for object_id, mask in zip(image.objects, masks, strict=True)
+    }
 
 
 def _read(image: MappedImage) -> NDArray[np.uint8]:
@@ -127,8 +138,11 @@ def propagate(
     pixels: Sequence[NDArray[np.uint8]],
     config: Propagation,
     pool: ThreadPoolExecutor | None = None,
-) -> list[list[PseudoMask]]:
-    """The pseudo mask of each object of each of some images of one size."""
+) -> list[Iterator[PseudoMask]]:
+    """The pseudo mask of each object of each of some images of one size.
+
+    The pool, if there is one, still works on them when this returns.
+    """
     device = next(network.parameters()).device
     own = (images[0].height, images[0].width)
     height, width = propagated_shape(*own, input_scale)
@@ -136,14 +150,11 @@ def propagate(
         size = (width, height)
         pixels = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in pixels]
         images = [replace(image, height=height, width=width) for image in images]
-    colors = torch.stack([network_input(image, input_scale) for image in pixels])
-    relations = find_relations(*network.predict(colors.to(device)), config)
-    factor = image_factor(input_scale)
-    made = [
-        pseudo_masks(full_size(image).to(device), relation, factor, config, pool)
-        for image, relation in zip(images, relations, strict=True)
-    ]
-    return [[enlarged(mask, own) for mask in masks] for masks in made]
+    colors = torch.stack([network_input(image, input_scale, device) for image in pixels])
+    relations = find_relations(*network.predict(colors), config)
+    responses = [full_size(image, device) for image in images]
+    made = pseudo_masks(responses, relations, image_factor(input_scale), config, pool)
+    return [(enlarged(mask, own) for mask in masks) for masks in made]
 
 
 def enlarged(pseudo_mask: PseudoMask, shape: tuple[int, int]) -> PseudoMask:

@@ -80,13 +80,13 @@ def test_a_response_of_zero_gives_an_empty_mask_and_leaves_the_others_alone():
     responses[1, 4:12, 4:12] = 1
     relations = Relations(edge, torch.zeros(6, 8, dtype=torch.long))
     config = Propagation(steps=4)
-    empty, other = pseudo_masks(responses, relations, 4, config)
+    ((empty, other),) = pseudo_masks([responses], [relations], 4, config)
     assert not empty.mask.any() and empty.score == 0
-    (alone,) = pseudo_masks(responses[1:], relations, 4, config)
+    ((alone,),) = pseudo_masks([responses[1:]], [relations], 4, config)
     assert other.mask.any() and other.score == 1
     np.testing.assert_array_equal(other.mask, alone.mask)
     official = Propagation(steps=4, empty_response="whole_image")
-    whole, same = pseudo_masks(responses, relations, 4, official)
+    ((whole, same),) = pseudo_masks([responses], [relations], 4, official)
     assert whole.mask.all() and whole.score == 0
     np.testing.assert_array_equal(same.mask, alone.mask)
 

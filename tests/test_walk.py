@@ -35,7 +35,7 @@ def test_sparse_walk_equals_the_dense_walk(size, radius):
     draw = torch.Generator().manual_seed(1)
     edge = torch.rand(size, generator=draw) * 0.9
     scores = torch.rand((3, *size), generator=draw)
-    ours = random_walk(scores, edge, radius, beta=4, steps=32)
+    ours = random_walk(scores[None], edge[None], radius, beta=4, steps=32)[0]
     expected = dense_walk(scores, edge, radius, beta=4, steps=32)
     assert (ours - expected).abs().max() <= 1e-5 * expected.max()
 
@@ -43,9 +43,17 @@ def test_sparse_walk_equals_the_dense_walk(size, radius):
 def test_rows_walk_independently():
     draw = torch.Generator().manual_seed(2)
     edge, scores = torch.rand((8, 8), generator=draw), torch.rand((4, 8, 8), generator=draw)
-    together = random_walk(scores, edge, 5, 10, 64)
-    alone = torch.cat([random_walk(row[None], edge, 5, 10, 64) for row in scores])
+    together = random_walk(scores[None], edge[None], 5, 10, 64)[0]
+    alone = torch.cat([random_walk(row[None, None], edge[None], 5, 10, 64)[0] for row in scores])
     torch.testing.assert_close(together, alone)
+
+
+def test_images_walk_as_each_would_alone():
+    draw = torch.Generator().manual_seed(3)
+    edges, scores = torch.rand((3, 8, 7), generator=draw), torch.rand((3, 2, 8, 7), generator=draw)
+    together = random_walk(scores, edges, 5, 10, 64)
+    for own, edge, expected in zip(scores, edges, together, strict=True):
+        assert torch.equal(random_walk(own[None], edge[None], 5, 10, 64)[0], expected)
 
 
 def test_scores_do_not_cross_a_closed_edge():
@@ -53,10 +61,11 @@ def test_scores_do_not_cross_a_closed_edge():
     edge[:, 4] = 1.0
     scores = torch.zeros(1, 9, 9)
     scores[0, 4, 1] = 1.0
-    walked = random_walk(scores, edge, 5, 10, 256)
+    walked = random_walk(scores[None], edge[None], 5, 10, 256)[0]
     assert (walked[..., 5:] == 0).all()
     assert (walked[..., :4] > 0).all()
 
 
 def test_no_rows_give_no_rows():
-    assert random_walk(torch.zeros(0, 5, 6), torch.rand(5, 6), 5, 10, 8).shape == (0, 5, 6)
+    none = random_walk(torch.zeros(2, 0, 5, 6), torch.rand(2, 5, 6), 5, 10, 8)
+    assert none.shape == (2, 0, 5, 6)

@@ -78,7 +78,7 @@ def walk(root: Path, sizes: Sizes, device: torch.device) -> Comparison:
 
     def walk_ours() -> torch.Tensor:
         with torch.no_grad():
-            return random_walk(scores[0], edge[0], config.radius, config.beta, config.steps)
+            return random_walk(scores, edge, config.radius, config.beta, config.steps)[0]
 
     def results() -> tuple[Results, Results]:
         return {"scores": walk_official()}, {"scores": walk_ours()}

@@ -34,7 +34,7 @@ def resize(image: NDArray[np.uint8], scale: float, resample: Image.Resampling) -
     return np.asarray(Image.fromarray(image).resize((width, height), resample))
 
 
-def network_input(image: Rgb, scale: float) -> Tensor:
-    """The normalized tensor (3, scale H, scale W) of an image (H, W, 3)."""
+def network_input(image: Rgb, scale: float, device: torch.device | None = None) -> Tensor:
+    """The normalized tensor (3, scale H, scale W) of an image (H, W, 3), made on the device."""
     enlarged = resize(image, scale, Image.Resampling.BICUBIC)
-    return normalize(torch.from_numpy(enlarged.transpose(2, 0, 1).copy()))
+    return normalize(torch.from_numpy(enlarged.transpose(2, 0, 1).copy()).to(device))

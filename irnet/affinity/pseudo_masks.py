@@ -1,13 +1,15 @@
-"""Pseudo masks of the objects of an image, from their response maps and the relation network.
+"""Pseudo masks of the objects of images, from their response maps and the relation network.
 
 Ahn et al. (IRNet, CVPR 2019). The official step_refer/make_ins_seg_labels.py repeats the network,
 the instances and the transition matrix for each object of an image, and keeps a full-size score map
-of each instance. Here the random walk treats all objects of an image and their instances together.
+of each instance. Here the random walk treats all objects of some images of one size and their
+instances together.
 
 Shapes: P objects, H x W pixels of the image, h x w cells of the network's grid, K rows: the
 instances of an object.
 """
 
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from irnet.affinity.instances import find_instances
 from irnet.affinity.walk import random_walk
@@ -51,6 +54,9 @@ class Fragments:
     scores: NDArray[np.float32]  # (fragments,)
 
 
+Assigned = tuple[NDArray[np.float32], NDArray[np.int32]]  # relative scores and owners, (H, W)
+
+
 def find_relations(edges: Tensor, displacement: Tensor, config: Propagation) -> list[Relations]:
     """Edges and instances of B images, from the network's predictions (B, h, w), (B, 2, h, w)."""
     if not config.instances:
@@ -61,28 +67,38 @@ def find_relations(edges: Tensor, displacement: Tensor, config: Propagation) -> 
 
 
 def pseudo_masks(
-    responses: Tensor,
-    relations: Relations,
+    responses: Sequence[Tensor],
+    relations: Sequence[Relations],
     factor: int,
     config: Propagation,
     pool: Executor | None = None,
-) -> list[PseudoMask]:
-    """A mask for each of the non-negative response maps (P, H, W) of one image.
+) -> list[Iterator[PseudoMask]]:
+    """A mask for each of the non-negative response maps (P, H, W) of each image, all of one size.
 
-    The pool, if there is one, finds the connected parts of several objects at a time.
+    The pool, if there is one, finds the connected parts while the caller goes on.
 
     `factor` is the number of image pixels a cell. A response that is zero everywhere gives an
     empty mask, or with `empty_response: whole_image` the whole image: the official code divides
     zero by zero.
     """
-    spread = spread_responses(responses, relations, config)
-    shape = (responses.shape[1], responses.shape[2])
-    assigned = [_assigned(rows, factor, shape, config) for rows in spread]
-    return list((pool.map if pool is not None else map)(_pseudo_mask, assigned))
+    touched = [_touched(*image) for image in zip(responses, relations, strict=True)]
+    rows = pad_sequence([torch.cat(of_image) for of_image in touched], batch_first=True)
+    edges = torch.stack([relation.edge for relation in relations])
+    walked = random_walk(rows, edges, config.radius, config.beta, config.steps)
+    masks = []
+    for of_image, instances, maps in zip(walked, touched, responses, strict=True):
+        shape = (maps.shape[1], maps.shape[2])
+        counts = [len(of_object) for of_object in instances]
+        assigned = [
+            _assigned(of_object, factor, shape, config)
+            for of_object in of_image[: sum(counts)].split(counts)
+        ]
+        masks.append((pool.map if pool is not None else map)(_pseudo_mask, assigned))
+    return masks
 
 
-def spread_responses(responses: Tensor, relations: Relations, config: Propagation) -> list[Tensor]:
-    """For each response (H, W) of P, the walk from each instance that it touches: (K, h, w)."""
+def _touched(responses: Tensor, relations: Relations) -> list[Tensor]:
+    """For each response (H, W) of P, its part in each instance that it touches: (K, h, w)."""
     grid = relations.edge.shape
     small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
     members = F.one_hot(relations.instances).permute(2, 0, 1).bool()  # (instances, h, w)
@@ -91,8 +107,7 @@ def spread_responses(responses: Tensor, relations: Relations, config: Propagatio
         instances = response * members
         # An instance without any response stays at zero, and is left out.
         rows.append(instances[instances.flatten(1).any(1)])
-    walked = random_walk(torch.cat(rows), relations.edge, config.radius, config.beta, config.steps)
-    return list(walked.split([len(instances) for instances in rows]))
+    return rows
 
 
 def strongest(rows: Tensor, factor: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -123,37 +138,37 @@ def assign(best: Tensor, owner: Tensor, threshold: float) -> tuple[Tensor, Tenso
     return relative, torch.where(inside, owner + 1, 0)
 
 
-def split_fragments(relative: NDArray[np.float32], owner: NDArray[np.int64]) -> Fragments:
+def split_fragments(relative: NDArray[np.float32], owner: NDArray[np.integer]) -> Fragments:
     """Connected parts of each instance; those under 1 % of the image score 0."""
     label = connected_components(owner, connectivity=1, background=0)
-    count = int(label.max())
-    sizes = np.bincount(label.ravel(), minlength=count + 1)[1:]
+    inside = np.flatnonzero(label)  # most pixels are not
+    part, count = label.ravel()[inside], int(label.max())
+    sizes = np.bincount(part, minlength=count + 1)[1:]
     scores = np.zeros(count + 1, np.float32)
     with np.errstate(invalid="ignore"):
-        np.maximum.at(scores, label.ravel(), relative.ravel())
+        np.maximum.at(scores, part, relative.ravel()[inside])
     scores = scores[1:]
     scores[sizes < SMALLEST_FRAGMENT * label.size] = 0
     instance = np.zeros(count + 1, np.int64)
-    instance[label.ravel()] = owner.ravel()
+    instance[part] = owner.ravel()[inside]
     order = np.argsort(instance[1:], kind="stable")
     number = np.zeros(count + 1, np.int64)
     number[order + 1] = np.arange(1, count + 1)
-    return Fragments(number[label], scores[order])
+    np.put(label, inside, number[part])
+    return Fragments(label, scores[order])
 
 
 def _assigned(
     rows: Tensor, factor: int, shape: tuple[int, int], config: Propagation
-) -> tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_]:
+) -> Assigned | NDArray[np.bool_]:
     """Relative scores and owners (H, W) of an object; a mask at once if there is no response."""
     if len(rows) == 0 or not bool(rows.max() > 0):
         return np.full(shape, config.empty_response == "whole_image")
     relative, owner = assign(*strongest(rows, factor, shape), config.background_threshold)
-    return relative.cpu().numpy(), owner.cpu().numpy()
+    return relative.cpu().numpy(), owner.int().cpu().numpy()
 
 
-def _pseudo_mask(
-    assigned: tuple[NDArray[np.float32], NDArray[np.int64]] | NDArray[np.bool_],
-) -> PseudoMask:
+def _pseudo_mask(assigned: Assigned | NDArray[np.bool_]) -> PseudoMask:
     if not isinstance(assigned, tuple):
         return PseudoMask(assigned, 0.0)
     fragments = split_fragments(*assigned)

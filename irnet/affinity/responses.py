@@ -49,11 +49,11 @@ def mapped_images(samples: Samples, maps: Sequence[Path]) -> list[MappedImage]:
     ]
 
 
-def full_size(image: MappedImage) -> Tensor:
-    """The response maps (P, H, W) of an image in [0, 1], at its own size."""
+def full_size(image: MappedImage, device: torch.device | None = None) -> Tensor:
+    """The response maps (P, H, W) of an image in [0, 1], at its own size, made on the device."""
     shape = (image.height, image.width)
     maps = [
-        full_map(torch.from_numpy(response.grid)[None], response.input_size, shape)
+        full_map(torch.from_numpy(response.grid)[None].to(device), response.input_size, shape)
         for response in image.responses
     ]
     return normalize(torch.cat(maps))

@@ -5,7 +5,9 @@ dense matrix T between all N cells of the grid and squares it eight times to app
 rows. Here T is sparse: a cell has about 69 neighbors, and the rows take `steps` sparse steps.
 On a 60 x 80 grid that is over a hundred times less work; in float32 the two differ by 1e-4.
 
-Shapes: K rows, D directions, H x W grid, N = H W cells.
+Several images of one size walk at once, by one matrix with a block for each.
+
+Shapes: B images, K rows of each, D directions, H x W grid, N = H W cells.
 """
 
 import warnings
@@ -62,42 +64,48 @@ def _neighbors(radius: int, height: int, width: int, device: torch.device) -> Ne
 _kept_neighbors = lru_cache(maxsize=16)(_neighbors)
 
 
-def transition(edge: Tensor, radius: int, beta: float) -> Tensor:
-    """The transposed transition matrix (N, N) of an edge map (H, W), as sparse rows.
+def transition(edges: Tensor, radius: int, beta: float) -> Tensor:
+    """The transposed transition matrix (B N, B N) of edge maps (B, H, W), as sparse rows.
 
     Entry (j, i) is the probability with which a score at cell i arrives at cell j: their affinity
-    to the power of beta, over the sum of all affinities of j (the official normalization).
+    to the power of beta, over the sum of all affinities of j (the official normalization). Between
+    cells of two images it is 0.
     Made in float64, because the walk repeats the rounding of its entries hundreds of times.
     """
-    height, width = edge.shape
-    reach = radius - 1
+    images, height, width = edges.shape
+    cells, reach = height * width, radius - 1
     # Outside the image everything is edge, so that no pair leaves it.
-    padded = F.pad(edge.double(), (reach, reach, 0, reach), value=1.0)
-    affinity = path_affinity(padded[None], radius).pow(beta).flatten()  # (D H W,)
-    entries = neighbors(radius, height, width, edge.device)
-    values = torch.cat([affinity, affinity.new_ones(1)])[entries.pairs]
-    totals = values.new_zeros(height * width).index_add_(0, entries.rows, values)
+    padded = F.pad(edges.double(), (reach, reach, 0, reach), value=1.0)
+    affinity = path_affinity(padded, radius).pow(beta).flatten(1)  # (B, D H W)
+    entries = neighbors(radius, height, width, edges.device)
+    values = F.pad(affinity, (0, 1), value=1.0)[:, entries.pairs]  # (B, entries)
+    totals = values.new_zeros(images, cells).index_add_(1, entries.rows, values)
+    probabilities = (values / totals[:, entries.rows]).to(edges.dtype)
+    image = torch.arange(images, dtype=torch.int32, device=edges.device)[:, None]
+    starts = entries.starts[:-1] + image * len(entries.rows)
     with warnings.catch_warnings():
         # torch warns that CSR is new and (2.11) that invariants are not checked.
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor|invariant checks)")
         return torch.sparse_csr_tensor(
-            entries.starts,
-            entries.columns,
-            (values / totals[entries.rows]).to(edge.dtype),
-            size=(height * width, height * width),
+            F.pad(starts.flatten(), (0, 1), value=values.numel()),
+            (entries.columns + image * cells).flatten(),
+            probabilities.flatten(),
+            size=(images * cells, images * cells),
             check_invariants=False,
         )
 
 
-def random_walk(scores: Tensor, edge: Tensor, radius: int, beta: float, steps: int) -> Tensor:
-    """Scores (K, H, W) after `steps` steps of the walk on an edge map (H, W) of values in [0, 1].
+def random_walk(scores: Tensor, edges: Tensor, radius: int, beta: float, steps: int) -> Tensor:
+    """Scores (B, K, H, W) after `steps` steps of the walk on edge maps (B, H, W) in [0, 1].
 
     As in the official code the scores are first weakened where the edge map is strong.
     """
-    if len(scores) == 0:
+    if scores.numel() == 0:
         return scores
-    matrix = transition(edge, radius, beta)
-    rows = (scores * (1 - edge)).flatten(1).T.contiguous()  # (N, K)
+    images, count, height, width = scores.shape
+    matrix = transition(edges, radius, beta)
+    weakened = scores * (1 - edges[:, None])
+    rows = weakened.permute(0, 2, 3, 1).reshape(-1, count).contiguous()  # (B N, K)
     for _ in range(steps):
         rows = matrix @ rows
-    return rows.T.reshape(scores.shape)
+    return rows.view(images, height, width, count).permute(0, 3, 1, 2).contiguous()

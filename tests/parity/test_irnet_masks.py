@@ -54,7 +54,7 @@ def test_pairs_paths_and_walk_are_the_official_ones(path, device):
         # Zero but for the statistics, which were summed in another order.
         golden.assert_close(f"aff_r{radius}", affinity, case, 0 if radius == 5 else 1e-6)
 
-    walked = random_walk(x, edge[0], radius=5, beta=10, steps=256)
+    walked = random_walk(x[None], edge, radius=5, beta=10, steps=256)[0]
     golden.assert_close("rw", walked[:, None], case, WALK * np.abs(case.arrays["rw"]).max())
 
 
@@ -89,7 +89,7 @@ def test_instances_and_fragments_are_the_official_ones(path, device):
     response = tensor(case.arrays["cam_image"], device)[None]
     grid = F.interpolate(response[None], edge.shape, mode="bilinear", align_corners=True)[0]
     members = F.one_hot(tensor(instances, device)).permute(2, 0, 1)
-    rows = random_walk(grid * members, edge, radius=5, beta=10, steps=256)
+    rows = random_walk((grid * members)[None], edge[None], radius=5, beta=10, steps=256)[0]
     expected = case.arrays["rw"]
     golden.assert_close("rw", rows, case, WALK * np.abs(expected).max())
 
@@ -122,7 +122,7 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path, device):
         instances = golden.numbers(relations.instances)
         assert np.mean(instances != case.arrays[f"instance_label_{number}"]) <= MOVED
         response = tensor(inputs.arrays[f"cam_{number}"], device)[None]
-        (actual,) = pseudo_masks(response, relations, CELL, config)
+        ((actual,),) = pseudo_masks([response], [relations], CELL, config)
         flipped = actual.mask != (case.arrays[f"pseudo_{number}"] > 0)
         assert flipped.mean() <= FLIPPED
         assert actual.score == pytest.approx(case.arrays[f"score_{number}"].max(), abs=WALK)
@@ -131,7 +131,7 @@ def test_pseudo_masks_of_photographs_are_the_official_ones(path, device):
 @pytest.mark.parametrize("path", golden.cases("tris", "irn_indexing_*"), ids=lambda path: path.stem)
 def test_powers_of_the_transition_matrix_are_the_official_ones(path, device):
     case = golden.load(path)
-    matrix = transition(tensor(case.arrays["edge"], device)[0], radius=5, beta=10)
+    matrix = transition(tensor(case.arrays["edge"], device), radius=5, beta=10)
     power = torch.eye(len(case.arrays["trans_diag"]), device=device)
     for _ in range(256):
         power = matrix @ power
