@@ -53,25 +53,28 @@ class ContrastiveTrainer(nn.Module):
         self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of images (B, 3, S, S), tokens (B + D, L), rivals (B, B), turned, twins."""
+        """Losses of images (B, 3, S, S), tokens (T B + D, L), rivals (T, B, B), turned, twins."""
         with torch.no_grad():
             self.clip.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         images, texts, scale = self.clip(batch["images"], batch["tokens"])
-        texts, opposites = texts[: len(images)], texts[len(images) :]
-        scores = (scale * images @ texts.T).float()  # (B, B)
+        sets, count = batch["rivals"].shape[:2]
+        texts, opposites = texts[: sets * count], texts[sets * count :]
+        scores = (scale * images @ texts.view(sets, count, -1).mT).float()  # (T, B, B)
         logits = scores.masked_fill(~batch["rivals"], float("-inf"))
-        own = torch.arange(len(logits), device=logits.device)
-        loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        own = torch.arange(count, device=logits.device).expand(sets, count)
+        # Of images over texts, and of texts over images.
+        loss = (F.cross_entropy(logits.mT, own) + F.cross_entropy(logits, own)) / 2
         # Among so many other texts, two that differ in a place alone would hardly count.
         turned, twins = batch["turned"], batch["twins"]
         if len(turned):
-            wrong = (scale * (images[turned] * opposites).sum(dim=1)).float()
-            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[turned, turned]).mean()
+            text, image = turned.T
+            wrong = (scale * (images[image] * opposites).sum(dim=1)).float()
+            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[text, image, image]).mean()
         if len(twins):
-            first, second = twins.T
-            wrong = scores[second, first]
-            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[first, first]).mean()
-        right = (logits.argmax(dim=1) == own).float().mean()
+            text, first, second = twins.T
+            wrong = scores[text, second, first]
+            loss = loss + PAIR_WEIGHT * F.softplus(wrong - scores[text, first, first]).mean()
+        right = (logits.argmax(dim=2) == own).float().mean()
         return {"loss": loss, "right_text": right}
 
     def parameter_groups(self, config: Training) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages import pretrain_clip, pretrain_dino
-from stages.backbones.clip import frozen, load_clip
+from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.dino import load_dino
 from stages.config.encoders import ClipSource, DinoSource
 from stages.config.steps import PretrainClip, PretrainDino
@@ -62,7 +62,7 @@ def test_the_same_address_gives_the_same_pair_and_another_epoch_another(
 def test_the_first_epochs_are_crops_of_one_item(pairs: ContrastivePairs) -> None:
     batch = pairs.collate([pairs[0, n] for n in range(6)])
     assert batch["images"].shape == (6, 3, 56, 56)
-    assert batch["rivals"].shape == (6, 6) and batch["rivals"].diagonal().all()
+    assert batch["rivals"].shape == (1, 6, 6) and batch["rivals"][0].diagonal().all()
 
 
 def test_masked_pairs_come_in_twos_of_one_scene_that_contrast_each_other() -> None:
@@ -70,7 +70,7 @@ def test_masked_pairs_come_in_twos_of_one_scene_that_contrast_each_other() -> No
     pairs = ContrastivePairs(config, WordTokenizer(vocabulary(), 20), 96)
     twos = [pairs[1, number] for number in range(12)]
     assert all(len(two) == 2 and two[0].scene == two[1].scene for two in twos)
-    rivals = pairs.collate(twos)["rivals"].numpy()
+    rivals = pairs.collate(twos)["rivals"][0].numpy()
     for number, (first, second) in enumerate(twos):
         if first.text != second.text:
             row, other = 2 * number, 2 * number + 1
@@ -81,7 +81,7 @@ def test_a_text_of_another_scene_that_fits_by_chance_does_not_contrast(
     pairs: ContrastivePairs,
 ) -> None:
     drawn = [pairs[0, number][0] for number in range(12)]
-    rivals = pairs.collate([[pair] for pair in drawn])["rivals"].numpy()
+    rivals = pairs.collate([[pair] for pair in drawn])["rivals"][0].numpy()
     for row, image in enumerate(drawn):
         for column, text in enumerate(drawn):
             visible, named = np.array(image.visible[0][:4]), np.array(text.named[:4])
@@ -107,7 +107,7 @@ def test_a_place_contrasts_items_of_other_scenes_that_lie_elsewhere(
             2, blank, None, "circles", (*red_circle, unnamed), [red_circle + in_directions["right"]]
         ),
     ]
-    rivals = pairs.collate([[pair] for pair in drawn])["rivals"]
+    rivals = pairs.collate([[pair] for pair in drawn])["rivals"][0]
     assert not rivals[1, 0], "the item on the left fits the text"
     assert rivals[2, 0], "the item on the right does not"
     assert not rivals[0, 1] and not rivals[0, 2], "a text without a place fits both"
@@ -163,15 +163,60 @@ def test_twins_are_items_of_one_scene_of_which_the_first_text_fits_one(
     pairs = [pair for item in items for pair in item]
     batch = placed.collate(items)
     assert len(batch["twins"]) > 12
-    for first, second in batch["twins"].tolist():
+    for _, first, second in batch["twins"].tolist():
         assert first != second and pairs[first].scene == pairs[second].scene
         named, seen = np.array(pairs[first].named), np.array(pairs[second].visible[0])
         fits = ((named[:4] == -1) | (named[:4] == seen[:4])).all()
         fits &= named[4] == -1 or seen[4:][named[4]]
         assert pairs[first].is_unique or not fits
     turned = batch["turned"].tolist()
-    assert turned == [row for row, pair in enumerate(pairs) if pair.opposite]
+    assert turned == [[0, row] for row, pair in enumerate(pairs) if pair.opposite]
     assert len(batch["tokens"]) == len(pairs) + len(turned)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_further_texts_are_of_the_same_images_and_contrast_among_themselves(epoch: int) -> None:
+    config = TINY.model_copy(update={"place_epochs": 1, "masked_fraction": 0.7})
+    one, three = (
+        ContrastivePairs(
+            config.model_copy(update={"texts": texts}), WordTokenizer(vocabulary(), 20), 96
+        )
+        for texts in (1, 3)
+    )
+    items = [three[epoch, number] for number in range(12)]
+    alone, batch = one.collate([one[epoch, number] for number in range(12)]), three.collate(items)
+    count = len(alone["images"])
+    assert torch.equal(batch["images"], alone["images"])
+    assert torch.equal(batch["rivals"][0], alone["rivals"][0])
+    assert batch["rivals"].shape == (3, count, count)
+    sets = [
+        [pair for item in items for pair in item[k * len(item) // 3 : (k + 1) * len(item) // 3]]
+        for k in range(3)
+    ]
+    told = one.tokenizer([pair.text for pairs in sets for pair in pairs])
+    assert torch.equal(batch["tokens"][: 3 * count], told[:, : batch["tokens"].shape[1]])
+    assert not told[:, batch["tokens"].shape[1] :].any()
+    assert sum(a.text != b.text for a, b in zip(sets[0], sets[2], strict=True)) > count / 3
+    for number, row in batch["turned"].tolist():
+        assert sets[number][row].opposite
+    for number, first, second in batch["twins"].tolist():
+        assert sets[number][first].scene == sets[number][second].scene
+        assert batch["rivals"][number, second, first]
+
+
+def test_the_loss_of_several_texts_is_the_mean_of_each_alone() -> None:
+    """Of crops, where every set of texts counts the same."""
+    config = TINY.model_copy(update={"texts": 3, "place_epochs": 1})
+    pairs = ContrastivePairs(config, WordTokenizer(vocabulary(), 20), 96)
+    batch = pairs.collate([pairs[0, number] for number in range(12)])
+    torch.manual_seed(0)
+    clip = Clip(pretrain_clip.describe_clip(config), 8)
+    trainer = pretrain_clip.ContrastiveTrainer(clip).eval()
+    sets = zip(batch["tokens"].chunk(3), batch["rivals"].split(1), strict=True)
+    alone = [
+        trainer(batch | {"tokens": tokens, "rivals": rivals})["loss"] for tokens, rivals in sets
+    ]
+    torch.testing.assert_close(trainer(batch)["loss"], torch.stack(alone).mean())
 
 
 def test_a_clip_that_knows_places_can_start_from_one_that_does_not(

@@ -44,6 +44,7 @@ class PretrainClip(Training):
     # To know places: coordinates in the image encoder, pairs that only places tell apart, and first
     # so many epochs on texts of nothing but a place. Else none of this.
     place_epochs: Count = 0
+    texts: Positive = 1  # of each image, which takes far longer to encode than a text
     width: Positive = 12  # channels of the stem; the last feature map has 32 times as many
     text_width: Positive = 96  # channels of the text transformer
     embedding: Positive = 128  # channels of the common space

@@ -12,6 +12,8 @@ text names, some texts are of a place alone, and each text is held against itsel
 directions turned around. It begins with texts of places alone: what only places tell apart is else
 never learned.
 
+An image may have several texts at once: it takes ten times as long to encode as a text.
+
 The masks imitate response maps: a soft disc around a jittered center, with a random floor and
 scale, sometimes with a weaker disc at another item. They are made from the known centers of the
 items: the judge is pre-trained with a kind of point supervision.
@@ -21,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,6 +47,7 @@ from stages.data.text import Tokenizer
 
 CROP = 56  # pixels of a scene of 96
 STREAM = 1000  # random streams of these scenes, away from those of the data set's splits
+FURTHER = 7  # ends the random streams of further texts
 UNNAMED, NOTHING = -1, -2  # instead of the number of an attribute's value
 MOST_KEPT = 3  # items that a caption names
 OUTER = 0.15  # of the image's side: items this far from the center can be described by place
@@ -71,6 +75,7 @@ class Pair:
     visible: list[tuple[int, ...]]  # values of the items in view, and in which directions they lie
     opposite: str | None = None  # the text with its directions turned around, which is wrong
     is_unique: bool = True  # whether the text fits no other item of its scene
+    item: int | None = None  # which of the scene's items is shown; None: all
 
 
 class ContrastivePairs:
@@ -89,7 +94,16 @@ class ContrastivePairs:
         return len(self.scenes)
 
     def __getitem__(self, key: tuple[int, int]) -> list[Pair]:
+        """Pairs of one scene, then the same images with further texts."""
         epoch, number = key
+        pairs = self._pairs(epoch, number)
+        rng = np.random.default_rng([self.config.seed, STREAM, epoch, number, FURTHER])
+        further = (
+            self._told_again(rng, epoch, p) for _ in range(1, self.config.texts) for p in pairs
+        )
+        return [*pairs, *further]
+
+    def _pairs(self, epoch: int, number: int) -> list[Pair]:
         rng = np.random.default_rng([self.config.seed, STREAM, epoch, number])
         scene = self.scenes[number]
         if epoch < self.config.crop_epochs:
@@ -97,8 +111,7 @@ class ContrastivePairs:
         if rng.random() >= self.config.masked_fraction:
             return [_whole(rng, number, scene)]
         if self.config.places:
-            is_first = epoch < self.config.crop_epochs + self.config.place_epochs
-            draw = _placed_pairs if is_first else _alike_pairs
+            draw = _placed_pairs if self._has_places_alone(epoch) else _alike_pairs
             return draw(rng, number, scene)
         kept = [int(target) for target in rng.permutation(len(scene.items))[:2]]
         return [
@@ -106,29 +119,57 @@ class ContrastivePairs:
             for target in kept
         ]
 
-    def collate(self, items: list[list[Pair]]) -> dict[str, Tensor]:
-        """images (B, 3, S, S), tokens (B + D, L), rivals (B, B), turned (D,) and twins (K, 2).
+    def _has_places_alone(self, epoch: int) -> bool:
+        return epoch < self.config.crop_epochs + self.config.place_epochs
 
-        `rivals` tells which texts contrast an image, `turned` which images the last D texts are of:
-        these have their directions turned around. `twins` are the rows of two items of one scene,
-        of which the text of the first does not fit the second.
+    def _told_again(self, rng: np.random.Generator, epoch: int, pair: Pair) -> Pair:
+        """The same image with another text."""
+        scene = self.scenes[pair.scene]
+        if pair.item is None:
+            return _tell_scene(rng, scene, pair)
+        if epoch < self.config.crop_epochs:
+            return _describe(rng, scene, pair)
+        if not self.config.places:
+            return _tell_item(rng, scene, pair, _any_expression(rng, scene, pair.item))
+        is_alone = self._has_places_alone(epoch)
+        expression = None if is_alone else _expression_of_any_kind(rng, scene, pair.item)
+        again = _tell_item(rng, scene, pair, expression)
+        return _tell_place(rng, scene, again, expression, 1 if is_alone else 0.5)
+
+    def collate(self, items: list[list[Pair]]) -> dict[str, Tensor]:
+        """images (B, 3, S, S), tokens (T B + D, L), rivals (T, B, B), turned (D, 2), twins (K, 3).
+
+        T texts of each image: the first of all, then the second. `rivals` tells which texts
+        contrast an image. `turned` (text, image) tells of what the last D texts are: these have
+        their directions turned around. `twins` (text, image, image) are two items of one scene, of
+        which the text of the first does not fit the second.
         """
-        pairs = [pair for item in items for pair in item]
+        sets = [
+            [pair for item in items for pair in _part(item, number, self.config.texts)]
+            for number in range(self.config.texts)
+        ]
+        pairs = sets[0]
         images = normalize(
             torch.from_numpy(np.stack([pair.pixels for pair in pairs]).transpose(0, 3, 1, 2).copy())
         )
         for row, pair in enumerate(pairs):
             if pair.mask is not None:
                 images[row] *= torch.from_numpy(pair.mask)
-        opposites = [(row, pair.opposite) for row, pair in enumerate(pairs) if pair.opposite]
-        texts = [pair.text for pair in pairs] + [text for _, text in opposites]
-        rivals = _rivals(pairs)
+        told = [(number, row, pair) for number, s in enumerate(sets) for row, pair in enumerate(s)]
+        turned = [each for each in told if each[2].opposite]
+        texts = [pair.text for _, _, pair in told] + [str(pair.opposite) for _, _, pair in turned]
+        tokens = self.tokenizer(texts)
+        rivals = [_rivals(of_set) for of_set in sets]
+        twins = [
+            F.pad(_twins(*of_set), (1, 0), value=number)
+            for number, of_set in enumerate(zip(sets, rivals, strict=True))
+        ]
         return {
             "images": images,
-            "tokens": self.tokenizer(texts),
-            "rivals": rivals,
-            "turned": torch.tensor([row for row, _ in opposites], dtype=torch.long),
-            "twins": _twins(pairs, rivals) if self.config.places else torch.zeros(0, 2).long(),
+            "tokens": tokens[:, : int((tokens != 0).sum(dim=1).max())],
+            "rivals": torch.stack(rivals),
+            "turned": torch.tensor([each[:2] for each in turned], dtype=torch.long).reshape(-1, 2),
+            "twins": torch.cat(twins) if self.config.places else torch.zeros(0, 3).long(),
         }
 
     def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -146,6 +187,11 @@ def draw_scene(key: tuple[int, ...], size: int) -> Scene:
     speaker = Speaker(items, size)
     expressions = [tuple(speaker.refer(rng, target, 5)) for target in range(len(items))]
     return Scene(items, image, tuple(expressions))
+
+
+def _part(pairs: list[Pair], number: int, parts: int) -> list[Pair]:
+    size = len(pairs) // parts
+    return pairs[number * size : (number + 1) * size]
 
 
 def _rivals(pairs: list[Pair]) -> Tensor:
@@ -201,28 +247,39 @@ def _depth(item: Item, direction: str, side: int) -> float:
 
 def _crop(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
     item = pick(rng, scene.items)
+    target = scene.items.index(item)
     side = len(scene.image)
     shift = rng.uniform(-0.12, 0.12, 2) * CROP
     left, top = (
         int(np.clip(center + move - CROP / 2, 0, side - CROP))
         for center, move in zip((item.x, item.y), shift, strict=True)
     )
-    named = pick(rng, SUBSETS)
     pixels = scene.image[top : top + CROP, left : left + CROP]
-    text = describe(item, named, rng)
-    return Pair(number, pixels, None, text, _named(item, named), [_visible(item, side)])
+    pair = Pair(number, pixels, None, "", (), [_visible(item, side)], item=target)
+    return _describe(rng, scene, pair)
+
+
+def _describe(rng: np.random.Generator, scene: Scene, pair: Pair) -> Pair:
+    """The pair of one item with a text of some of its attributes."""
+    assert pair.item is not None
+    item, named = scene.items[pair.item], pick(rng, SUBSETS)
+    return replace(pair, text=describe(item, named, rng), named=_named(item, named))
 
 
 def _whole(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
-    side = len(scene.image)
-    visible = [_visible(item, side) for item in scene.items]
+    visible = [_visible(item, len(scene.image)) for item in scene.items]
+    return _tell_scene(rng, scene, Pair(number, scene.image, None, "", (), visible))
+
+
+def _tell_scene(rng: np.random.Generator, scene: Scene, pair: Pair) -> Pair:
+    """The pair of a whole scene with an expression of an item, or a caption."""
     target = int(rng.integers(len(scene.items)))
     if scene.expressions[target] and rng.random() < 0.5:
         text, named = _expression(rng, scene, target)
     else:
         order = rng.permutation(len(scene.items))[: int(rng.integers(1, MOST_KEPT + 1))]
-        text, named = _caption(rng, [scene.items[n] for n in order], side)
-    return Pair(number, scene.image, None, text, named, visible)
+        text, named = _caption(rng, [scene.items[n] for n in order], len(scene.image))
+    return replace(pair, text=text, named=named)
 
 
 def _masked(
@@ -233,13 +290,22 @@ def _masked(
     expression: Expression | None,
 ) -> Pair:
     """An item alone, with an expression of it, or a caption where that is None."""
-    item, side = scene.items[target], len(scene.image)
+    visible = [_visible(scene.items[target], len(scene.image))]
+    pair = Pair(number, scene.image, None, "", (), visible, item=target)
+    pair = _tell_item(rng, scene, pair, expression)
+    return replace(pair, mask=draw_mask(rng, scene, target))
+
+
+def _tell_item(
+    rng: np.random.Generator, scene: Scene, pair: Pair, expression: Expression | None
+) -> Pair:
+    """The pair of an item with an expression of it, or a caption where that is None."""
+    assert pair.item is not None
     if expression is not None:
-        text, named = _told(scene, target, expression)
+        text, named = _told(scene, pair.item, expression)
     else:
-        text, named = _caption(rng, [item], side)
-    mask = draw_mask(rng, scene, target)
-    return Pair(number, scene.image, mask, text, named, [_visible(item, side)])
+        text, named = _caption(rng, [scene.items[pair.item]], len(scene.image))
+    return replace(pair, text=text, named=named)
 
 
 def _any_expression(rng: np.random.Generator, scene: Scene, target: int) -> Expression | None:
@@ -289,12 +355,23 @@ def _placed(
     expression: Expression | None,
     place_alone: float = 0.5,
 ) -> Pair:
-    """An item alone, whose text is also given with its directions turned around.
+    pair = _masked(rng, number, scene, target, expression)
+    return _tell_place(rng, scene, pair, expression, place_alone)
+
+
+def _tell_place(
+    rng: np.random.Generator,
+    scene: Scene,
+    pair: Pair,
+    expression: Expression | None,
+    place_alone: float = 0.5,
+) -> Pair:
+    """The pair of an item, whose text is also given with its directions turned around.
 
     Without an expression, nothing but its place is told so often, if it has one.
     """
-    pair = _masked(rng, number, scene, target, expression)
-    item, side = scene.items[target], len(scene.image)
+    assert pair.item is not None
+    item, side = scene.items[pair.item], len(scene.image)
     places = [direction for direction in DIRECTIONS if _depth(item, direction, side) > OUTER]
     if expression is None and places and rng.random() < place_alone:
         direction = pick(rng, places)
