@@ -1,7 +1,7 @@
 """Train the small CLIP of RefShapes from nothing, on generated scenes of its own.
 
 Its random streams are not those of the data set. Besides images and texts it uses where the items
-are (stages/data/shapes/pretraining.py): point supervision of the judge, which is why results on
+are (stages/data/shapes/pairs.py): point supervision of the judge, which is why results on
 RefShapes are a demonstration, not a benchmark.
 
 Writes the weights in half precision, the description that `ClipSource` reads (architecture and
@@ -24,7 +24,8 @@ from stages.backbones.clip import Clip, frozen
 from stages.config.section import Execution, Training
 from stages.config.steps import PretrainClip
 from stages.data.images import normalize
-from stages.data.shapes.pretraining import STREAM, ContrastivePairs, draw_mask, draw_scene
+from stages.data.shapes.pairs import draw_mask, draw_scene
+from stages.data.shapes.pretraining import STREAM, ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import SPECIAL, Tokenizer, WordTokenizer
 from stages.runtime.command_line import main

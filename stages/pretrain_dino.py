@@ -26,7 +26,8 @@ from stages.config.encoders import ClipSource, DinoSource
 from stages.config.section import Execution, Training
 from stages.config.steps import PretrainDino
 from stages.data.images import normalize
-from stages.data.shapes.pretraining import STREAM, draw_scene
+from stages.data.shapes.pairs import draw_scene
+from stages.data.shapes.pretraining import STREAM
 from stages.runtime.command_line import main
 from stages.storage.files import write_json
 from stages.storage.weights import load_weights, save_weights

@@ -11,13 +11,8 @@ from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.dino import load_dino
 from stages.config.encoders import ClipSource, DinoSource
 from stages.config.steps import PretrainClip, PretrainDino
-from stages.data.shapes.pretraining import (
-    ContrastivePairs,
-    Pair,
-    draw_mask,
-    draw_scene,
-    turn_around,
-)
+from stages.data.shapes.pairs import Pair, draw_mask, draw_scene, turn_around
+from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
 from stages.storage.files import read_json
