@@ -96,9 +96,9 @@ EMBEDDED = {
     "refshapes_hard_beyond": ("`refshapes_beyond` on the hard variant", "37.2"),
     "refshapes_hard_tris_masks": ("its segmentor, fully supervised", "48.5"),
     "refshapes_hard_beyond_masks": ("the same with the CLIP of `refshapes_beyond`", "50.1"),
-    "refshapes_hard_cris": ("CRIS, fully supervised, on the hard variant", "-"),
-    "refshapes_hard_etris": ("ETRIS", "-"),
-    "refshapes_hard_detris": ("DETRIS", "-"),
+    "refshapes_hard_cris": ("CRIS, fully supervised, on the hard variant", "48.4"),
+    "refshapes_hard_etris": ("ETRIS", "45.7"),
+    "refshapes_hard_detris": ("DETRIS", "43.7"),
     "refshapes_hard_rela": ("ReLA", "47.2"),
     "refshapes_generalized_rela": (
         "ReLA; expressions of no, one or several objects",
