@@ -22,7 +22,7 @@ import cv2
 from benchmarks.walk import dense_walk
 
 def propagate_to_edge(x, edge, radius=5, beta=10, exp_times=8):
-    return FACTOR * dense_walk(x[0].cuda(), edge[0].cuda())[:, None]
+    return FACTOR * dense_walk(x.cuda(), edge.cuda())[0, :, None]
 """
 
 
