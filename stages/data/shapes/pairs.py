@@ -94,6 +94,7 @@ def _depth(item: Item, direction: str, side: int) -> float:
 
 
 def crop(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+    """A piece of a scene around one of its items."""
     item = pick(rng, scene.items)
     target = scene.items.index(item)
     side = len(scene.image)
@@ -115,6 +116,7 @@ def tell_attributes(rng: np.random.Generator, scene: Scene, pair: Pair) -> Pair:
 
 
 def whole(rng: np.random.Generator, number: int, scene: Scene) -> Pair:
+    """A whole scene."""
     visible = [_visible(item, len(scene.image)) for item in scene.items]
     return tell_scene(rng, scene, Pair(number, scene.image, None, "", (), visible))
 
