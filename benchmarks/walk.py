@@ -52,12 +52,12 @@ def main() -> None:
     print("grid      dense s   sparse s   ratio   difference")
     for size in options.sizes:
         height, width = map(int, size.split("x"))
-        edge = torch.rand((1, height, width), generator=draw) * 0.8
+        edges = torch.rand((1, height, width), generator=draw) * 0.8
         scores = torch.rand((1, options.rows, height, width), generator=draw)
-        dense = fastest(dense_walk, 1, scores, edge)
-        sparse = fastest(sparse_walk, options.repeats, scores, edge)
-        expected = dense_walk(scores, edge)
-        apart = float((sparse_walk(scores, edge) - expected).abs().max() / expected.max())
+        dense = fastest(dense_walk, 1, scores, edges)
+        sparse = fastest(sparse_walk, options.repeats, scores, edges)
+        expected = dense_walk(scores, edges)
+        apart = float((sparse_walk(scores, edges) - expected).abs().max() / expected.max())
         print(f"{size:8s}{dense:9.3f}{sparse:11.4f}{dense / sparse:8.0f}{apart:13.1e}")
 
 

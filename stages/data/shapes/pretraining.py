@@ -117,10 +117,14 @@ class ContrastivePairs:
         for row, pair in enumerate(pairs):
             if pair.mask is not None:
                 images[row] *= torch.from_numpy(pair.mask)
-        told = [(number, row, pair) for number, s in enumerate(sets) for row, pair in enumerate(s)]
-        turned = [each for each in told if each[2].opposite]
-        texts = [pair.text for _, _, pair in told] + [str(pair.opposite) for _, _, pair in turned]
-        tokens = self.tokenizer(texts)
+        opposites = [
+            (number, row, pair.opposite)
+            for number, of_set in enumerate(sets)
+            for row, pair in enumerate(of_set)
+            if pair.opposite
+        ]
+        texts = [pair.text for of_set in sets for pair in of_set]
+        tokens = self.tokenizer(texts + [text for _, _, text in opposites])
         rivals = [_rivals(of_set) for of_set in sets]
         twins = [
             F.pad(_twins(*of_set), (1, 0), value=number)
@@ -130,7 +134,7 @@ class ContrastivePairs:
             "images": images,
             "tokens": tokens[:, : int((tokens != 0).sum(dim=1).max())],
             "rivals": torch.stack(rivals),
-            "turned": torch.tensor([each[:2] for each in turned], dtype=torch.long).reshape(-1, 2),
+            "turned": torch.tensor([place for *place, _ in opposites]).long().reshape(-1, 2),
             "twins": torch.cat(twins) if self.config.places else torch.zeros(0, 3).long(),
         }
 
