@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from stages.config import segmentors
 from stages.config.datasets import DatasetConfig, RefShapes
-from stages.config.encoders import ClipSource
+from stages.config.encoders import ClipSource, JudgeSource
 from stages.config.experiment import Experiment
 from stages.config.exports import Masks
 from stages.config.figures import Figures
@@ -70,7 +70,8 @@ PARTS: list[tuple[str, type[Section]]] = [
     ("### refshapes", RefShapes),
     ("## configs/experiments/(name).yaml", Experiment),
     ("### published, expected", Figures),
-    ("### clip, judge", ClipSource),
+    ("### clip", ClipSource),
+    ("### judge", JudgeSource),
     ("### Every training", Training),
     ("### Trainings of stage 1 and of segmentors", SelectedTraining),
     ("### validation", Validation),

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.backbones.clip import Clip, frozen, load_clip
-from stages.config.encoders import ClipSource
+from stages.backbones.clip import Clip
+from stages.config.encoders import JudgeSource
 from stages.config.steps import Assignment
 from stages.data import response_maps as response
 from stages.data.images import normalize, read_image, square
 from stages.models import assignment
-from stages.models.judge import encode_masked
+from stages.models.judge import encode_masked, load_judge
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device, inferring
 from stages.storage.masks import Mask, decode, encode
@@ -58,12 +58,12 @@ def run(
     maps: Path,
     masks: Path,
     assigned: Path,
-    judge: ClipSource,
+    judge: JudgeSource,
     config: Assignment,
 ) -> None:
     """`masks` and `maps` are of one shard; `features` are the judge's, of all expressions."""
     device = choose_device()
-    clip = frozen(load_clip(judge)).to(device)
+    clip = load_judge(judge).to(device)
     texts = load_weights(features)[0]["text"].to(device)
     scenes = _scenes(read_samples(samples), read_table("masks", masks), read_maps([maps]))
     changed = 0

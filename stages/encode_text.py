@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from stages.backbones.clip import frozen, load_clip
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.data.text import load_tokenizer
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
-def run(samples: Path, features: Path, clip: ClipSource) -> None:
+def run(samples: Path, features: Path, clip: JudgeSource) -> None:
     texts = read_samples(samples).expressions.text.tolist()
     device = choose_device()
     model = frozen(load_clip(clip)).to(device)

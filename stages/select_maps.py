@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from stages.backbones.clip import frozen, load_clip
-from stages.config.encoders import ClipSource
+from stages.backbones.clip import frozen
+from stages.config.encoders import JudgeSource
 from stages.config.steps import Prms
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.data.shards import take_shard
 from stages.data.wordpiece import load_model_tokenizer
+from stages.models.judge import load_judge
 from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
 from stages.runtime.command_line import main
@@ -35,7 +36,7 @@ def run(
     features: Path,
     model: Path,
     maps: Path,
-    judge: ClipSource,
+    judge: JudgeSource,
     config: Prms,
     split: str = "train",
     shard: int = 0,
@@ -46,7 +47,7 @@ def run(
     device = choose_device()
     saved = load_stage1(model)
     stage1 = frozen(saved.model).to(device)
-    judge_clip = frozen(load_clip(judge)).to(device)
+    judge_clip = load_judge(judge).to(device)
     texts = load_weights(features)[0]["text"].to(device)
     shard_samples = take_shard(read_samples(samples).split(split), shard, shards, config.batch_size)
     data = ReferringDataset(

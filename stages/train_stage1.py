@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from stages.backbones.clip import load_clip
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.config.section import Execution
 from stages.config.steps import Stage1
 from stages.data.dataset import ReferringDataset
@@ -13,6 +12,7 @@ from stages.data.text import load_tokenizer
 from stages.inference.panel import validation_panel
 from stages.inference.validation import make_selection
 from stages.models.initial import initial_weights, start_from
+from stages.models.judge import load_judge
 from stages.models.saved import STAGE1, describe
 from stages.models.tris import Stage1Trainer, TrisStage1, build_stage1
 from stages.runtime.command_line import main
@@ -30,7 +30,7 @@ def run(
     features: Path,
     model: Path,
     config: Stage1,
-    judge: ClipSource,
+    judge: JudgeSource,
     images: Path | None = None,
     initialize: Path | None = None,
     execution: Execution | None = None,
@@ -59,7 +59,7 @@ def run(
     stage1 = build_stage1(config, pretrained=start is None)
     if start is not None:
         start_from(start, stage1, STAGE1, config)
-    trainable = Stage1Trainer(config, stage1, load_clip(judge), texts, tokenizer.unknown)
+    trainable = Stage1Trainer(config, stage1, load_judge(judge), texts, tokenizer.unknown)
     resize_mode = TrisStage1.resize_mode
     selection = make_selection(
         config,

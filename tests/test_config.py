@@ -214,6 +214,16 @@ WRONG = [
     ),
     (
         "experiments",
+        "dataset: refshapes\njudge: {image_size: 320}\n",
+        f"judge.image_size: 320 with model ViT-B-32; needed null, or {RESIDUAL[7:]}",
+    ),
+    (
+        "experiments",
+        "dataset: refshapes\njudge: {model: RN50, image_size: 16}\n",
+        "judge.image_size: 16; needed at least 32, one cell of 32 pixels",
+    ),
+    (
+        "experiments",
         MASKS + "segmentor: {model: rela, clip: {model: RN50}}\n",
         "segmentor.clip: RN50, which backbone swin_base and text bert do not read; needed none, or"
         " clip for both",

@@ -1,19 +1,22 @@
 """TRIS with a small CLIP: shapes, losses, gradients, and independence of what shares a batch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
-from stages.backbones.clip import frozen
+from stages.backbones.clip import frozen, load_clip
+from stages.config.encoders import JudgeSource
 from stages.config.segmentors import TrisOptions
 from stages.config.steps import Stage1
 from stages.data import response_maps as response
 from stages.models import losses
-from stages.models.judge import encode_masked
+from stages.models.judge import encode_masked, load_judge, resize_images
 from stages.models.prms import choose_maps
 from stages.models.tris import Stage1Trainer, TrisSegmentor, TrisStage1
 from stages.models.tris_attention import InstanceNorm
-from tests.small_clip import SIZE, small_clip, small_tokens
+from tests.small_clip import CONTEXT, SIZE, small_clip, small_tokens, write_description
 
 ROUNDING = 2e-5
 STAGE1 = Stage1(hidden=20, image_size=64, negatives=2)
@@ -205,6 +208,22 @@ def test_choosing_maps_of_many_objects_is_choosing_each_ones() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("asked", "side"), [(None, SIZE), (160, 160)])
+def test_the_judge_sees_images_of_its_size(tmp_path: Path, asked: int | None, side: int) -> None:
+    source = JudgeSource(
+        model=write_description(tmp_path), context_length=CONTEXT, image_size=asked
+    )
+    torch.manual_seed(0)
+    judge = load_judge(source)
+    images = torch.randn(2, 3, 64, 64)
+    seen = resize_images(judge, images)
+    assert seen.shape[2:] == (side, side)
+    torch.manual_seed(0)
+    expected = frozen(load_clip(source)).encode_image(seen)
+    everything = encode_masked(judge, seen, torch.ones(2, 64, 64))
+    assert torch.equal(everything, torch.nn.functional.normalize(expected, dim=1))
+
+
 def test_the_judge_sees_what_the_map_keeps() -> None:
     judge = frozen(small_clip())
     images = torch.randn(2, 3, SIZE, SIZE)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stages.config.hub import File
-from stages.config.section import Section, require_least
+from stages.config.section import Positive, Section, require_least
 
 ImageEncoder = Literal["residual", "transformer", "other"]
 ENCODERS: dict[ImageEncoder, str] = {
@@ -78,6 +78,26 @@ class ClipSource(Section):
     def _patch_in_name(self) -> int | None:
         match = re.match(r"ViT-[A-Za-z]+[-/](\d+)", self.model)
         return int(match[1]) if match and "SigLIP" not in self.model else None
+
+
+class JudgeSource(ClipSource):
+    """A CLIP that judges what response maps keep of an image."""
+
+    # Side of the square that it sees, in pixels; None: as it was trained. Of residual CLIPs only.
+    image_size: Positive | None = None
+
+    @model_validator(mode="after")
+    def _require_a_size_that_can_be(self) -> "JudgeSource":
+        if self.image_size is None:
+            return self
+        if self.image_encoder in ("transformer", "other"):
+            raise ValueError(
+                f"image_size: {self.image_size} with model {self.model}; needed null, or"
+                f" {ENCODERS['residual']}"
+            )
+        stride = self.output_stride
+        require_least("image_size", self.image_size, stride, f"one cell of {stride} pixels")
+        return self
 
 
 def _described(model: str) -> dict[str, Any]:

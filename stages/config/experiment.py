@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stages.config.encoders import ClipSource, WithClip
+from stages.config.encoders import JudgeSource, WithClip
 from stages.config.exports import Masks
 from stages.config.figures import Figures
 from stages.config.hub import File
@@ -36,7 +36,7 @@ class Experiment(Figures, WithClip):
     base: str | None = None  # the experiment whose options hold where this file says nothing
     sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)  # values: option -> all to try
     dataset: str  # a name of configs/datasets
-    judge: ClipSource = ClipSource(
+    judge: JudgeSource = JudgeSource(
         model="ViT-B-32", weights=Path("data/weights/ViT-B-32.pt")
     )  # of stage 1
     supervision: str = "pseudo"  # masks, pseudo, pseudo:<experiment> or votes:<experiment>

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from stages.config.baselines import BASELINES
 from stages.config.contents import LISTING, Contents
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.config.experiment import Experiment
 from stages.config.exports import STAGES
 from stages.config.load import Configs
@@ -100,9 +100,9 @@ class Products:
         options = {"resize_mode": resize_mode, "size": size}
         return self._product("images", "resize_images", dataset, options, (self.samples(dataset),))
 
-    def text_features(self, dataset: str, judge: ClipSource) -> Product:
+    def text_features(self, dataset: str, judge: JudgeSource) -> Product:
         """All expressions of a data set as a CLIP encodes them."""
-        options = {"clip": recipe(judge)}
+        options = {"clip": recipe(judge, "image_size")}
         sources = (self.samples(dataset),)
         # Its step is given the CLIP of an experiment that has it as its judge.
         owner = next(e for e in self.configs.experiments.values() if e.judge == judge)

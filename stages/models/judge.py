@@ -7,12 +7,24 @@ validate.py) images keep the normalization of the trained model, not CLIP's own.
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.backbones.clip import Clip
+from stages.backbones.clip import Clip, frozen, load_clip
+from stages.config.encoders import JudgeSource
 from stages.data import response_maps as response
 
 
+def load_judge(source: JudgeSource) -> Clip:
+    """The frozen CLIP, whose `image_size` is that of the images it is to see.
+
+    Raises InputError as `load_clip` does.
+    """
+    judge = frozen(load_clip(source))
+    if source.image_size is not None:
+        judge.residual.image_size = source.image_size  # its positions are interpolated
+    return judge
+
+
 def resize_images(judge: Clip, images: Tensor) -> Tensor:
-    """Images (I, 3, S, S) at the size that the judge was trained with."""
+    """Images (I, 3, S, S) at the size that the judge sees."""
     size = (judge.image_size, judge.image_size)
     if images.shape[2:] == size:
         return images

@@ -227,7 +227,7 @@ class _Run:
         if process_count() > 1:
             is_accumulated = self.accumulate > 1
             self.trainable = distributed(self.trainable, device, is_accumulated=is_accumulated)
-        self.optimizer = make_optimizer(trainable, config, device)
+        self.optimizer = make_optimizer(trainable, config)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.kept = cast(Trainable, trainable).kept()
         self.aids = learned_beside(trainable)
