@@ -64,18 +64,17 @@ def run(
     def rows() -> Iterator[dict[str, Any]]:
         done = 0
         for start in range(0, len(images), WINDOW):
-            made: dict[int, PseudoMask] = {}
+            made: dict[int, dict[str, Any]] = {}
             window = images[start : start + WINDOW]
             batches = same_size(window, PIXELS_AT_ONCE[device.type] // trained.input_scale**2)
-            for of_batch in _propagated(network, trained.input_scale, batches, config, workers):
-                made |= of_batch
-            done += len(window)
-            progress.update(done, {})
+            for image, found in _propagated(network, trained.input_scale, batches, config, workers):
+                for object_id, pseudo_mask in zip(image.objects, found, strict=True):
+                    tally.add(int(pseudo_mask.mask.sum()), pseudo_mask.mask.size)
+                    made[object_id] = _row(object_id, pseudo_mask)  # its mask as run lengths
+                done += 1
+                progress.update(done, {})
             for image in window:
-                for object_id in image.objects:
-                    mask = made[object_id].mask
-                    tally.add(int(mask.sum()), mask.size)
-                    yield _row(object_id, made[object_id])
+                yield from (made[object_id] for object_id in image.objects)
 
     write_table(masks, "masks", rows())
     tally.conclude(masks)
@@ -104,26 +103,17 @@ def _propagated(
     batches: Iterator[list[MappedImage]],
     config: Propagation,
     workers: int,
-) -> Iterator[dict[int, PseudoMask]]:
-    """The pseudo masks of each batch by their objects; the pool is one batch behind the device."""
-    begun: deque[tuple[list[MappedImage], list[Iterator[PseudoMask]]]] = deque()
+) -> Iterator[tuple[MappedImage, Iterator[PseudoMask]]]:
+    """The pseudo masks of each image's objects; the pool is one batch behind the device."""
+    begun: deque[Iterator[tuple[MappedImage, Iterator[PseudoMask]]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for batch, pixels in ahead(pool, _read, batches):
-            begun.append((batch, propagate(network, input_scale, batch, pixels, config, pool)))
+            made = propagate(network, input_scale, batch, pixels, config, pool)
+            begun.append(zip(batch, made, strict=True))
             if len(begun) > 1:
-                yield _by_object(*begun.popleft())
+                yield from begun.popleft()
         while begun:
-            yield _by_object(*begun.popleft())
-
-
-def _by_object(
-    images: list[MappedImage], made: list[Iterator[PseudoMask]]
-) -> dict[int, PseudoMask]:
-    return {
-        object_id: mask
-        for image, masks in zip(images, made, strict=True)
-        for object_id, mask in zip(image.objects, masks, strict=True)
-    }
+            yield from begun.popleft()
 
 
 def _read(image: MappedImage) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """Joint assignment: which object of an image each of its pseudo masks belongs to (one shard).
 
 The pseudo masks of all objects of an image, and their parts, are candidates for each of them
-(stages/models/assignment.py). An object for which no candidate is left keeps its own mask, with a
-score of 0.
+(stages/models/assignment.py). An object for which no candidate is left keeps its own mask. The
+score of that and of an empty mask is 0.
 """
 
 import logging
@@ -37,7 +37,7 @@ from stages.storage.tables import (
 )
 from stages.storage.weights import load_weights
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +128,12 @@ def _assign(
     scores = scores[:, kept]
     chosen = assignment.assign(scores.double().cpu().numpy(), config.method)
     certain = assignment.certainty(scores, chosen)
+    found = [
+        own if number == assignment.NONE else candidates[kept[number]]
+        for own, number in zip(masks, chosen, strict=True)
+    ]
     return [
-        (own if number == assignment.NONE else candidates[kept[number]], score)
-        for own, number, score in zip(masks, chosen, certain, strict=True)
+        (mask, score if mask.any() else 0.0) for mask, score in zip(found, certain, strict=True)
     ]
 
 

@@ -29,7 +29,10 @@ from stages.data.shapes.pretraining import STREAM, ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import SPECIAL, Tokenizer, WordTokenizer
 from stages.runtime.command_line import main
+from stages.runtime.distributed import process_count
+from stages.runtime.errors import InputError
 from stages.storage.files import write_json
+from stages.storage.matching import load_exactly
 from stages.storage.weights import load_weights, save_weights
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
@@ -127,15 +130,20 @@ def run(
     """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
 
     `work` is the folder of the resume state and of the curves. `initialize` are the weights of a
-    CLIP of the same size to start from, which may not have coordinates yet.
+    CLIP of the same size to start from, which may not have coordinates yet. Raises InputError for
+    other weights, and for more than one process, whose pairs would not contrast.
     """
+    if process_count() > 1:
+        raise InputError(f"{process_count()} processes; needed one")
     started = time.process_time()
     torch.manual_seed(config.seed)
     description = describe_clip(config)
     tokenizer = WordTokenizer(description["vocabulary"], CONTEXT_LENGTH)
     clip = Clip(description, OUTPUT_STRIDE)
     if initialize is not None:
-        clip.load_state_dict(clip.state_dict() | load_weights(initialize)[0])
+        own = clip.state_dict().items()
+        coordinates = {name: tensor for name, tensor in own if ".coordinates." in name}
+        load_exactly(clip, coordinates | load_weights(initialize)[0], initialize)
     trained = work / "model.safetensors"
     fit(
         ContrastiveTrainer(clip),

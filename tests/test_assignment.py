@@ -29,13 +29,13 @@ MASKS = torch.tensor(
 
 
 @pytest.mark.parametrize(
-    ("candidates", "count"), [("masks", [3, 2]), ("parts", [2, 2]), ("both", [3, 2, 2, 2])]
+    ("candidates", "count"), [("masks", [3, 2]), ("parts", [2, 2]), ("both", [3, 2, 2])]
 )
 def test_candidates_are_masks_and_their_connected_parts(
     candidates: Literal["masks", "parts", "both"], count: list[int]
 ) -> None:
     one = [[1, 1, 0, 1], [0, 0, 0, 0]]  # a part of two pixels, and one that is too small
-    two = [[0, 0, 0, 0], [0, 1, 1, 0]]
+    two = [[0, 0, 0, 0], [0, 1, 1, 0]]  # all of it is its one part
     masks = np.array([one, two, np.zeros((2, 4))], dtype=bool)
     config = Assignment(candidates=candidates, least_area=0.25)
     assert [int(mask.sum()) for mask in find_candidates(masks, config)] == count

@@ -15,6 +15,7 @@ from stages.data.shapes.pairs import Pair, draw_mask, draw_scene, turn_around
 from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
+from stages.runtime.errors import InputError
 from stages.storage.files import read_json
 
 DATA = Path(__file__).parents[1] / "data"
@@ -234,6 +235,18 @@ def test_a_clip_that_knows_places_can_start_from_one_that_does_not(
         output_stride=8,
     )
     assert load_clip(second).residual.coordinates.slopes.any()
+
+
+def test_a_clip_cannot_start_from_other_weights(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("clip.safetensors", "clip.json", "clip.log.json")]
+    start = DATA / "placed_clip.safetensors"
+    with pytest.raises(InputError, match=f"{start}: .* is .* where .* is needed"):
+        pretrain_clip.run(*files, tmp_path / "work", TINY, start)
+
+
+def test_some_epochs_are_of_scenes() -> None:
+    with pytest.raises(ValueError, match="epochs: 4; needed at least 6, one of scenes after"):
+        PretrainClip(epochs=4, crop_epochs=3, place_epochs=2)
 
 
 @pytest.mark.parametrize("name", ["small_clip", "placed_clip"])

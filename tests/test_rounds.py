@@ -10,17 +10,17 @@ import yaml
 
 from stages import assign_masks, encode_text, vote
 from stages.config.contents import Contents
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.config.load import load_configs
 from stages.config.products import Products
 from stages.config.steps import Assignment, Prms
 from stages.runtime.errors import InputError
-from stages.storage.masks import area, decode
+from stages.storage.masks import area, decode, encode
 from stages.storage.tables import ResponseMap, map_row, read_maps, read_samples, write_table
 from stages.vote import CELLS
 from tests.conftest import ROOT, few_shapes
 
-JUDGE = ClipSource(
+JUDGE = JudgeSource(
     model=str(ROOT / "data/placed_clip.json"),
     weights=ROOT / "data/placed_clip.safetensors",
     output_stride=8,
@@ -81,6 +81,18 @@ def test_an_object_without_a_candidate_keeps_its_mask_and_is_not_certain(
     assert found["mask"].tolist() == one.tolist()
     owners = (found.score > 0).groupby(objects.image.to_numpy()).sum()
     assert (owners == 1).all()
+
+
+def test_an_empty_mask_is_never_certain(samples: Path, tmp_path: Path) -> None:
+    masks, maps, _ = mixed_up(samples, tmp_path)
+    nothing = encode(np.zeros((96, 96), dtype=bool))
+    write_table(masks, "masks", pd.read_parquet(masks).assign(mask=nothing))
+    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
+    encode_text.run(samples, features, JUDGE)
+    config = Assignment(method="hungarian")
+    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
+    found = pd.read_parquet(assigned)
+    assert (found["mask"] == nothing).all() and (found.score == 0).all()
 
 
 def test_a_segmentor_votes_with_all_expressions_of_an_object(samples: Path, tmp_path: Path) -> None:

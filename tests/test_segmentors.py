@@ -140,14 +140,23 @@ def test_options_say_how_the_model_sees_images(row: Row) -> None:
 
 @EACH
 def test_every_trainable_parameter_gets_a_gradient_of_a_finite_loss(row: Row) -> None:
-    model: nn.Module = row.build().train()
+    model: nn.Module = row.build().train().to(memory_format=torch.channels_last)
     losses = model(batch_of())
     losses["loss"].backward()
     assert all(loss.isfinite() for loss in losses.values())
     without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
     assert without == list(row.no_gradient)
+    # A fused optimizer takes for granted that both lie in memory alike.
+    learning = [(p, p.grad) for p in model.parameters() if p.grad is not None]
+    assert all(strides(p) == strides(gradient) for p, gradient in learning)
     frozen = [n for n, p in model.named_parameters() if not p.requires_grad and p.grad is not None]
     assert not frozen
+
+
+def strides(tensor: Tensor) -> list[int]:
+    """Of the axes that have more than one entry."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return [stride for size, stride in sizes if size > 1]
 
 
 @EACH

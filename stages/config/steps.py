@@ -49,6 +49,12 @@ class PretrainClip(Training):
     text_width: Positive = 96  # channels of the text transformer
     embedding: Positive = 128  # channels of the common space
 
+    @model_validator(mode="after")
+    def _require_epochs_of_scenes(self) -> "PretrainClip":
+        first = self.crop_epochs + self.place_epochs
+        require_least("epochs", self.epochs, first + 1, "one of scenes after the first ones")
+        return self
+
     @property
     def places(self) -> bool:
         """Whether it is to know places."""
@@ -188,7 +194,8 @@ class Assignment(Section):
     method: AssignmentMethod | None = None  # None: there is no such step, each keeps its own
     candidates: Literal["masks", "parts", "both"] = "both"  # pseudo masks, their connected parts
     least_area: Fraction = 0.01  # of the image, of a part
-    overlap: Fraction = 0.7  # IoU of two candidates that are taken for the same region
+    # Above this IoU, two candidates are taken for the same region.
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.7
     weight_response: Weight = 1.0  # of the overlap with the object's response, beside the judge
 
 

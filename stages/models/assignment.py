@@ -28,16 +28,16 @@ def find_candidates(masks: NDArray[np.bool_], config: Assignment) -> NDArray[np.
     The parts are connected by the sides of pixels, and have `least_area` of the image at least. If
     nothing is left, the masks are the candidates.
     """
-    parts = [
-        labels == number
-        for labels in (connected_components(mask, connectivity=1) for mask in masks)
-        for number in range(1, int(labels.max()) + 1)
-    ]
-    large = [part for part in parts if part.sum() >= config.least_area * part.size]
-    chosen = {"masks": [], "parts": large, "both": large}[config.candidates]
-    if config.candidates != "parts":
-        chosen = [mask for mask in masks if mask.any()] + chosen
-    return np.stack(chosen) if chosen else masks
+    whole = [mask for mask in masks if mask.any()] if config.candidates != "parts" else []
+    parts: list[NDArray[np.bool_]] = []
+    for mask in masks if config.candidates != "masks" else ():
+        labels = connected_components(mask, connectivity=1)
+        sizes = np.bincount(labels.ravel())[1:]
+        if config.candidates == "both" and len(sizes) == 1:
+            continue  # the whole mask
+        large = np.flatnonzero(sizes >= config.least_area * mask.size) + 1
+        parts += [labels == number for number in large]
+    return np.stack(whole + parts) if whole or parts else masks
 
 
 def overlaps(masks: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 It begins with crops. Masked pairs come in twos, of two items of one scene, so that the model must
 learn to tell the items of a scene apart. To learn places, most of these twos are alike in all that
 the first text names, some texts are of a place alone, and each text is held against itself with its
-directions turned around. Before them comes an epoch of texts of places alone: what only places tell
+directions turned around. Before them come epochs of texts of places alone: what only places tell
 apart is else never learned.
 
 An image may have several texts at once: it takes ten times as long to encode as a text.
@@ -45,12 +45,10 @@ class ContrastivePairs:
 
     groups: NDArray[np.int64] | None = None
 
-    def __init__(
-        self, config: PretrainClip, tokenizer: Tokenizer, size: int, stream: int = STREAM
-    ) -> None:
+    def __init__(self, config: PretrainClip, tokenizer: Tokenizer, size: int) -> None:
         self.config, self.tokenizer, self.size = config, tokenizer, size
         numbers = range(config.scenes)
-        self.scenes = [draw_scene((config.seed, stream, number), size) for number in numbers]
+        self.scenes = [draw_scene((config.seed, STREAM, number), size) for number in numbers]
 
     def __len__(self) -> int:
         return len(self.scenes)
