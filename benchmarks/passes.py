@@ -28,6 +28,7 @@ from irnet.affinity.pseudo_masks import find_relations, image_factor, pseudo_mas
 from stages.backbones.clip import frozen, load_clip
 from stages.config.load import load_configs
 from stages.metrics.failures import group_of_counts
+from stages.models.judge import load_judge
 from stages.models.prms import choose_maps
 from stages.models.saved import build_segmentor
 from stages.models.tris import build_stage1
@@ -92,7 +93,7 @@ def main() -> None:
     count = images * OBJECTS * EXPRESSIONS
 
     stage1 = frozen(build_stage1(experiment.stage1, pretrained=False)).to(device)
-    judge = frozen(load_clip(experiment.judge, pretrained=False)).to(device)
+    judge = load_judge(experiment.judge, pretrained=False).to(device)
     batch = noise(experiment.stage1, images, device)
     index = torch.arange(images, device=device).repeat_interleave(OBJECTS * EXPRESSIONS)
     tokens = batch["tokens"][index]

@@ -28,11 +28,12 @@ from benchmarks.scenes import RandomWords, make_scenes, referring_data
 from irnet.affinity.dataset import LabeledObjects
 from irnet.affinity.network import RelationTraining
 from irnet.affinity.pairs import IGNORE
-from stages.backbones.clip import load_clip, read_description
+from stages.backbones.clip import read_description
 from stages.config.experiment import Experiment
 from stages.config.load import load_configs
 from stages.config.section import Execution, Training
 from stages.config.steps import CELL
+from stages.models.judge import load_judge
 from stages.models.saved import build_segmentor
 from stages.models.tris import Stage1Trainer, build_stage1
 from stages.runtime.device import choose_device, given_threads, set_up_gpu
@@ -99,7 +100,7 @@ def build(experiment: Experiment, what: str) -> tuple[nn.Module, Any]:
         config = experiment.affinity.model_copy(update={"weights": None})
         return RelationTraining(config), config
     stage1 = experiment.stage1
-    judge = load_clip(experiment.judge, pretrained=False)
+    judge = load_judge(experiment.judge, pretrained=False)
     texts = torch.randn(TEXTS, judge.embedding)
     model = build_stage1(stage1, pretrained=False)
     return Stage1Trainer(stage1, model, judge, texts), stage1

@@ -12,12 +12,12 @@ from stages.config.encoders import JudgeSource
 from stages.data import response_maps as response
 
 
-def load_judge(source: JudgeSource) -> Clip:
+def load_judge(source: JudgeSource, pretrained: bool = True) -> Clip:
     """The frozen CLIP, whose `image_size` is that of the images it is to see.
 
     Raises InputError as `load_clip` does.
     """
-    judge = frozen(load_clip(source))
+    judge = frozen(load_clip(source, pretrained))
     if source.image_size is not None:
         judge.residual.image_size = source.image_size  # its positions are interpolated
     return judge
