@@ -6,7 +6,7 @@ import pytest
 
 from stages.config.contamination import coco_warning, mix_warning
 from stages.config.datasets import DatasetConfig
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.config.experiment import Experiment
 from stages.config.load import Configs, load_configs
 from stages.config.segmentors import TrisOptions
@@ -14,7 +14,7 @@ from stages.config.settings import Download, RemoteFile, Settings
 from stages.config.steps import Stage1
 from tests.conftest import ROOT
 
-COCO_CLIP = ClipSource(model="RN50", weights=Path("data/weights/coco.pt"))
+COCO_CLIP = JudgeSource(model="RN50", weights=Path("data/weights/coco.pt"))
 COCO_STAGE1 = Stage1(clip=COCO_CLIP)
 CASES = {
     "weights of COCO on RefCOCO": (Experiment(dataset="refcoco", stage1=COCO_STAGE1), True),

@@ -102,15 +102,16 @@ def test_stage_1_takes_each_annotation_as_an_item(tmp_path: Path) -> None:
     train, test = files(tmp_path)
     write(tmp_path, train=train, test=test)
     samples = prepared(tmp_path).split("train")
-    config = load_configs(ROOT / "configs").experiments["refshapes_tris"].stage1
+    experiment = load_configs(ROOT / "configs").experiments["refshapes_tris"]
+    config, judge = experiment.stage1, experiment.judge
     brief = {"epochs": 1, "batch_size": 2, "image_size": 32, "weight_negatives": 0}
     features, model = tmp_path / "text.safetensors", tmp_path / "model.safetensors"
     file = tmp_path / "out/samples.json"
-    encode_text.run(file, features, config.clip)
+    encode_text.run(file, features, judge)
     steps = {}
     for count in (1, None):
         chosen = config.model_copy(update={**brief, "expressions_per_object": count})
-        train_stage1.run(file, features, model, chosen, config.clip)
+        train_stage1.run(file, features, model, chosen, judge)
         steps[count] = read_json(tmp_path / "losses.json")[-1]["step"]
     assert (len(samples.objects), len(samples.expressions)) == (2, 3)
     assert steps == {1: 1, None: 2}

@@ -174,7 +174,7 @@ OTHERS: dict[str, Any] = {
     "stage1.clip.model": None,
     "segmentor.clip.model": None,
     "judge.model": None,
-    "judge.image_size": 128,
+    "judge.image_size": None,  # its features of texts stay; see above
     "stage1.image_size": 128,
     "segmentor.image_size": 128,
     "stage1.milestones": [1],

@@ -6,7 +6,7 @@ import pytest
 
 from irnet import make_labels, propagate
 from stages import evaluate, predict, score, select_maps
-from stages.config.encoders import ClipSource
+from stages.config.encoders import JudgeSource
 from stages.config.sizes import count_shards
 from stages.config.steps import Evaluation, Labels, Prms, Propagation
 from stages.data.shards import image_batches, take_shard
@@ -15,7 +15,7 @@ from tests.conftest import ROOT, Toy, file_hash
 
 pytestmark = pytest.mark.workflow
 
-SMALL = ClipSource(
+SMALL = JudgeSource(
     model=str(ROOT / "data/small_clip.json"), weights=ROOT / "data/small_clip.safetensors"
 )
 

@@ -101,7 +101,8 @@ def _touched(responses: Tensor, relations: Relations) -> list[Tensor]:
     """For each response (H, W) of P, its part in each instance that it touches: (K, h, w)."""
     grid = relations.edge.shape
     small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
-    members = F.one_hot(relations.instances).permute(2, 0, 1).bool()  # (instances, h, w)
+    numbers = torch.arange(int(relations.instances.max()) + 1, device=responses.device)
+    members = relations.instances == numbers[:, None, None]  # (instances, h, w)
     rows = []
     for response in small:
         instances = response * members
