@@ -48,16 +48,21 @@ def mixed_up(samples: Path, folder: Path) -> tuple[Path, Path, pd.DataFrame]:
     return masks, maps, objects.set_index("object")
 
 
+def assigned(samples: Path, maps: Path, masks: Path, config: Assignment) -> pd.DataFrame:
+    """What the objects get; files are written beside the masks."""
+    features, result = masks.with_name("text.safetensors"), masks.with_name("assigned.parquet")
+    encode_text.run(samples, features, JUDGE)
+    assign_masks.run(samples, features, maps, masks, result, JUDGE, config)
+    return pd.read_parquet(result)
+
+
 @pytest.mark.parametrize("method", ["greedy", "hungarian"])
 def test_masks_of_other_objects_come_back_to_their_own(
     method: str, samples: Path, tmp_path: Path
 ) -> None:
     masks, maps, objects = mixed_up(samples, tmp_path)
-    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
-    encode_text.run(samples, features, JUDGE)
     config = Assignment.model_validate({"method": method})
-    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
-    found = pd.read_parquet(assigned).set_index("object")
+    found = assigned(samples, maps, masks, config).set_index("object")
     assert found.index.tolist() == objects.index.tolist()
     right = found["mask"] == objects["mask"].loc[found.index]
     assert right.mean() > 0.9
@@ -73,11 +78,7 @@ def test_an_object_without_a_candidate_keeps_its_mask_and_is_not_certain(
     table = pd.read_parquet(masks)
     one = table["mask"].groupby(objects.image.to_numpy()).transform("first")
     write_table(masks, "masks", table.assign(mask=one))
-    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
-    encode_text.run(samples, features, JUDGE)
-    config = Assignment(method="hungarian")
-    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
-    found = pd.read_parquet(assigned)
+    found = assigned(samples, maps, masks, Assignment(method="hungarian"))
     assert found["mask"].tolist() == one.tolist()
     owners = (found.score > 0).groupby(objects.image.to_numpy()).sum()
     assert (owners == 1).all()
@@ -87,11 +88,7 @@ def test_an_empty_mask_is_never_certain(samples: Path, tmp_path: Path) -> None:
     masks, maps, _ = mixed_up(samples, tmp_path)
     nothing = encode(np.zeros((96, 96), dtype=bool))
     write_table(masks, "masks", pd.read_parquet(masks).assign(mask=nothing))
-    features, assigned = tmp_path / "text.safetensors", tmp_path / "assigned.parquet"
-    encode_text.run(samples, features, JUDGE)
-    config = Assignment(method="hungarian")
-    assign_masks.run(samples, features, maps, masks, assigned, JUDGE, config)
-    found = pd.read_parquet(assigned)
+    found = assigned(samples, maps, masks, Assignment(method="hungarian"))
     assert (found["mask"] == nothing).all() and (found.score == 0).all()
 
 
@@ -124,7 +121,7 @@ def test_shards_of_votes_and_assigned_masks_are_those_of_one_job(
     config, method = Prms(batch_size=16), Assignment(method="hungarian")
 
     def voted_and_assigned(shards: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-        votes, assigned = [], []
+        votes, given = [], []
         for shard in range(shards):
             maps, own, result = (
                 tmp_path / f"{name}-{shard}-of-{shards}.parquet"
@@ -137,8 +134,8 @@ def test_shards_of_votes_and_assigned_masks_are_those_of_one_job(
             write_table(own, "masks", rows.to_dict("records"))
             assign_masks.run(samples, features, maps, own, result, JUDGE, method)
             votes.append(pd.read_parquet(maps))
-            assigned.append(pd.read_parquet(result))
-        return pd.concat(votes, ignore_index=True), pd.concat(assigned, ignore_index=True)
+            given.append(pd.read_parquet(result))
+        return pd.concat(votes, ignore_index=True), pd.concat(given, ignore_index=True)
 
     for whole, parts in zip(voted_and_assigned(1), voted_and_assigned(3), strict=True):
         pd.testing.assert_frame_equal(parts, whole)

@@ -224,6 +224,7 @@ def test_the_judge_sees_images_of_its_size(tmp_path: Path, asked: int | None, si
     assert torch.equal(everything, torch.nn.functional.normalize(expected, dim=1))
 
 
+@torch.no_grad()
 def test_the_judge_sees_what_the_map_keeps() -> None:
     judge = frozen(small_clip())
     images = torch.randn(2, 3, SIZE, SIZE)

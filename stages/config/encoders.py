@@ -35,12 +35,16 @@ class ClipSource(Section):
 
     @model_validator(mode="after")
     def _require_a_stride_that_can_be(self) -> "ClipSource":
-        if self.output_stride != 32 and self.image_encoder in ("transformer", "other"):
+        if self.output_stride != 32:
+            self._require_residual("output_stride", self.output_stride, "32")
+        return self
+
+    def _require_residual(self, option: str, value: int, otherwise: str) -> None:
+        if self.image_encoder in ("transformer", "other"):
             raise ValueError(
-                f"output_stride: {self.output_stride} with model {self.model}; needed 32, or"
+                f"{option}: {value} with model {self.model}; needed {otherwise}, or"
                 f" {ENCODERS['residual']}"
             )
-        return self
 
     @property
     def files(self) -> list[Path]:
@@ -90,11 +94,7 @@ class JudgeSource(ClipSource):
     def _require_a_size_that_can_be(self) -> "JudgeSource":
         if self.image_size is None:
             return self
-        if self.image_encoder in ("transformer", "other"):
-            raise ValueError(
-                f"image_size: {self.image_size} with model {self.model}; needed null, or"
-                f" {ENCODERS['residual']}"
-            )
+        self._require_residual("image_size", self.image_size, "null")
         stride = self.output_stride
         require_least("image_size", self.image_size, stride, f"one cell of {stride} pixels")
         return self
