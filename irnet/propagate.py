@@ -3,32 +3,26 @@
 Official step_refer/make_ins_seg_labels.py. The network, the instances and the transition matrix are
 computed once for each image; the official code computes them for each object.
 
-A GPU takes images of one size together. A picture is first reduced, if the network's grid of it
-would have more than MOST_CELLS cells: of 640 x 640 pixels or less it never has. Its masks are
-enlarged again. So one picture takes no more memory than one of 6.5 megapixels (`input_scale` 1).
+A GPU takes images of one size together.
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from irnet.affinity.batches import ahead, in_batches
-from irnet.affinity.images import network_input, read_rgb, scaled
+from irnet.affinity.batches import PIXELS_AT_ONCE, ahead, read, same_size
+from irnet.affinity.images import Rgb
+from irnet.affinity.large_pictures import enlarged, network_batch
 from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import PseudoMask, find_relations, image_factor, pseudo_masks
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
-from stages.config.steps import CELL, Propagation
+from stages.config.steps import Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.storage.collapse import Tally
@@ -38,8 +32,6 @@ from stages.training.progress import Progress
 
 VERSION = 2
 
-MOST_CELLS = 640 * 640  # of the grid of a picture: a cell of the smallest kind is a pixel
-PIXELS_AT_ONCE = {"cpu": 0, "cuda": 2_000_000}  # of images that the network sees together
 WINDOW = 256  # images, of which those of one size are put together; their order is kept
 
 log = logging.getLogger(__name__)
@@ -80,23 +72,6 @@ def run(
     tally.conclude(masks)
 
 
-def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:
-    """Images in batches of one size, with at most so many pixels together, or one alone."""
-    size = [(image.height, image.width) for image in images]
-    order = sorted(range(len(images)), key=lambda place: size[place])
-    for _, places in groupby(order, key=lambda place: size[place]):
-        yield from in_batches([images[place] for place in places], pixels)
-
-
-def propagated_shape(height: int, width: int, input_scale: int) -> tuple[int, int]:
-    """The height and width that a picture is propagated at: its own, but for very large ones."""
-    cells = height * width * (input_scale / CELL) ** 2
-    if cells <= MOST_CELLS:
-        return height, width
-    scale = math.sqrt(MOST_CELLS / cells)
-    return scaled(height, scale), scaled(width, scale)
-
-
 def _propagated(
     network: AffinityNetwork,
     input_scale: int,
@@ -107,7 +82,7 @@ def _propagated(
     """The pseudo masks of each image's objects; the pool is one batch behind the device."""
     begun: deque[Iterator[tuple[MappedImage, Iterator[PseudoMask]]]] = deque()
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for batch, pixels in ahead(pool, _read, batches):
+        for batch, pixels in ahead(pool, read, batches):
             made = propagate(network, input_scale, batch, pixels, config, pool)
             begun.append(zip(batch, made, strict=True))
             if len(begun) > 1:
@@ -116,16 +91,12 @@ def _propagated(
             yield from begun.popleft()
 
 
-def _read(image: MappedImage) -> NDArray[np.uint8]:
-    return read_rgb(image.file, image.width, image.height)
-
-
 @torch.no_grad()
 def propagate(
     network: AffinityNetwork,
     input_scale: int,
     images: Sequence[MappedImage],
-    pixels: Sequence[NDArray[np.uint8]],
+    pixels: Sequence[Rgb],
     config: Propagation,
     pool: ThreadPoolExecutor | None = None,
 ) -> list[Iterator[PseudoMask]]:
@@ -135,25 +106,11 @@ def propagate(
     """
     device = next(network.parameters()).device
     own = (images[0].height, images[0].width)
-    height, width = propagated_shape(*own, input_scale)
-    if (height, width) != own:
-        size = (width, height)
-        pixels = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in pixels]
-        images = [replace(image, height=height, width=width) for image in images]
-    colors = torch.stack([network_input(image, input_scale, device) for image in pixels])
+    images, colors = network_batch(images, pixels, input_scale, device)
     relations = find_relations(*network.predict(colors), config)
     responses = [full_size(image, device) for image in images]
     made = pseudo_masks(responses, relations, image_factor(input_scale), config, pool)
-    return [(enlarged(mask, own) for mask in masks) for masks in made]
-
-
-def enlarged(pseudo_mask: PseudoMask, shape: tuple[int, int]) -> PseudoMask:
-    """A pseudo mask at another size (H, W): the pixels that are more than half inside."""
-    if pseudo_mask.mask.shape == shape:
-        return pseudo_mask
-    soft = Image.fromarray(255 * pseudo_mask.mask.astype(np.uint8))
-    resized = soft.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return replace(pseudo_mask, mask=np.asarray(resized) >= 128)
+    return [(replace(m, mask=enlarged(m.mask, own)) for m in masks) for masks in made]
 
 
 def _row(object_id: int, pseudo_mask: PseudoMask) -> dict[str, Any]:

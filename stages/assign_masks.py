@@ -1,8 +1,8 @@
 """Joint assignment: which object of an image each of its pseudo masks belongs to (one shard).
 
-The pseudo masks of all objects of an image, and their parts, are candidates for each of them
-(stages/models/assignment.py). An object for which no candidate is left keeps its own mask. The
-score of that and of an empty mask is 0.
+The pseudo masks of all objects of an image, their parts, and regions of the image are candidates
+for each of them (stages/models/assignment.py). An object for which no candidate is left keeps its
+own mask. The score of that and of an empty mask is 0.
 """
 
 import logging
@@ -44,12 +44,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Scene:
-    """An image with its objects, their expressions, pseudo masks and response maps."""
+    """An image with its objects, their expressions, pseudo masks and responses, and its regions."""
 
     file: str
     expressions: list[list[int]]  # of each object
     masks: pd.DataFrame  # a row of each
     responses: list[ResponseMap]  # of each
+    regions: list[str]  # run lengths
 
 
 def run(
@@ -60,12 +61,16 @@ def run(
     assigned: Path,
     judge: JudgeSource,
     config: Assignment,
+    regions: Path | None = None,
 ) -> None:
-    """`masks` and `maps` are of one shard; `features` are the judge's, of all expressions."""
+    """`masks`, `maps` and `regions` are of one shard; `features` are the judge's, of all texts."""
     device = choose_device()
     clip = load_judge(judge).to(device)
     texts = load_weights(features)[0]["text"].to(device)
-    scenes = _scenes(read_samples(samples), read_table("masks", masks), read_maps([maps]))
+    found_regions = read_table("regions", regions) if regions is not None else None
+    scenes = _scenes(
+        read_samples(samples), read_table("masks", masks), read_maps([maps]), found_regions
+    )
     changed = 0
 
     def rows() -> Iterator[dict[str, Any]]:
@@ -84,7 +89,15 @@ def run(
     )
 
 
-def _scenes(samples: Samples, masks: pd.DataFrame, maps: dict[int, ResponseMap]) -> list[Scene]:
+def _scenes(
+    samples: Samples,
+    masks: pd.DataFrame,
+    maps: dict[int, ResponseMap],
+    regions: pd.DataFrame | None,
+) -> list[Scene]:
+    of_image: dict[int, list[str]] = {}
+    if regions is not None:
+        of_image = regions.groupby("image")["mask"].apply(list).to_dict()
     rows = masks.set_index("object", drop=False)
     of_object = samples.expressions.groupby("object").expression.apply(list)
     images = samples.images.set_index("image").file
@@ -95,6 +108,7 @@ def _scenes(samples: Samples, masks: pd.DataFrame, maps: dict[int, ResponseMap])
             [of_object[number] for number in group.object],
             rows.loc[group.object],
             [maps[number] for number in group.object],
+            of_image.get(image, []),
         )
         for image, group in covered.groupby("image", sort=False)
     ]
@@ -106,9 +120,10 @@ def _assign(
     """The mask of each object of an image, and how certain it is."""
     side, device = judge.image_size, texts.device
     pixels = normalize(square(read_image(scene.file), side)[None].to(device))
-    shapes = zip(scene.masks["mask"], scene.masks.height, scene.masks.width, strict=True)
-    masks = np.stack([decode(*shape) for shape in shapes])
-    candidates = assignment.find_candidates(masks, config)
+    shape = (int(scene.masks.height.iloc[0]), int(scene.masks.width.iloc[0]))
+    masks = np.stack([decode(mask, *shape) for mask in scene.masks["mask"]])
+    regions = [decode(region, *shape) for region in scene.regions]
+    candidates = assignment.find_candidates(masks, config, regions)
     full = torch.from_numpy(candidates).to(device)
     small = response.resize(full.float(), (side, side))
     views = encode_masked(judge, pixels.expand(len(small), -1, -1, -1), small)
@@ -116,7 +131,6 @@ def _assign(
     counts = [len(of_object) for of_object in scene.expressions]
     scores = assignment.evidence(views, spoken, counts, float(judge.logit_scale.exp()))
     if config.weight_response:
-        shape = (full.shape[1], full.shape[2])
         maps = [
             response.full_map(torch.from_numpy(stored.grid)[None], stored.input_size, shape)
             for stored in scene.responses

@@ -9,7 +9,8 @@ from torch import nn
 
 from stages.backbones.clip import load_clip
 from stages.config.encoders import ClipSource
-from stages.config.steps import Evaluation
+from stages.config.section import Section
+from stages.config.steps import Evaluation, Stage1
 from stages.data.shards import take_shard
 from stages.inference.inference import Inference
 from stages.inference.split_data import batches_with_shapes, data_for
@@ -18,7 +19,7 @@ from stages.models.zero_shot import ZeroShot
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
-from stages.storage.collapse import Tally
+from stages.storage.collapse import Kind, Tally
 from stages.storage.masks import area
 from stages.storage.tables import read_samples, write_table
 
@@ -54,7 +55,7 @@ def run(
     data = data_for(inference, shard_samples, images)
     objects = shard_samples.expressions.set_index("expression").object
 
-    tally = Tally("predictions")
+    tally = Tally(_kind(saved.config))
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch, shapes in batches_with_shapes(data, config.batch_size):
@@ -81,6 +82,13 @@ def run(
     write_table(predictions, "predictions", rows())
     tally.conclude(predictions)
     log.info("masks of %d expressions", len(shard_samples.expressions))
+
+
+def _kind(config: Section) -> Kind:
+    """Whose predictions they are, by the options of the model."""
+    if isinstance(config, ClipSource):
+        return "zero-shot predictions"
+    return "predictions by stage 1" if isinstance(config, Stage1) else "predictions"
 
 
 if __name__ == "__main__":

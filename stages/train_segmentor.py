@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -135,7 +135,11 @@ def _pseudo_masks(
 
 
 def _of_objects(samples: Samples, learned: PseudoMasks, least_score: float) -> Samples:
-    """The samples without the objects whose masks are too uncertain. Raises InputError for none."""
+    """The samples without the objects whose masks are too uncertain. Raises InputError for none.
+
+    That an object is absent is known of true masks only, and is not told with pseudo masks.
+    """
+    samples = replace(samples, objects=samples.objects.assign(no_target=False))
     if not learned.uncertain:
         return samples
     objects = samples.objects

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stages.config.steps import Prms
 from stages.data.shards import take_shard
-from stages.inference.inference import Inference
+from stages.inference.inference import ExpressionPrediction, Inference
 from stages.inference.split_data import batches_with_shapes, data_for
 from stages.models.assignment import soft_overlaps
 from stages.models.saved import load_model
@@ -53,7 +53,7 @@ def run(
         for batch, shapes in batches_with_shapes(data, config.batch_size):
             ids = batch["expression"].tolist()
             masks = torch.stack(
-                [to_cells(torch.from_numpy(p.mask)) for p in inference.predict(batch, shapes)]
+                [to_cells(_voted(found)) for found in inference.predict(batch, shapes)]
             )
             # The expressions of an object follow each other.
             runs = [(t, len(list(run))) for t, run in groupby(objects.loc[ids].tolist())]
@@ -69,6 +69,11 @@ def run(
     write_table(maps, "maps", rows())
     tally.conclude(maps)
     log.info("votes for %d objects", len(shard_samples.objects))
+
+
+def _voted(found: ExpressionPrediction) -> Tensor:
+    """The mask (H, W) of an expression; none if the segmentor finds that it has no target."""
+    return torch.from_numpy(found.mask & (not found.no_target))
 
 
 def to_cells(mask: Tensor) -> Tensor:

@@ -53,6 +53,9 @@ def test_only_many_collapsed_results_are_told() -> None:
     (whole,) = tally("pseudo masks", 4, whole=4).warnings()
     assert whole.startswith("4 of 4 pseudo masks are whole images: the walk spreads everywhere")
     assert tally("predictions", 0).warnings() == []
+    (of_stage1,) = tally("predictions by stage 1", 3, empty=3).warnings("train")
+    assert of_stage1.startswith("3 of 3 predictions by stage 1 of train are empty: stage 1 learned")
+    assert tally("zero-shot predictions", 3, empty=3).warnings() == []
 
 
 def test_shards_of_a_split_are_counted_together(tmp_path: Path) -> None:
@@ -135,6 +138,11 @@ def test_predictions_are_counted(
     predict.run(samples, tmp_path / "p-val-0-of-1.parquet", "val", Evaluation(), model)
     record = read_json(tmp_path / "p-val-0-of-1.run.json")
     assert record["total"] == len(read_samples(samples).split("val").expressions)
+    assert record["kind"] == "predictions"
+    zero_shot = EXPERIMENTS["refshapes_tris"].stage1
+    again = tmp_path / "z-val-0-of-1.parquet"
+    predict.run(samples, again, "val", Evaluation(), clip=zero_shot.clip, image_size=96)
+    assert read_json(again.with_suffix(".run.json"))["kind"] == "zero-shot predictions"
 
 
 # ------------------------------------------------------------------- words that nobody has seen

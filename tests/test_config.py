@@ -117,6 +117,46 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
             r"new.yaml: segmentor: backbone clip and text bert; needed clip for both or neither$",
         ),
         (
+            "experiments/new.yaml",
+            "dataset: refshapes\nmasks: {formats: [png], stages: [assigned]}\n",
+            r"new.yaml: masks.stages: assigned; needed an assignment.method in new$",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsupervision: pseudo:refshapes_tris\nmasks: {stages: [assigned]}\n",
+            r"new.yaml: masks.stages: assigned; needed an assignment.method in refshapes_tris$",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nstage1: {initialize: refshapes_beyond_second}\n",
+            r"new.yaml: stage1.initialize: refshapes_beyond_second has no stage 1; needed an exp",
+        ),
+        (
+            "experiments/new.yaml",
+            "base: [refshapes_tris]\n",
+            r"new.yaml: base: needed the name of one experiment, found \['refshapes_tris'\]",
+        ),
+        (
+            "experiments/new.yaml",
+            "base: refshapes_tris\nsweep: {1: [1]}\n",
+            r"new.yaml: sweep: 1 is no option; needed one such as segmentor.epochs",
+        ),
+        (
+            "experiments/new.yaml",
+            "base: refshapes_tris\nsweep: {segmentor.dice: [1, 1]}\n",
+            r"new.yaml: sweep: two variants are called new_dice_1; needed values whose letters",
+        ),
+        (
+            "experiments/new.yaml",
+            "dataset: refshapes\nsegmentor: {seed: 99999999999999999999}\n",
+            r"new.yaml: segmentor.seed: Input should be less than 9223372036854775808",
+        ),
+        (
+            "config.yaml",
+            "demo: refshapes_tris\ncomparisons: {nothing: []}\n",
+            r"config.yaml: comparisons.nothing: needed a list of at least 1",
+        ),
+        (
             "datasets/new.yaml",
             "source: mix\nmembers: [refshapes, refcoco_mixed]\n",
             r"new.yaml: members: 'refcoco_mixed' is not known; did you mean refcoco",

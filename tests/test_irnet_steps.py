@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from irnet import make_labels, propagate, train_affinity
+from irnet import find_regions, make_labels, propagate, train_affinity
+from irnet.affinity import large_pictures
 from irnet.affinity.dataset import LabeledObjects
 from irnet.affinity.network import RelationTraining, load_affinity
 from irnet.affinity.responses import mapped_images
@@ -175,25 +176,43 @@ def test_pseudo_masks_of_images_together_are_those_of_each_alone(folder, monkeyp
         assert (decode(ours, SIZE, SIZE) != decode(theirs, SIZE, SIZE)).mean() <= 0.002
 
 
-def test_ordinary_pictures_are_propagated_at_their_own_size():
+def test_ordinary_pictures_are_computed_at_their_own_size():
     for input_scale in (1, 2, 4):
-        assert propagate.propagated_shape(640, 640, input_scale) == (640, 640)
-        assert propagate.propagated_shape(427, 640, input_scale) == (427, 640)
-        height, width = propagate.propagated_shape(3000, 4000, input_scale)
+        assert large_pictures.computed_shape(640, 640, input_scale) == (640, 640)
+        assert large_pictures.computed_shape(427, 640, input_scale) == (427, 640)
+        height, width = large_pictures.computed_shape(3000, 4000, input_scale)
         assert abs(height / width - 3 / 4) < 0.01
-        assert height * width * (input_scale / 4) ** 2 <= 1.01 * propagate.MOST_CELLS
+        assert height * width * (input_scale / 4) ** 2 <= 1.01 * large_pictures.MOST_CELLS
 
 
 def test_a_large_picture_is_propagated_smaller_to_about_the_same_masks(folder, monkeypatch):
     model, whole, small = folder / "net/model.safetensors", folder / "w.parquet", folder / "s"
     propagate.run(folder, shards(folder), model, whole, PROPAGATION)
-    monkeypatch.setattr(propagate, "MOST_CELLS", 20 * 20)  # of 24 x 24
+    monkeypatch.setattr(large_pictures, "MOST_CELLS", 20 * 20)  # of 24 x 24
     propagate.run(folder, shards(folder), model, small, PROPAGATION)
     actual = read_table("masks", small)
     assert set(actual.height) == set(actual.width) == {SIZE}
     scores = overlaps(folder, actual, "mask")
     assert scores.pop(7) == 0
     assert np.mean(list(scores.values())) > 0.5
+
+
+@pytest.mark.parametrize("most_cells", [24 * 24, 20 * 20])
+def test_each_object_has_a_region_among_those_of_its_image(most_cells, folder, monkeypatch):
+    """At its own size and reduced; the image of the dead response has the other's region."""
+    monkeypatch.setattr(large_pictures, "MOST_CELLS", most_cells)
+    found = folder / f"regions-{most_cells}.parquet"
+    find_regions.run(folder, shards(folder), folder / "net/model.safetensors", found, PROPAGATION)
+    regions, objects = read_table("regions", found), read_samples(folder).objects
+    assert set(regions.height) == set(regions.width) == {SIZE}
+    assert sorted(set(regions.image)) == sorted(set(objects.image))
+    best = []
+    for row in objects.itertuples():
+        true = decode(row.mask, SIZE, SIZE)
+        own = [decode(m, SIZE, SIZE) for m in regions["mask"][regions.image == row.image]]
+        best.append(max((true & mask).sum() / (true | mask).sum() for mask in own))
+    assert best.pop(7) < 0.5
+    assert np.mean(best) > 0.6
 
 
 def test_shards_together_equal_the_whole(folder):

@@ -106,6 +106,16 @@ def test_a_table_becomes_objects_with_their_expressions(folder: Path) -> None:
     assert samples.expressions.text.tolist() == [row["expression"] for row in GOOD]
 
 
+def test_an_image_that_is_written_in_two_ways_is_one(folder: Path) -> None:
+    rows = [{"image": name, "expression": "red", "object": "1"} for name in ("a.jpg", "./a.jpg")]
+    with pytest.raises(InputError, match="repeats an expression of its object"):
+        prepare_table(folder, rows)
+    rows[1]["expression"] = "blue"
+    samples = prepare_table(folder, rows)
+    assert samples.images.file.tolist() == [(folder / "a.jpg").as_posix()]
+    assert samples.expressions.object.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_the_same_rows_in_another_format_give_the_same_samples(folder: Path, ending: str) -> None:
     expected = prepare_table(folder, GOOD)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from stages import assign_masks, encode_text, vote
@@ -14,10 +15,11 @@ from stages.config.encoders import JudgeSource
 from stages.config.load import load_configs
 from stages.config.products import Products
 from stages.config.steps import Assignment, Prms
+from stages.inference.inference import ExpressionPrediction
 from stages.runtime.errors import InputError
 from stages.storage.masks import area, decode, encode
 from stages.storage.tables import ResponseMap, map_row, read_maps, read_samples, write_table
-from stages.vote import CELLS
+from stages.vote import CELLS, _voted
 from tests.conftest import ROOT, few_shapes
 
 JUDGE = JudgeSource(
@@ -48,11 +50,13 @@ def mixed_up(samples: Path, folder: Path) -> tuple[Path, Path, pd.DataFrame]:
     return masks, maps, objects.set_index("object")
 
 
-def assigned(samples: Path, maps: Path, masks: Path, config: Assignment) -> pd.DataFrame:
+def assigned(
+    samples: Path, maps: Path, masks: Path, config: Assignment, regions: Path | None = None
+) -> pd.DataFrame:
     """What the objects get; files are written beside the masks."""
     features, result = masks.with_name("text.safetensors"), masks.with_name("assigned.parquet")
     encode_text.run(samples, features, JUDGE)
-    assign_masks.run(samples, features, maps, masks, result, JUDGE, config)
+    assign_masks.run(samples, features, maps, masks, result, JUDGE, config, regions)
     return pd.read_parquet(result)
 
 
@@ -84,6 +88,25 @@ def test_an_object_without_a_candidate_keeps_its_mask_and_is_not_certain(
     assert (owners == 1).all()
 
 
+@pytest.mark.parametrize("candidates", ["regions", "all"])
+def test_an_object_that_no_mask_shows_gets_its_region(
+    candidates: str, samples: Path, tmp_path: Path
+) -> None:
+    """All objects of an image have one mask; the regions are the shapes, whoever's they are."""
+    masks, maps, objects = mixed_up(samples, tmp_path)
+    table, regions = pd.read_parquet(masks), tmp_path / "regions.parquet"
+    one = table["mask"].groupby(objects.image.to_numpy()).transform("first")
+    write_table(masks, "masks", table.assign(mask=one))
+    rows = [
+        {"image": row.image, "height": 96, "width": 96, "mask": row.mask}
+        for row in objects.itertuples()
+    ]
+    write_table(regions, "regions", rows)
+    config = Assignment.model_validate({"method": "hungarian", "candidates": candidates})
+    found = assigned(samples, maps, masks, config, regions).set_index("object")
+    assert (found["mask"] == objects["mask"].loc[found.index]).mean() > 0.9
+
+
 def test_an_empty_mask_is_never_certain(samples: Path, tmp_path: Path) -> None:
     masks, maps, _ = mixed_up(samples, tmp_path)
     nothing = encode(np.zeros((96, 96), dtype=bool))
@@ -110,6 +133,15 @@ def test_a_segmentor_votes_with_all_expressions_of_an_object(samples: Path, tmp_
         true = decode(row.mask, 96, 96)
         overlaps.append((found.grid * true).sum() / max(area(row.mask, 96, 96), 1))
     assert np.mean(overlaps) > 0.3
+
+
+def test_an_expression_without_a_target_has_no_vote() -> None:
+    full = np.ones((4, 4), dtype=bool)
+    found = [
+        ExpressionPrediction(torch.zeros(4, 4), full, (0, 0), 1.0, no_target)
+        for no_target in (False, True)
+    ]
+    assert [float(_voted(prediction).float().mean()) for prediction in found] == [1, 0]
 
 
 def test_shards_of_votes_and_assigned_masks_are_those_of_one_job(
@@ -175,6 +207,31 @@ def test_a_next_round_has_votes_in_place_of_stage_1(
     assert last["votes"].source("segmentor") == again["segmentor"]
     assert again["segmentor"].source("assigned") == again["assigned"]
     assert configs.behind("third") == ["third", "second", "first"]
+
+
+def test_regions_are_found_where_they_are_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the walk alone: what else is said of pseudo masks does not change them."""
+    monkeypatch.chdir(ROOT)
+    options = {"method": "hungarian", "candidates": "all"}
+    other = {"background_threshold": 0.4, "instances": False}
+    folder = configs_with(
+        tmp_path / "configs",
+        first=FIRST,
+        regions={"base": "first", "assignment": options},
+        lower={"base": "regions", "propagation": other},
+        longer={"base": "regions", "propagation": {"steps": 128}},
+        unused={"base": "regions", "assignment": {"method": None}},
+    )
+    products = Products(load_configs(folder), tmp_path, Contents(tmp_path))
+    first, regions, lower, longer, unused = (
+        products.of_experiment(name) for name in ("first", "regions", "lower", "longer", "unused")
+    )
+    assert "regions" not in first and "regions" not in unused
+    assert regions["assigned"].source("regions") == regions["regions"]
+    assert lower["pseudo_masks"] != regions["pseudo_masks"]
+    assert lower["regions"] == regions["regions"] != longer["regions"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stages.runtime.errors import InputError
 from stages.storage.files import read_json
 from stages.storage.masks import decode
 from stages.storage.tables import Samples, read_samples, read_table, write_samples, write_table
+from stages.train_segmentor import PseudoMasks, _of_objects
 from tests.conftest import ROOT, few_shapes, write_steps
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments
@@ -190,6 +192,17 @@ def test_a_predicted_no_target_counts_whatever_the_mask(samples: Path, tmp_path:
     scores = scored(samples, tmp_path, tmp_path / "claimed.parquet")
     assert scores["generalized"]["n_acc"] == 0 and scores["mean_iou"] == 1
     assert scores["generalized"]["g_iou"] == pytest.approx(1 - share)
+
+
+def test_with_pseudo_masks_nobody_tells_that_an_object_is_absent(samples: Path) -> None:
+    part = read_samples(samples).split("train")
+    part = replace(part, objects=part.objects.assign(no_target=True))
+    masks = dict.fromkeys(part.objects.object.tolist(), "")
+    learned = _of_objects(part, PseudoMasks(masks, set()), 0.0)
+    assert not learned.objects.no_target.any()
+    unsure = {int(part.objects.object.iloc[0])}
+    left = _of_objects(part, PseudoMasks(masks, unsure), 0.5).objects
+    assert len(left) == len(part.objects) - 1 and not left.no_target.any()
 
 
 def test_pseudo_masks_that_are_missing_are_named(samples: Path, tmp_path: Path) -> None:

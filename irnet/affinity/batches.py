@@ -3,12 +3,15 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from itertools import islice
+from itertools import groupby, islice
 from typing import TypeVar
 
+from irnet.affinity.images import Rgb, read_rgb
 from irnet.affinity.responses import MappedImage
 
 Content = TypeVar("Content")
+
+PIXELS_AT_ONCE = {"cpu": 0, "cuda": 2_000_000}  # of images that the network sees together
 
 
 def in_batches(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:
@@ -24,6 +27,19 @@ def in_batches(images: Sequence[MappedImage], pixels: int) -> Iterator[list[Mapp
         total += size
     if batch:
         yield batch
+
+
+def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[MappedImage]]:
+    """Images in batches of one size, with at most so many pixels together, or one alone."""
+    size = [(image.height, image.width) for image in images]
+    order = sorted(range(len(images)), key=lambda place: size[place])
+    for _, places in groupby(order, key=lambda place: size[place]):
+        yield from in_batches([images[place] for place in places], pixels)
+
+
+def read(image: MappedImage) -> Rgb:
+    """The pixels of an image."""
+    return read_rgb(image.file, image.width, image.height)
 
 
 def ahead(

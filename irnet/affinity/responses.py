@@ -16,6 +16,7 @@ from stages.storage.tables import ResponseMap, Samples, read_maps
 class MappedImage:
     """An image, and the response map of each of its objects that has one."""
 
+    image: int
     file: str
     width: int
     height: int
@@ -38,6 +39,7 @@ def mapped_images(samples: Samples, maps: Sequence[Path]) -> list[MappedImage]:
         objects.setdefault(of_object[object_id], []).append(object_id)
     return [
         MappedImage(
+            row["image"],
             row["file"],
             row["width"],
             row["height"],

@@ -70,7 +70,11 @@ class _Table:
         if not unused:
             return ""
         names = ", ".join(unused[:MOST_NAMED]) + (", ..." if len(unused) > MOST_NAMED else "")
-        return f"; {len(unused):,} pictures without an expression are left out: {names}"
+        left_out = f"; {len(unused):,} pictures without an expression are left out: {names}"
+        beside = [name for name in unused if (self.images / name).with_suffix(".txt").exists()]
+        if beside:
+            left_out += f"; texts beside pictures are not read while there is {self.path.name}"
+        return left_out
 
 
 def new_dataset(folder: Path, name: str, force: bool, small_clip: bool) -> Added:

@@ -32,6 +32,10 @@ def find_stage_files(
             f"{experiment}: does not make {stage.replace('_', ' ')}: no stage of it learns from"
             " text; needed --stage predictions or ground_truth"
         )
+    if stage == "assigned" and not configs.experiments[configs.source(experiment)].assigns:
+        raise InputError(
+            f"{experiment}: assigns no masks; needed an assignment.method, or --stage pseudo_masks"
+        )
     samples = folder / "samples" / "samples.json"
     if not samples.is_file():
         raise InputError(

@@ -138,6 +138,11 @@ class Experiment(Figures, WithClip):
         return self.from_text and self.checkpoint is None
 
     @property
+    def assigns(self) -> bool:
+        """Whether the objects of an image compete for its pseudo masks."""
+        return self.assignment.method is not None
+
+    @property
     def pseudo_masks_of(self) -> str | None:
         """The other experiment that the pseudo masks are taken from, if there is one."""
         kind, _, name = self.supervision.partition(":")

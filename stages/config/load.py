@@ -210,6 +210,7 @@ def _experiment_findings(configs: Configs, name: str) -> list[str]:
         *_known(place, "supervision", experiment.learned_from, configs.experiments),
         *_known(place, "upper_bound", experiment.upper_bound, configs.experiments),
         *_supervision_findings(place, name, configs.experiments),
+        *_assigned_findings(place, name, configs.experiments),
         *training_findings(place, name, configs.experiments, configs.datasets),
     ]
 
@@ -259,6 +260,16 @@ def _named_in(configs: Configs, kind: str, name: str) -> str:
     if kind == "a comparison":
         return f"{configs.folder}/config.yaml: comparisons.{name}"
     return _place(configs.folder, name, configs.sweeps)
+
+
+def _assigned_findings(place: str, name: str, experiments: Mapping[str, Experiment]) -> list[str]:
+    """Assigned masks can be written for other tools where they are made."""
+    source = [name]
+    while (other := experiments[source[-1]].pseudo_masks_of) in experiments.keys() - {*source}:
+        source.append(str(other))
+    if "assigned" in experiments[name].masks.stages and not experiments[source[-1]].assigns:
+        return [f"{place}: masks.stages: assigned; needed an assignment.method in {source[-1]}"]
+    return []
 
 
 def _supervision_findings(

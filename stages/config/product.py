@@ -25,6 +25,7 @@ FILES = {
     "labels": "labels-{split}-{shard}-of-{shards}.parquet",
     "affinity": "model.safetensors",
     "pseudo_masks": "masks-{split}-{shard}-of-{shards}.parquet",
+    "regions": "regions-{split}-{shard}-of-{shards}.parquet",
     "assigned": "masks-{split}-{shard}-of-{shards}.parquet",
     "segmentor": "model.safetensors",
     "imported": "model.safetensors",

@@ -116,7 +116,8 @@ class Products:
         """All products of an experiment, by what they are for it.
 
         `text_features`, `stage1`, `maps`, `labels`, `affinity`, `pseudo_masks` and, if asked for,
-        `assigned` where it learns from text, `stage1` alone where both models are imported;
+        `regions` and `assigned` where it learns from text, `stage1` alone where both models are
+        imported;
         `samples` and `segmentor`;
         `predictions/<scored>`, `rows/<scored>` and `scores/<scored>` of each thing that is scored.
         """
@@ -238,12 +239,17 @@ class Products:
         )
         masks = made("pseudo_masks", "propagate", recipe(experiment.propagation), maps, affinity)
         chain |= {"labels": labels, "affinity": affinity, "pseudo_masks": masks}
-        if experiment.assignment.method is not None:
+        regions: tuple[Product, ...] = ()
+        if experiment.assignment.needs_regions:
+            walk = recipe(experiment.propagation, *experiment.propagation.only_of_masks)
+            chain["regions"] = made("regions", "find_regions", walk, maps, affinity)
+            regions = (chain["regions"],)
+        if experiment.assigns:
             chain["assigned"] = made(
                 "assigned",
                 "assign_masks",
                 recipe(experiment.assignment) | judge,
-                *(text, maps, masks),
+                *(text, maps, masks, *regions),
                 files=experiment.judge.files,
             )
         return chain

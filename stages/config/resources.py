@@ -14,6 +14,7 @@ Step = Literal[
     "make_labels",
     "train_affinity",
     "propagate",
+    "find_regions",
     "assign_masks",
     "train_segmentor",
     "predict",

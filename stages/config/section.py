@@ -91,7 +91,7 @@ class Training(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of the averaged weights
     precision: Precision | Literal["auto"] = "auto"  # auto: bfloat16 on a GPU
     group_by_image: bool = False  # an image's objects share a batch: faster, less varied batches
-    seed: Count = 0  # of everything that is drawn
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of everything that is drawn
 
 
 class Execution(Section):

@@ -41,4 +41,6 @@ class Settings(Section):
     demo: str = "refshapes_tris"  # the experiment of the target demo
     jobs_per_gpu: Positive = 1  # steps that may share a GPU of one machine
     cache_images: Literal["auto", "always", "never"] = "auto"  # resized once, for all epochs
-    comparisons: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # target -> experiments
+    comparisons: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )  # target -> experiments

@@ -26,6 +26,7 @@ from stages.config.section import (
 from stages.config.selection import SelectedTraining
 
 AssignmentMethod = Literal["greedy", "hungarian"]
+Candidates = Literal["masks", "parts", "both", "regions", "all"]
 CELL = 4  # pixels of the enlarged image, a side of a cell of the affinity network
 
 
@@ -187,16 +188,30 @@ class Propagation(Section):
     cluster_threshold: Rate = 2.5  # pixels of displacement that still count as a center
     refinement_steps: Positive = 300  # of the displacement
 
+    only_of_masks: ClassVar[tuple[str, ...]] = (  # find_regions has no use for these
+        "background_threshold",
+        "instances",
+        "empty_response",
+        "cluster_threshold",
+        "refinement_steps",
+    )
+
 
 class Assignment(Section):
     """Which object of an image each pseudo mask belongs to; not a step of TRIS."""
 
     method: AssignmentMethod | None = None  # None: there is no such step, each keeps its own
-    candidates: Literal["masks", "parts", "both"] = "both"  # pseudo masks, their connected parts
-    least_area: Fraction = 0.01  # of the image, of a part
+    # Pseudo masks, their connected parts, both, regions of the image (find_regions), or all three.
+    candidates: Candidates = "both"
+    least_area: Fraction = 0.01  # of the image, of a part or region
     # Above this IoU, two candidates are taken for the same region.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.7
     weight_response: Weight = 1.0  # of the overlap with the object's response, beside the judge
+
+    @property
+    def needs_regions(self) -> bool:
+        """Whether regions of the image are candidates, whichever object they are of."""
+        return self.method is not None and self.candidates in ("regions", "all")
 
 
 class Evaluation(Section):

@@ -73,7 +73,8 @@ def _initial_fault(name: str, option: str, experiments: Experiments) -> str | No
         current = trained.initial_experiment if trained is not None else None
     found = experiments[chain[1]]
     if option == "stage1":
-        if not found.learns_from_text and found.stage1_checkpoint is None:
+        trains_none = not found.learns_from_text or found.votes_of is not None
+        if trains_none and found.stage1_checkpoint is None:
             return f"initialize: {other} has no stage 1; needed an experiment that has"
         return continuation_fault(section, found.stage1)
     own, its = experiments[name].segmentor.model, found.segmentor.model

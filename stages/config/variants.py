@@ -50,6 +50,8 @@ def inherit(given: Mapping[str, Options], name: str) -> Options:
     """
     chain = [name]
     while (base := given[chain[-1]].get("base")) is not None:
+        if not isinstance(base, str):
+            raise ValueError(f"base: needed the name of one experiment, found {base!r}")
         if base not in given:
             raise ValueError(f"base: {base!r} is not known")
         if base in chain:
@@ -103,6 +105,8 @@ def combinations(name: str, sweep: Any) -> Iterator[Variant]:
     if not isinstance(sweep, dict) or not sweep:
         raise ValueError(f"sweep: needed options with lists of values, found {sweep!r}")
     for path, values in sweep.items():
+        if not isinstance(path, str):
+            raise ValueError(f"sweep: {path!r} is no option; needed one such as segmentor.epochs")
         if not isinstance(values, list) or not values:
             raise ValueError(f"sweep.{path}: needed a list of values, found {values!r}")
     last = [path.rpartition(".")[2] for path in sweep]
@@ -110,9 +114,17 @@ def combinations(name: str, sweep: Any) -> Iterator[Variant]:
         short if last.count(short) == 1 else path.replace(".", "_")
         for path, short in zip(sweep, last, strict=True)
     ]
+    names: set[str] = set()
     for values in product(*sweep.values()):
         parts = [f"{label}_{_plain(value)}" for label, value in zip(labels, values, strict=True)]
-        yield Variant("_".join([name, *parts]), dict(zip(sweep, values, strict=True)))
+        variant = Variant("_".join([name, *parts]), dict(zip(sweep, values, strict=True)))
+        if variant.name in names:
+            raise ValueError(
+                f"sweep: two variants are called {variant.name}; needed values whose letters and"
+                " digits differ"
+            )
+        names.add(variant.name)
+        yield variant
 
 
 def _plain(value: Any) -> str:

@@ -57,5 +57,5 @@ class Negatives:
             if self.texts[drawn] != text:
                 return drawn
         raise InputError(
-            f"every expression of the split is {text!r}; needed others, or negatives: 0"
+            f"every expression of the split is {text!r}; needed others, or stage1.negatives: 0"
         )

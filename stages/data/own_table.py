@@ -27,8 +27,9 @@ def read_table(path: Path, images: Path, scratch: Path) -> Iterator[Entry | Find
                 continue
             name = row.object or row.mask or f"row {number}"
             kind = "object" if row.object else "mask" if row.mask else "row"
-            record = (row.place, row.image, name, row.split or DEFAULT_SPLIT, row.mask)
-            spool.add((row.image, kind, name), (*record, row.expression))
+            image = str(Path(row.image))  # ./a.jpg is a.jpg
+            record = (row.place, image, name, row.split or DEFAULT_SPLIT, row.mask)
+            spool.add((image, kind, name), (*record, row.expression))
             number += 1
         for rows in spool.groups():
             yield from _object(rows, images)

@@ -151,7 +151,8 @@ def _name_images(
     samples: Samples, part: Samples, split_of: Mapping[int, str]
 ) -> tuple[Path, dict[int, ImageRow]]:
     """The folder that all images of the data set are in, and those of a part by their numbers."""
-    files = {file: Path(file).absolute() for file in samples.images.file}
+    # Without `..`, which would lead out of the export, and with links as they are.
+    files = {file: Path(os.path.normpath(Path(file).absolute())) for file in samples.images.file}
     folder = Path(os.path.commonpath({file.parent for file in files.values()}))
     names = {file: path.relative_to(folder) for file, path in files.items()}
     labels = Counter(name.with_suffix("") for name in names.values())

@@ -1,43 +1,52 @@
 """Joint assignment: the objects of an image compete for its regions, and each region has one owner.
 
 Response maps and the random walk treat each object alone, so that two objects often get the mask of
-one. Here the masks of an image's objects, and their parts, are candidates for all of them. Each
-expression of an object says how well each candidate fits, by the judge and by the object's
-response; what all expressions of all objects say together decides. Greedy choice is that of
-Segment-Select-Correct (ssc_ris/correct/loss.py there), whose scores are of a segmentor alone.
+one. Here the masks of an image's objects, their parts, and regions that are of no object
+(irnet/find_regions.py) are candidates for all of them. Each expression of an object says how well
+each candidate fits, by the judge and by the object's response; what all expressions of all objects
+say together decides. Greedy choice is that of Segment-Select-Correct (ssc_ris/correct/loss.py
+there), whose scores are of a segmentor alone.
 
 Shapes: P objects, C candidates, T expressions, E embedding, H x W pixels.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.special import log_softmax
 from skimage.measure import label as connected_components
 from torch import Tensor
 
 from stages.config.steps import Assignment, AssignmentMethod
 
 NONE = -1  # of an object for which no candidate is left
+WITH_MASKS, WITH_PARTS = ("masks", "both", "all"), ("parts", "both", "all")
 
 
-def find_candidates(masks: NDArray[np.bool_], config: Assignment) -> NDArray[np.bool_]:
-    """The candidates (C, H, W) among masks (P, H, W), their parts or both; empty ones are left out.
+def find_candidates(
+    masks: NDArray[np.bool_], config: Assignment, regions: Sequence[NDArray[np.bool_]] = ()
+) -> NDArray[np.bool_]:
+    """The candidates (C, H, W) among masks (P, H, W), their parts and regions, by the config.
 
-    The parts are connected by the sides of pixels, and have `least_area` of the image at least. If
-    nothing is left, the masks are the candidates.
+    The parts are connected by the sides of pixels. They and the regions have `least_area` of the
+    image at least; empty masks are left out. If nothing is left, the masks are the candidates, and
+    if they are all empty, the empty ones.
     """
-    whole = [mask for mask in masks if mask.any()] if config.candidates != "parts" else []
-    parts: list[NDArray[np.bool_]] = []
-    for mask in masks if config.candidates != "masks" else ():
+    least = config.least_area * masks[0].size
+    found = [mask for mask in masks if mask.any()] if config.candidates in WITH_MASKS else []
+    for mask in masks if config.candidates in WITH_PARTS else ():
         labels = connected_components(mask, connectivity=1)
         sizes = np.bincount(labels.ravel())[1:]
-        if config.candidates == "both" and len(sizes) == 1:
+        if config.candidates in WITH_MASKS and len(sizes) == 1:
             continue  # the whole mask
-        large = np.flatnonzero(sizes >= config.least_area * mask.size) + 1
-        parts += [labels == number for number in large]
-    return np.stack(whole + parts) if whole or parts else masks
+        found += [labels == number for number in np.flatnonzero(sizes >= least) + 1]
+    found += [region for region in regions if region.sum() >= least]
+    found = found or [mask for mask in masks if mask.any()]
+    return np.stack(found) if found else masks
 
 
 def overlaps(masks: Tensor) -> Tensor:
@@ -83,7 +92,7 @@ def distinct(scores: Tensor, overlap: Tensor, most: float) -> list[int]:
 def assign(scores: NDArray[np.float64], method: AssignmentMethod) -> list[int]:
     """A candidate for each object, from scores (P, C): none twice, NONE where there are too few.
 
-    greedy     the highest score of all comes first, and so on
+    greedy     the object that is most certain of its best candidate comes first, and so on
     hungarian  the sum of the scores is the highest that there is
     """
     chosen = [NONE] * len(scores)
@@ -91,7 +100,8 @@ def assign(scores: NDArray[np.float64], method: AssignmentMethod) -> list[int]:
         for row, column in zip(*linear_sum_assignment(scores, maximize=True), strict=True):
             chosen[row] = int(column)
         return chosen
-    left = scores.copy()
+    # Shares of several, as the scores of an object are known but for a constant.
+    left: NDArray[np.float64] = log_softmax(scores, axis=1) if scores.shape[1] > 1 else scores + 0
     for _ in range(min(scores.shape)):
         row, column = np.unravel_index(int(left.argmax()), left.shape)
         chosen[row] = int(column)

@@ -17,19 +17,28 @@ from stages.config.section import OnCollapse
 from stages.runtime.errors import InputError
 from stages.storage.files import write_json
 
-Kind = Literal["response maps", "labels", "pseudo masks", "predictions"]
+Kind = Literal[
+    "response maps",
+    "labels",
+    "pseudo masks",
+    "predictions",  # of a segmentor
+    "predictions by stage 1",
+    "zero-shot predictions",
+]
 NOTABLE = 0.1  # of the results: fewer collapsed ones are counted, and not told
 FEW_STEPS = 50  # of a training: it has hardly moved from its initial weights
 ENDING = ".run.json"
 OF_SPLIT = re.compile(r"-(\w+)-\d+-of-\d+\.run\.json$")
 
 # What it means if all are so, and the usual reasons.
+OF_STAGE1 = (
+    "stage 1 learned nothing",
+    "too few steps (stage1.epochs), a learning rate that is too high, images or words that its CLIP"
+    " does not know",
+)
 MEANINGS: dict[tuple[str, str], tuple[str, str]] = {
-    ("response maps", "empty"): (
-        "stage 1 learned nothing",
-        "too few steps (stage1.epochs), a learning rate that is too high, images or words that its"
-        " CLIP does not know",
-    ),
+    ("response maps", "empty"): OF_STAGE1,
+    ("predictions by stage 1", "empty"): OF_STAGE1,
     ("labels", "empty"): (
         "no pixel is surely of an object",
         "empty response maps, or labels.foreground_threshold is too high",

@@ -22,6 +22,7 @@ STEPS = {
     "labels": "make_labels",
     "affinity": "train_affinity",
     "pseudo_masks": "propagate",
+    "regions": "find_regions",
     "assigned": "assign_masks",
     "segmentor": "train_segmentor",
     "imported": "import_checkpoint",

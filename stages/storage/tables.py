@@ -10,6 +10,7 @@ shard. Readers take a list of shards and return one table; ids are row numbers o
                network's input), grid (float32 bytes), scores
 `labels`       object, height, width, foreground (RLE), ignore (RLE)
 `masks`        object, height, width, mask (RLE), score
+`regions`      image, height, width, mask (RLE); several of an image, or none
 `predictions`  expression, object, height, width, mask (RLE), row, column (of the peak), score,
                no_target (whether none is predicted), input_mask (RLE of the square that the model
                sees; null where that is not scored)
@@ -82,6 +83,12 @@ SCHEMAS: dict[str, pa.Schema] = {
             "width": pa.int32(),
             "mask": TEXT,
             "score": FLOAT,
+        },
+        "regions": {
+            "image": INT,
+            "height": pa.int32(),
+            "width": pa.int32(),
+            "mask": TEXT,
         },
         "predictions": {
             "expression": INT,

@@ -75,6 +75,10 @@ def test_pictures_without_an_expression_are_named(
         shutil.copy(image_file, folder / name)
     done = risflow("new-dataset", folder, "--force", "--small-clip")
     assert "2 pictures without an expression are left out: c.png, more/d.jpg" in done.stderr
+    assert "texts beside" not in done.stderr
+    (folder / "c.txt").write_text("a later one\n")
+    told = risflow("new-dataset", folder, "--force").stderr
+    assert "texts beside pictures are not read while there is expressions.csv" in told
     experiment = load_configs(Path("configs")).experiments["mine_masks"]
     assert experiment.figures.expected == {} and experiment.reasons == {}
 

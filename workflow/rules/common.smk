@@ -205,6 +205,7 @@ def num_shards(product, split):
     passes = {
         "labels": ("maps", "votes"),
         "pseudo_masks": ("maps", "votes"),
+        "regions": ("maps", "votes"),
         "assigned": ("pseudo_masks",),
     }
     passes["rows"] = ("predictions", "maps", "votes", "labels", "pseudo_masks", "assigned")
@@ -237,14 +238,19 @@ def has_kept_images(dataset):
     )
 
 
-def images_for(section):
-    """The images as the model of a section sees them, if they are kept; else steps decode them."""
+def images_for(section, of_model=None):
+    """The images as the model of a section sees them, if they are kept; else steps decode them.
+
+    The section is that of the job's experiment, or with `of_model`, kinds of products, that of the
+    experiment whose model of these the job reads.
+    """
 
     def files(wildcards):
         product = product_of(wildcards)
         if not has_kept_images(product.dataset):
             return []
-        model = getattr(product.owner, section)
+        owner = product.source(*of_model).owner if of_model else product.owner
+        model = getattr(owner, section)
         made = catalog.products.resized_images(product.dataset, model.resize_mode, model.image_size)
         return path_of(made)
 
