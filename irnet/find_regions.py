@@ -4,7 +4,7 @@ They are of no object (irnet/affinity/regions.py). The walk is that of propagate
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from irnet.affinity.batches import PIXELS_AT_ONCE, ahead, read, same_size
+from irnet.affinity.images import Rgb
 from irnet.affinity.large_pictures import enlarged, network_batch
-from irnet.affinity.network import load_affinity
+from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import image_factor
 from irnet.affinity.regions import find_regions
 from irnet.affinity.responses import MappedImage, full_size, mapped_images
@@ -43,23 +44,40 @@ def run(
     scale, device = trained.input_scale, choose_device()
     network.to(device)
     progress = Progress("regions", 0, len(images))
+    total = 0
 
     def rows() -> Iterator[dict[str, Any]]:
+        nonlocal total
         done = 0
         batches = same_size(images, PIXELS_AT_ONCE[device.type] // scale**2)
-        with ThreadPoolExecutor(max(1, workers)) as pool, torch.no_grad():
+        with ThreadPoolExecutor(max(1, workers)) as pool:
             for batch, pixels in ahead(pool, read, batches):
-                own = (batch[0].height, batch[0].width)
-                reduced, colors = network_batch(batch, pixels, scale, device)
-                responses = [full_size(image, device) for image in reduced]
-                edges, _ = network.predict(colors)
-                made = find_regions(responses, edges, image_factor(scale), config)
+                made = _find(network, scale, batch, pixels, config)
                 for image, masks in zip(batch, made, strict=True):
-                    yield from (_row(image, enlarged(mask, own)) for mask in masks)
+                    for mask in masks:
+                        total += 1
+                        yield _row(image, enlarged(mask, (image.height, image.width)))
                     done += 1
                     progress.update(done, {})
 
     write_table(regions, "regions", rows())
+    log.info("%d regions of %d images", total, len(images))
+
+
+@torch.no_grad()
+def _find(
+    network: AffinityNetwork,
+    input_scale: int,
+    images: Sequence[MappedImage],
+    pixels: Sequence[Rgb],
+    config: Propagation,
+) -> list[Iterator[Mask]]:
+    """The regions of each of some images of one size."""
+    device = next(network.parameters()).device
+    images, colors = network_batch(images, pixels, input_scale, device)
+    responses = [full_size(image, device) for image in images]
+    edges, _ = network.predict(colors)
+    return find_regions(responses, edges, image_factor(input_scale), config)
 
 
 def _row(image: MappedImage, mask: Mask) -> dict[str, Any]:

@@ -7,7 +7,9 @@ Pillow) have up to a pixel more at the right and the lower edge.
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
@@ -33,7 +35,7 @@ from stages.mask_formats.polygons import joined, polygons
 from stages.mask_formats.rows import MaskRows
 from stages.runtime.errors import InputError
 from stages.storage.masks import decode, encode
-from stages.storage.tables import Samples, read_samples, write_table
+from stages.storage.tables import Samples, read_samples, write_samples, write_table
 from tests.conftest import few_shapes
 
 MaskArray = NDArray[np.bool_]
@@ -51,6 +53,26 @@ def written(samples: Path, kind: MaskFormat, folder: Path) -> Path:
     """The true masks of val in a format."""
     write_masks.run(samples, "val", "ground_truth", kind, folder / "record.json")
     return folder / "val"
+
+
+def test_an_export_stays_in_its_folder_where_images_have_dots_in_their_names(
+    shapes: Path, tmp_path: Path
+) -> None:
+    whole = read_samples(shapes)
+    folder, beside = Path(whole.images.file.iloc[0]).parent, tmp_path / "beside"
+    shutil.copytree(folder, beside / "pictures")
+    names = [Path(file).name for file in whole.images.file]
+    given = [f"{beside}/pictures/{name}" for name in names]
+    shutil.copytree(folder, beside / "other")
+    given[1::2] = [f"{beside}/pictures/../other/{name}" for name in names[1::2]]
+    write_samples(tmp_path / "samples", replace(whole, images=whole.images.assign(file=given)))
+    shutil.copy(shapes, tmp_path / "samples/samples.json")
+    samples, out = tmp_path / "samples/samples.json", tmp_path / "deep/out"
+    for kind in ("labelme", "yolo", "coco-panoptic"):
+        write_masks.run(samples, "val", "ground_truth", kind, out / kind / "record.json")
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    assert {path.name for path in out.iterdir()} == {"labelme", "yolo", "coco-panoptic"}
+    assert list((out / "labelme/val/other").glob("*.json"))
 
 
 def true_masks(samples: Path) -> dict[int, MaskArray]:

@@ -309,3 +309,21 @@ def test_a_stage_1_with_a_checkpoint_is_imported_and_what_follows_is_made(tmp_pa
     planned = run.planned()
     # The segmentors of the experiment and of its upper bound are trained as ever.
     assert planned == (ALL - {"train_stage1"}) | {"import_checkpoint"}
+
+
+def test_a_vote_is_given_the_images_of_the_model_that_votes(tmp_path: Path) -> None:
+    """A CRIS of a next round reads images with borders; the TRIS that votes stretches them."""
+    run = Toy(tmp_path)
+    shutil.copytree(ROOT / "configs", run.configs)
+    run.edit("config.yaml", cache_images="always")
+    options = yaml.safe_load((run.configs / "experiments/refshapes_cris.yaml").read_text())
+    given = {**options, "base": "refshapes_tris", "supervision": "votes:refshapes_tris"}
+    del given["expected"]
+    given["upper_bound"] = None
+    (run.configs / "experiments/second.yaml").write_text(yaml.safe_dump(given))
+    done = run.snakemake("--dry-run", "second")
+    assert done.returncode == 0, done.stderr[-3000:]
+    inputs = re.findall(r"^rule (\w+):\n    input: (.*)$", done.stdout + done.stderr, re.MULTILINE)
+    images = {rule: set(re.findall(r"images/[\w-]+/images\.npy", text)) for rule, text in inputs}
+    assert len(images["vote"]) == 1
+    assert images["vote"] == images["train_stage1"] != images["train_segmentor"]

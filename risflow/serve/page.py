@@ -193,7 +193,7 @@ def predictions(
         expressions = _expressions(text)
         chosen = [name for name in models if isinstance(names, list) and name in names]
         if not chosen:
-            raise InputError("no model is chosen")
+            raise InputError(f"no model is chosen; there are {', '.join(models)}")
         level = _threshold(threshold)
         image = _image(upload, uploads)
         shown = image.copy()
