@@ -13,11 +13,11 @@ import torch
 
 from irnet.affinity.batches import PIXELS_AT_ONCE, ahead, read, same_size
 from irnet.affinity.images import Rgb
-from irnet.affinity.large_pictures import enlarged, network_batch
+from irnet.affinity.large_pictures import enlarged, predict_batch
 from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import image_factor
 from irnet.affinity.regions import find_regions
-from irnet.affinity.responses import MappedImage, full_size, mapped_images
+from irnet.affinity.responses import MappedImage, mapped_images
 from stages.config.steps import Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
@@ -73,10 +73,7 @@ def _find(
     config: Propagation,
 ) -> list[Iterator[Mask]]:
     """The regions of each of some images of one size."""
-    device = next(network.parameters()).device
-    images, colors = network_batch(images, pixels, input_scale, device)
-    responses = [full_size(image, device) for image in images]
-    edges, _ = network.predict(colors)
+    responses, edges, _ = predict_batch(network, input_scale, images, pixels)
     return find_regions(responses, edges, image_factor(input_scale), config)
 
 

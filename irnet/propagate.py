@@ -18,10 +18,10 @@ import torch
 
 from irnet.affinity.batches import PIXELS_AT_ONCE, ahead, read, same_size
 from irnet.affinity.images import Rgb
-from irnet.affinity.large_pictures import enlarged, network_batch
+from irnet.affinity.large_pictures import enlarged, predict_batch
 from irnet.affinity.network import AffinityNetwork, load_affinity
 from irnet.affinity.pseudo_masks import PseudoMask, find_relations, image_factor, pseudo_masks
-from irnet.affinity.responses import MappedImage, full_size, mapped_images
+from irnet.affinity.responses import MappedImage, mapped_images
 from stages.config.steps import Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
@@ -104,11 +104,9 @@ def propagate(
 
     The pool, if there is one, still works on them when this returns.
     """
-    device = next(network.parameters()).device
     own = (images[0].height, images[0].width)
-    images, colors = network_batch(images, pixels, input_scale, device)
-    relations = find_relations(*network.predict(colors), config)
-    responses = [full_size(image, device) for image in images]
+    responses, edges, displacements = predict_batch(network, input_scale, images, pixels)
+    relations = find_relations(edges, displacements, config)
     made = pseudo_masks(responses, relations, image_factor(input_scale), config, pool)
     return [(replace(m, mask=enlarged(m.mask, own)) for m in masks) for masks in made]
 

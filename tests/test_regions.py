@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from irnet.affinity.regions import basins, find_regions, strongest
+from irnet.affinity.pseudo_masks import on_grid
+from irnet.affinity.regions import basins, find_regions
 from stages.config.steps import Propagation
 
 CONFIG = Propagation(radius=3, steps=16)
@@ -26,9 +27,9 @@ def wall() -> torch.Tensor:
 
 def test_the_strongest_response_is_of_any_object() -> None:
     responses = torch.stack([bumps((3, 3)), bumps((3, 12), height=0.5)])
-    joined = strongest(responses, (SIDE, SIDE))
+    joined = on_grid(responses, (SIDE, SIDE)).amax(dim=0)
     assert joined[3, 3] == 1 and joined[3, 12] == 0.5
-    assert strongest(torch.ones(2, 8, 8), (4, 6)).shape == (4, 6)
+    assert on_grid(torch.ones(2, 8, 8), (4, 6)).amax(dim=0).shape == (4, 6)
 
 
 def test_a_response_has_a_basin_around_each_peak() -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from irnet.affinity.images import Rgb, network_input, scaled
-from irnet.affinity.responses import MappedImage
+from irnet.affinity.network import AffinityNetwork
+from irnet.affinity.responses import MappedImage, full_size
 from stages.config.steps import CELL
 
 MOST_CELLS = 640 * 640  # of the grid of a picture: a cell of the smallest kind is a pixel
@@ -31,17 +32,27 @@ def computed_shape(height: int, width: int, input_scale: int) -> tuple[int, int]
     return scaled(height, scale), scaled(width, scale)
 
 
-def network_batch(
-    images: Sequence[MappedImage], pixels: Sequence[Rgb], input_scale: int, device: torch.device
-) -> tuple[list[MappedImage], Tensor]:
-    """Some images of one size (H, W, 3) as they are computed, and the network's input of them."""
+def predict_batch(
+    network: AffinityNetwork,
+    input_scale: int,
+    images: Sequence[MappedImage],
+    pixels: Sequence[Rgb],
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Responses (P, H, W) of each of B images of one size, and the network's predictions of them.
+
+    Edges (B, h, w) and displacements (B, 2, h, w). H x W is the size that the images are computed
+    at.
+    """
+    device = next(network.parameters()).device
     own = (images[0].height, images[0].width)
     height, width = computed_shape(*own, input_scale)
     if (height, width) != own:
         size = (width, height)
         pixels = [np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BOX)) for p in pixels]
     colors = torch.stack([network_input(image, input_scale, device) for image in pixels])
-    return [replace(image, height=height, width=width) for image in images], colors
+    edges, displacements = network.predict(colors)
+    computed = [replace(image, height=height, width=width) for image in images]
+    return [full_size(image, device) for image in computed], edges, displacements
 
 
 def enlarged(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -99,8 +99,7 @@ def pseudo_masks(
 
 def _touched(responses: Tensor, relations: Relations) -> list[Tensor]:
     """For each response (H, W) of P, its part in each instance that it touches: (K, h, w)."""
-    grid = relations.edge.shape
-    small = F.interpolate(responses[:, None], grid, mode="bilinear", align_corners=True)[:, 0]
+    small = on_grid(responses, relations.edge.shape)
     numbers = torch.arange(int(relations.instances.max()) + 1, device=responses.device)
     members = relations.instances == numbers[:, None, None]  # (instances, h, w)
     rows = []
@@ -109,6 +108,12 @@ def _touched(responses: Tensor, relations: Relations) -> list[Tensor]:
         # An instance without any response stays at zero, and is left out.
         rows.append(instances[instances.flatten(1).any(1)])
     return rows
+
+
+def on_grid(responses: Tensor, grid: Sequence[int]) -> Tensor:
+    """Responses (P, H, W) on the network's grid (P, h, w); corners stay corners."""
+    small = F.interpolate(responses[:, None], tuple(grid), mode="bilinear", align_corners=True)
+    return small[:, 0]
 
 
 def strongest(rows: Tensor, factor: int, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from irnet.affinity.pseudo_masks import on_grid, strongest
 from irnet.affinity.walk import random_walk
 from stages.config.steps import Propagation
 
@@ -37,19 +37,15 @@ def find_regions(
     The images are of one size. `factor` is the number of image pixels a cell.
     """
     grid = edges.shape[1:]
-    rows = [_in_basins(strongest(image, grid)) for image in responses]  # (R, h, w) of each
+    rows = [
+        _in_basins(on_grid(image, grid).amax(dim=0)) for image in responses
+    ]  # (R, h, w) of each
     padded = pad_sequence(rows, batch_first=True)
     walked = random_walk(padded, edges, config.radius, config.beta, config.steps)
     return [
         _masks(of_image[: len(row)], factor, (image.shape[1], image.shape[2]))
         for of_image, row, image in zip(walked, rows, responses, strict=True)
     ]
-
-
-def strongest(responses: Tensor, grid: Sequence[int]) -> Tensor:
-    """The highest response (h, w) of any object of (P, H, W), on the network's grid."""
-    small = F.interpolate(responses[:, None], tuple(grid), mode="bilinear", align_corners=True)
-    return small.amax(dim=(0, 1))
 
 
 def basins(response: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -73,8 +69,6 @@ def _in_basins(response: Tensor) -> Tensor:
 def _masks(walked: Tensor, factor: int, shape: tuple[int, int]) -> Iterator[NDArray[np.bool_]]:
     """The regions (H, W) of walked basins (R, h, w), one at a time; empty ones are left out."""
     for row in walked:
-        full = F.interpolate(
-            row[None, None], scale_factor=factor, mode="bilinear", align_corners=False
-        )[0, 0, : shape[0], : shape[1]]
+        full, _ = strongest(row[None], factor, shape)
         if bool(full.max() > 0):
             yield (full > THRESHOLD * full.max()).cpu().numpy()

@@ -9,7 +9,7 @@ from stages.config.datasets import DatasetConfig
 from stages.config.experiment import Experiment
 from stages.config.names import name_fault, named_things, workflow_names
 from stages.config.settings import Download, Downloads, Settings
-from stages.config.training_findings import training_findings
+from stages.config.training_findings import makes_masks_of, training_findings
 from stages.config.variants import Options, Variant, combinations, inherit, merge, set_option
 from stages.config.yaml_files import read_options, validate
 from stages.runtime.errors import InputError, suggest
@@ -264,11 +264,9 @@ def _named_in(configs: Configs, kind: str, name: str) -> str:
 
 def _assigned_findings(place: str, name: str, experiments: Mapping[str, Experiment]) -> list[str]:
     """Assigned masks can be written for other tools where they are made."""
-    source = [name]
-    while (other := experiments[source[-1]].pseudo_masks_of) in experiments.keys() - {*source}:
-        source.append(str(other))
-    if "assigned" in experiments[name].masks.stages and not experiments[source[-1]].assigns:
-        return [f"{place}: masks.stages: assigned; needed an assignment.method in {source[-1]}"]
+    source = makes_masks_of(name, experiments)
+    if "assigned" in experiments[name].masks.stages and not experiments[source].assigns:
+        return [f"{place}: masks.stages: assigned; needed an assignment.method in {source}"]
     return []
 
 

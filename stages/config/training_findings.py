@@ -85,8 +85,16 @@ def _initial_fault(name: str, option: str, experiments: Experiments) -> str | No
 
 def _trained_by(name: str, option: str, experiments: Experiments) -> str:
     """The experiment that a model of an experiment is trained by."""
+    return makes_masks_of(name, experiments) if option == "stage1" else name
+
+
+def makes_masks_of(name: str, experiments: Experiments) -> str:
+    """The experiment that makes the pseudo masks of one, as far as the names on the way are known.
+
+    That of Configs.source, also where the chain is unknown or never ends, which is told elsewhere.
+    """
     seen = [name]
-    other = experiments[name].pseudo_masks_of if option == "stage1" else None
+    other = experiments[name].pseudo_masks_of
     while other is not None and other in experiments and other not in seen:
         seen.append(other)
         other = experiments[other].pseudo_masks_of

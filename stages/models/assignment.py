@@ -101,7 +101,9 @@ def assign(scores: NDArray[np.float64], method: AssignmentMethod) -> list[int]:
             chosen[row] = int(column)
         return chosen
     # Shares of several, as the scores of an object are known but for a constant.
-    left: NDArray[np.float64] = log_softmax(scores, axis=1) if scores.shape[1] > 1 else scores + 0
+    left: NDArray[np.float64] = (
+        log_softmax(scores, axis=1) if scores.shape[1] > 1 else scores.copy()
+    )
     for _ in range(min(scores.shape)):
         row, column = np.unravel_index(int(left.argmax()), left.shape)
         chosen[row] = int(column)
