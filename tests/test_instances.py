@@ -36,6 +36,13 @@ def test_a_field_that_rests_early_gives_the_centers_of_all_steps():
     np.testing.assert_array_equal(refine_centers(field, 300), refine_centers(field, 3000))
 
 
+def test_cells_that_have_met_end_where_each_would_alone():
+    generator = torch.Generator().manual_seed(0)
+    fields = torch.stack([two_objects(), 3 * torch.randn(2, 12, 20, generator=generator)])
+    each = [refine_centers(field[None], 300) for field in fields]  # follows them as one
+    np.testing.assert_array_equal(refine_centers(fields, 300), torch.cat(each))
+
+
 def test_centers_stay_inside_the_grid():
     centers = refine_centers(torch.full((1, 2, 5, 7), 4.0), steps=10)[0]
     assert (centers[0] == 4).all()

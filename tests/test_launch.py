@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.runtime import launch
 from tests.conftest import ROOT
 
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -125,3 +126,14 @@ def test_instances_of_one_gpu_are_leased_one_by_one_and_one_to_a_step(
     for _ in range(2):
         start(2, CUDA_VISIBLE_DEVICES=", ".join(names))
     assert sorted(given(tmp_path, 2).values()) == names
+
+
+@pytest.mark.parametrize("own", [None, "glibc.malloc.perturb=7"])
+def test_a_step_keeps_the_memory_that_it_frees_unless_the_user_says_otherwise(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"CUDA_VISIBLE_DEVICES": ""} | ({} if own is None else {"GLIBC_TUNABLES": own})
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    launch.main(["0", "stages.predict"])
+    assert environment["GLIBC_TUNABLES"] == (own or launch.KEEP_MEMORY)

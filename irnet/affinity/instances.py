@@ -12,30 +12,45 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 from torch import Tensor
 
-CHECK_EVERY = 20  # refinement steps between two looks at whether anything still moves
+CHECK_EVERY = 20  # refinement steps between two looks at what still moves
 
 
 def refine_centers(displacement: Tensor, steps: int) -> Tensor:
     """The cell (B, 2, H, W) that each cell ends at when it follows its field `steps` times.
 
     Positions are float32, moves float64, as in the official code: the ends are rounded, so another
-    precision would move some. Stops as soon as no position changes, which changes no result.
+    precision would move some. Stops as soon as no position changes, and follows cells of an image
+    that have met as one: neither changes a result.
     """
-    sizes = displacement.shape[2:]
-    last = displacement.new_tensor(sizes)[None, None, None] - 1  # (down, right)
-    sides = [torch.arange(side, device=last.device).float() for side in sizes]
-    position = torch.stack(torch.meshgrid(*sides, indexing="ij"), dim=-1)  # (H, W, 2)
-    position = position.expand(len(displacement), -1, -1, -1)
-    field = displacement.double()
-    to_unit = 2 / last.double().clamp_min(1)
+    images, _, height, width = displacement.shape
+    sides = [torch.arange(side, device=displacement.device) for side in (height, width)]
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
+    position = torch.stack([columns, rows]).float().flatten(1)  # (right, down)
+    position = position.expand(images, -1, -1)  # (B, 2, P) of P points
+    point = (rows * width + columns).flatten()  # of each cell
+    field = displacement.flip(1).double()  # (right, down)
+    last = displacement.new_tensor([width - 1, height - 1])[:, None]
+    first, to_unit = torch.zeros_like(last), 2 / last.double().clamp_min(1)
     for step in range(steps):
-        unit = (position * to_unit - 1).flip(-1)  # (right, down) in [-1, 1]
+        unit = (position * to_unit - 1).transpose(1, 2)[:, None]  # (B, 1, P, 2) in [-1, 1]
         move = F.grid_sample(field, unit, padding_mode="border", align_corners=True)
-        moved = (position + move.permute(0, 2, 3, 1)).float().clamp_min(0).minimum(last)
-        if step % CHECK_EVERY == 0 and torch.equal(moved, position):
-            break
+        moved = (position + move[:, :, 0]).float().clamp(first, last)
+        if step % CHECK_EVERY == 0:
+            if torch.equal(moved, position):
+                break
+            if images == 1:
+                moved, now = _met(moved)
+                point = now[point]
         position = moved
-    return position.round().long().permute(0, 3, 1, 2)
+    ends = position[:, :, point].flip(1).round().long()
+    return ends.unflatten(2, (height, width))
+
+
+def _met(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The different points (1, 2, Q) of points (1, 2, P), and for each of P its number in Q."""
+    pairs = points[0].T.contiguous().view(torch.int64)[:, 0]  # two float32 as one integer
+    different, number = pairs.unique(return_inverse=True)
+    return different[:, None].view(torch.float32).T[None].contiguous(), number
 
 
 def group_centers(

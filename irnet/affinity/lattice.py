@@ -46,7 +46,7 @@ class Lattice:
             include_last_offset=True,
         )  # (M + 1, C)
         for pairs in self.neighbors:
-            points = points + 0.5 * F.embedding_bag(pairs, points, mode="sum")
+            points = torch.add(points, F.embedding_bag(pairs, points, mode="sum"), alpha=0.5)
         filtered = F.embedding_bag(
             self.corners, points, mode="sum", per_sample_weights=self.weights
         )
