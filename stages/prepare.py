@@ -25,7 +25,8 @@ from stages.data.spool import Spool
 from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.files import replacing, write_json
-from stages.storage.tables import SplitRule, TableWriter, count_samples, sample_files
+from stages.storage.splits import SplitRule
+from stages.storage.tables import TableWriter, count_samples, sample_files
 
 MOST_SHOWN = 20  # findings in one error message
 

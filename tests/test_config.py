@@ -56,6 +56,11 @@ def test_the_configs_that_come_with_the_project_are_right() -> None:
             r"refshapes_tris.yaml: prms.batch_size: Input should be greater than 0, found 0",
         ),
         (
+            "experiments/refshapes_tris.yaml",
+            "prms: {batch_size: true}\n",
+            r"refshapes_tris.yaml: prms.batch_size: needed a number, found True",
+        ),
+        (
             "experiments/new.yaml",
             "dataset: refshapes\nresources: {default: {memory: 3}}\n",
             r"new.yaml: resources.default.memory: no such option; options here: threads, gpu, mem",
@@ -227,6 +232,14 @@ WRONG = [
             f" rela, found {actual}",
         )
         for value, actual in (("cris", "'cris'"), ("[cris]", "['cris']"), ("", "nothing"))
+    ),
+    *(
+        (
+            "experiments",
+            f"dataset: refshapes\n{section}: {{{option}: yes}}\n",
+            f"{section}.{option}: needed a number, found True",
+        )
+        for section, option in (("segmentor", "learning_rate"), ("judge", "image_size"))
     ),
     (
         "experiments",

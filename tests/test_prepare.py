@@ -217,7 +217,7 @@ BAD_ROWS: dict[str, tuple[Callable[[Path], Row], str]] = {
     "mask of another size": (small_mask, r"5: its mask: .*small\.png has 8 x 9 pixels; .*40 x 30"),
     "missing mask": (
         lambda _: {"image": "a.jpg", "expression": "x", "mask": "no.png"},
-        r"5: its mask: .*no\.png",
+        r"5: its mask: .*no\.png is not there; needed one of 40 x 30",
     ),
     "object in two splits": (
         lambda _: {**GOOD[0], "expression": "another", "split": "val"},

@@ -13,7 +13,7 @@ from stages.data.refer import open_instances, read_refs
 from stages.data.segmentation import Overlap, object_run_lengths, segmentation_mask
 from stages.runtime.errors import InputError
 from stages.storage.masks import encode
-from stages.storage.tables import in_split
+from stages.storage.splits import in_split
 
 SQUARE = [2.0, 2.0, 6.0, 2.0, 6.0, 6.0, 2.0, 6.0]
 SHIFTED = [4.0, 4.0, 8.0, 4.0, 8.0, 8.0, 4.0, 8.0]

@@ -141,6 +141,19 @@ def test_every_experiment_and_data_set_has_a_target(toy: Toy) -> None:
     assert names | {"demo_segmentors", "fetch_refcoco", "small_clip"} <= set(rules)
 
 
+def test_a_split_that_the_data_do_not_have_stops_the_workflow_before_its_first_job(
+    toy: Toy,
+) -> None:
+    before = (toy.configs / TRIS).read_text()
+    toy.edit(TRIS, evaluation={"splits": ["vall"]})
+    try:
+        done = toy.snakemake("--dry-run", "refshapes_tris")
+    finally:
+        (toy.configs / TRIS).write_text(before)
+    told = "refshapes_tris: evaluation.splits: 'vall' is not in the data; did you mean val?"
+    assert done.returncode != 0 and told in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [

@@ -19,6 +19,12 @@ from stages.runtime.errors import InputError
 from stages.runtime.foreign_errors import printable
 
 
+def require_folder(output: Path) -> None:
+    """Raises InputError where the folder of the results is a file."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {output}: a file; needed a folder")
+
+
 def predict_all(
     requests: Sequence[Request],
     failures: Sequence[str],

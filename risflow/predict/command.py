@@ -1,5 +1,6 @@
 """risflow predict: masks of the objects that expressions refer to."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,6 +46,8 @@ def predict(
     config: RunConfig = None,
 ) -> None:
     """Predict masks of the objects that expressions refer to."""
+    if not math.isfinite(max_megapixels):
+        raise typer.BadParameter("needed a finite number", param_hint="--max-megapixels")
     if (table is None) == (not arguments):
         raise typer.BadParameter("needed an image with expressions, or --table", param_hint="")
     from risflow.predict.requests import Request, read_requests, split_arguments
@@ -52,7 +55,7 @@ def predict(
     images, expressions = split_arguments(arguments or [])
     if images and not expressions:
         raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
-    from risflow.predict.batch import predict_all
+    from risflow.predict.batch import predict_all, require_folder
     from risflow.project.hub import local_file
     from risflow.project.project import choose_segmentor, read_project, results_folder
 
@@ -60,6 +63,7 @@ def predict(
         requests, findings = read_requests(table)
     else:
         requests, findings = [Request(image, expressions) for image in images], []
+    require_folder(output)
     options = parse_run_options(config)
     chosen = local_file(model) if model else choose_segmentor(results_folder(options))
     failures = [str(finding) for finding in findings]

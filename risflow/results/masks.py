@@ -43,6 +43,16 @@ def masks(
     out.print(str(place), markup=False)
     notes.print(
         f"{counts['masks']:,} masks of {counts['images']:,} images, {counts['empty']:,} of them"
-        f" empty; file names are relative to {images}",
+        f" empty{_told_names(format, place, images)}",
         markup=False,
     )
+
+
+def _told_names(format: str, place: Path, images: Path) -> str:
+    """What the names of images in an export are relative to; it may have none."""
+    if format == "yolo":  # has the images themselves
+        return ""
+    if format not in ("png", "labelme"):
+        return f"; file names are relative to {images}"
+    unpacked = f", unpacked into a folder in {place.parent}" if place.suffix == ".zip" else ""
+    return f"; paths of images are relative to the file that they stand in{unpacked}"

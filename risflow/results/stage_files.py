@@ -7,7 +7,7 @@ from risflow.project.run_options import DEFAULTS, RunOptions
 from stages.config.exports import STAGES, MaskFormat, MaskStage
 from stages.config.load import Configs
 from stages.config.shard_files import complete_shards
-from stages.runtime.errors import InputError, suggest
+from stages.runtime.errors import InputError
 
 KINDS = {"predictions/segmentor": "predictions"}  # of products, where the name of a link is longer
 
@@ -58,15 +58,11 @@ def find_stage_files(
 
 
 def _require_splits(samples: Path, splits: Sequence[str]) -> None:
-    from stages.storage.files import read_json
-    from stages.storage.tables import in_split  # imports pyarrow, for a second
+    from stages.storage.splits import missing_split
 
-    about = read_json(samples)
-    known = about["splits"]
-    for split in splits:
-        if not any(in_split(name, split, about["split_rule"]) for name in known):
-            remedy = suggest(split, known, f"known: {', '.join(known)}")
-            raise InputError(f"--split: {split!r} is not in the data; {remedy}")
+    fault = missing_split(samples, splits)
+    if fault is not None:
+        raise InputError(f"--split: {fault}")
 
 
 def _command(

@@ -1,9 +1,10 @@
 """What options are made of: numbers with a range, the base of all sections, and trainings."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from stages.config.trackers import TrackerName
 from stages.runtime.errors import InputError
@@ -36,6 +37,15 @@ class Section(BaseModel):
         frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """`true` is no number: a learning rate of `true` would be 1."""
+        hint: Any = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and _may_be(hint, int, float) and not _may_be(hint, bool):
+            raise ValueError("needed a number")
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _expand_home(cls, value: Any) -> Any:
@@ -51,6 +61,15 @@ class Section(BaseModel):
     def files(self) -> list[Path]:
         """The files that what these options describe is read from."""
         return []
+
+
+def _may_be(hint: Any, *kinds: type) -> bool:
+    """Whether an option of this type may be one of some kinds: `Positive | None` may be an int."""
+    if get_origin(hint) is Annotated:
+        return _may_be(get_args(hint)[0], *kinds)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_may_be(one, *kinds) for one in get_args(hint))
+    return hint in kinds
 
 
 def require_multiple(option: str, value: int, cell: int, whose: str) -> None:

@@ -242,6 +242,8 @@ def _read_mask(entry: Entry) -> tuple[masks.Mask, str | None]:
     assert file is not None
     if isinstance(file, Path) and file.is_dir():
         raise ValueError(f"{file} is a folder")
+    if isinstance(file, Path) and not file.exists():
+        raise ValueError(f"{file} is not there")
     place = f"{file}: " if isinstance(file, Path) else ""
     with open_image(file) as opened:
         kind = opened.format

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,10 +32,9 @@ from stages.runtime.errors import InputError
 from stages.storage.damage import damaged
 from stages.storage.files import read_json, remove_abandoned, replacing
 from stages.storage.parquet import open_parquet, parquet_writer, read_columns
+from stages.storage.splits import SplitRule, in_split
 
 log = logging.getLogger(__name__)
-
-SplitRule = Literal["refer", "exact"]  # see in_split
 
 ROWS_AT_A_TIME = 10_000  # of a table that is written row by row
 
@@ -169,21 +168,6 @@ def _check_schema(schema: pa.Schema, kind: str, path: Path) -> None:
     if not schema.equals(needed):
         other = next(column for column in needed if schema.field(column.name) != column)
         raise damaged(path, f"{other.name} is {schema.field(other.name).type}, not {other.type}")
-
-
-def in_split(split: str, wanted: str, rule: SplitRule) -> bool:
-    """Whether an object of `split` is in the `wanted` split.
-
-    By REFER's rule, tests are matched by letter (a ref of testAB is in testA and in testB) and
-    `test` by substring, all other names exactly. By the exact rule all names are.
-    """
-    if rule == "exact":
-        return split == wanted
-    if wanted in ("testA", "testB", "testC"):
-        return wanted[-1] in split
-    if wanted == "test":
-        return "test" in split
-    return split == wanted
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pycocotools.coco import COCO
 
@@ -56,6 +57,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(finished)
     return finished
+
+
+@pytest.mark.parametrize(
+    ("format", "place", "told"),
+    [
+        ("png", "out", "; paths of images are relative to the file that they stand in\n"),
+        ("labelme", "out.zip", "that they stand in, unpacked into a folder in {folder}\n"),
+        ("yolo", "out", " of them empty\n"),
+    ],
+)
+def test_what_names_of_images_are_relative_to_is_told(
+    risflow: Command, tmp_path: Path, format: str, place: str, told: str
+) -> None:
+    arguments = ("--format", format, "--stage", "ground_truth", "--output", tmp_path / place)
+    done = risflow("masks", NAME, *arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.endswith(told.format(folder=tmp_path))
+    if format == "png":
+        table = pd.read_csv(tmp_path / place / "table.csv")
+        assert all((tmp_path / place / image).is_file() for image in table.image)
 
 
 @pytest.mark.parametrize("stage", ["response", "labels", "pseudo_masks", "ground_truth"])

@@ -246,7 +246,7 @@ def test_mistakes_are_one_line(
         ((image_file, "x", *own, "--model", image_file), "not weights .it is a PNG image"),
         ((image_file, "x", *own, "--model", broken), "not a whole safetensors file"),
         ((image_file, "x", *own, "--model", ROOT / "data/small_clip.safetensors"), "holds nothing"),
-        ((image_file, "x", "--model", model, "--output", text), "File exists|Not a directory"),
+        ((image_file, "x", "--model", model, "--output", text), "png: a file; needed a folder"),
         ((image_file, "x", "--model", model, "--output", text / "o"), "Not a directory"),
         (("--table", table, *with_model), r"table\.csv: no column 'image' among picture"),
         (("--table", gone, *with_model), r"gone\.csv:2: image 'no\.png' is not in"),
@@ -268,6 +268,7 @@ def test_mistakes_are_one_line(
         (image_file,),
         (image_file, "x", "--table", table),
         (image_file, "x", "--device", "x"),
+        (image_file, "x", "--max-megapixels", "inf"),
     ):
         assert risflow("predict", *wrong).exit_code == 2
     assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir())

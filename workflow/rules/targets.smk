@@ -6,6 +6,7 @@ from stages.config.requirements import (
     missing,
     missing_trackers,
 )
+from stages.storage.splits import missing_split
 
 
 def check_files(target, files):
@@ -16,9 +17,14 @@ def check_files(target, files):
 
 
 def check_page(page, experiments):
-    """Stops the run with one line if files or packages are missing that a page is made with."""
+    """Stops the run with one line if files, packages or splits are missing that a page needs."""
     for name in experiments:
         check_files(name, files_of_experiment(name, configs))
+    for (name, _, split), scores in page.rows.items():
+        samples = Path(path_of(catalog.products.samples(scores.dataset)))
+        fault = samples.exists() and missing_split(samples, [split])
+        if fault:
+            raise WorkflowError(f"{name}: evaluation.splits: {fault}")
     found = missing_trackers([page.product], Path(RESULTS))
     if found is not None:
         raise WorkflowError(found)
