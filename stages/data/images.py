@@ -46,6 +46,8 @@ def square(image: Image.Image, size: int) -> Tensor:
 
 def square_mask(mask: Mask, size: int) -> Tensor:
     """A mask (H, W) resized by Pillow's nearest neighbor: bool (size, size)."""
+    if mask.shape == (size, size):
+        return torch.from_numpy(mask)
     resized = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
     return torch.from_numpy(np.array(resized))
 

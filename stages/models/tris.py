@@ -266,7 +266,7 @@ class TrisSegmentor(nn.Module):
         heads = (self.final_seg1, self.final_seg2, self.final_seg3, self.final_seg4)
         size = batch["images"].shape[2:]
         pairs = zip(heads, self.decode(batch), strict=True)
-        return [resize(head(features), size)[:, 0] for head, features in pairs]
+        return [resize(head(features), size).squeeze(1) for head, features in pairs]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the four outputs, `output1` the finest, against masks (T, S, S)."""
@@ -294,7 +294,7 @@ class TrisSegmentor(nn.Module):
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Mask logits (T, S, S); a mask is where they are positive."""
         logits = self.final_seg1(self.decode(batch)[0])
-        return resize(logits, batch["images"].shape[2:])[:, 0]
+        return resize(logits, batch["images"].shape[2:]).squeeze(1)
 
     def kept(self) -> nn.Module:
         """The trained module: all of it."""

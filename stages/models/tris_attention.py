@@ -109,4 +109,5 @@ class PixelAttention(nn.Module):
         weights = torch.bmm(query[image_index], self.Wk(words)) * self.scale  # (T, N, L)
         read = torch.bmm(self.Wv(words), weights.softmax(dim=2).transpose(1, 2))  # (T, A, N)
         read = self.ins_w(self.Ww(read.unflatten(2, (height, width))))  # (T, C, h, w)
+        read = read.contiguous(memory_format=torch.channels_last)  # as the gates are
         return F.relu(self.Wo(gates[image_index] * read))
