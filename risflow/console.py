@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from stages.runtime.errors import ending_signals
 from stages.runtime.foreign_errors import explain, printable
 
 USER_ERROR = 1
@@ -58,8 +59,12 @@ class Verbs(TyperGroup):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of libraries, on which no user of the command can act; SIGTERM is Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, _terminated)
+    """No warnings of libraries, on which no user of the command can act; SIGTERM is Ctrl-C.
+
+    So is that the terminal was closed.
+    """
+    ending = [number for number in ending_signals() if number != signal.SIGINT]
+    before = {number: signal.signal(number, _terminated) for number in ending}
     logging.disable(logging.INFO)
     try:
         with warnings.catch_warnings():
@@ -67,7 +72,8 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell_error(message: str) -> None:
@@ -82,5 +88,5 @@ def fail(message: str) -> None:
 
 
 def _terminated(_signal: int, _frame: types.FrameType | None) -> None:
-    """SIGTERM ends the command like Ctrl-C: files half-written are removed on the way out."""
+    """End the command like Ctrl-C: files half-written are removed on the way out."""
     raise KeyboardInterrupt

@@ -7,8 +7,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.config.baselines import BASELINES
 from stages.config.figures import Figures
 from stages.reporting import table
@@ -22,6 +20,7 @@ from stages.reporting.scored import Scored, by_split, read_scored
 from stages.reporting.sweep import sweep_plot
 from stages.runtime.command_line import main
 from stages.storage.files import replacing
+from stages.storage.steps import read_steps
 from stages.storage.tables import read_samples
 
 BROWSED = 80  # expressions with all predictions, spread over the split
@@ -45,7 +44,7 @@ def run(
     `samples` and the shards of `predictions`, which the page shows side by side, are those of the
     first data set.
     """
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     options: dict[str, Any] = page["options"]
     selections = options.get("selections", [])  # text-only trainings that masks have selected
     figures = {name: Figures(**values) for name, values in options["figures"].items()}

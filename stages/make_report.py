@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-
 from stages.config.baselines import BASELINES
 from stages.config.experiment import Experiment
 from stages.data.limits import describe_limits, unknown_in
@@ -26,6 +24,7 @@ from stages.runtime.command_line import main
 from stages.runtime.errors import InputError
 from stages.storage.collapse import collapse_warnings
 from stages.storage.files import read_json, replacing
+from stages.storage.steps import read_steps
 from stages.storage.tables import Samples, read_samples
 
 # Shown by kind of expression: with all stages the intervals would cover each other.
@@ -57,7 +56,7 @@ def run(
     The shards of `predictions` to `upper_bound` are the columns of the examples; `taken_away` are
     the records of images and masks that the page links to.
     """
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     name, note, rows = page["name"], page["options"]["note"], page["options"]["rows"]
     scored = read_scored(metrics, results, [row[0] for row in rows])
     entries, label = [row.about for row in scored], table.label_in_report(name)

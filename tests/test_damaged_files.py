@@ -20,9 +20,11 @@ from stages.config.product import FILES
 from stages.runtime.errors import InputError
 from stages.storage.damage import STEPS
 from stages.storage.parquet import read_parquet, write_parquet
-from stages.storage.tables import SCHEMAS, read_table, write_table
+from stages.storage.steps import read_steps
+from stages.storage.tables import SCHEMAS, read_samples, read_table, write_table
 from stages.storage.weights import load_weights, read_published, save_weights
 from stages.training.checkpoint import load_state, save_state
+from tests.conftest import few_shapes
 
 FLIPS = 100
 ABOUT = {"kind": "line", "config": '{"epochs": 3}'}
@@ -215,3 +217,17 @@ def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
     save_weights(first, tensors(), ABOUT)
     save_weights(second, dict(reversed(tensors().items())), ABOUT)
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"steps", b"a: [", b"\xff"])
+def test_the_steps_of_a_page_that_are_damaged_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "steps.yaml").write_bytes(content)
+    with pytest.raises(InputError, match=r"steps\.yaml: damaged; delete it"):
+        read_steps(tmp_path / "steps.yaml")
+
+
+def test_a_table_that_is_gone_from_its_samples_is_named_with_the_remedy(tmp_path: Path) -> None:
+    samples = few_shapes(tmp_path, train_images=1, val_images=1, test_images=1)
+    (tmp_path / "images.parquet").unlink()
+    with pytest.raises(InputError, match=r"images\.parquet: not there; delete samples\.json"):
+        read_samples(samples)

@@ -29,6 +29,8 @@ from stages.training.schedule import schedule
 from stages.training.selection import Selection
 from tests.conftest import ROOT, file_hash
 
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
 CONFIG = Training(
     epochs=3,
     batch_size=4,
@@ -185,18 +187,18 @@ def test_a_killed_training_continues_to_the_same_weights_bit_for_bit(
     assert first == second
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_ends_a_training_after_its_step_with_the_state_saved(
     tmp_path: Path, number: int
 ) -> None:
     rarely = Execution(save_every=1000)
     unbroken = train(tmp_path / "unbroken")
     broken = tmp_path / "broken"
-    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    handlers = [signal.getsignal(each) for each in ENDING]
     with pytest.raises(Interrupted, match="saved at step 5 of 9") as ended:
         train(broken, data=Points(5, number), execution=rarely)
     assert ended.value.exit_code == 128 + number
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert [signal.getsignal(each) for each in ENDING] == handlers
     assert file_hash(train(broken)) == file_hash(unbroken)
 
 

@@ -1,5 +1,6 @@
 """Files that hold something else, errors of libraries, and names of GPUs: told in one line."""
 
+import errno
 import logging
 import zipfile
 from argparse import Namespace
@@ -157,6 +158,8 @@ def test_no_control_character_of_a_user_reaches_the_terminal(
 
 def test_errors_of_files_are_a_line_and_bugs_are_not() -> None:
     assert explain(PermissionError(13, "x", "/a\x1b")) == "/a\\x1b: Permission denied"
+    full = OSError(errno.ENOSPC, "x", "source", None, "copy")
+    assert explain(full) == "copy: No space left on device"
     assert explain(FileNotFoundError("m: no such file")) == "m: no such file"
     assert explain(pa.ArrowInvalid("bad\nmagic")) == (
         "a file cannot be read or written (pyarrow: bad magic)"

@@ -200,6 +200,30 @@ def test_prepare_reads_back_the_same_masks_and_expressions(
         assert after.expressions.kind.tolist() == before.expressions.kind.tolist()
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_refs_of_an_image_that_exif_turns_are_of_its_stored_pixels(
+    tmp_path: Path, orientation: int
+) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    Image.new("RGB", (8, 6)).save(tmp_path / "turned.jpg", exif=tag)
+    (upright := np.zeros((8, 6) if orientation >= 5 else (6, 8), bool))[1:3, 1:5] = True
+    Image.fromarray(upright).save(tmp_path / "mask.png")
+    table = tmp_path / "table.csv"
+    table.write_text("image,expression,split,mask\nturned.jpg,the corner,val,mask.png\n")
+    samples = tmp_path / "samples/samples.json"
+    prepare.run(samples, DatasetConfig(source="table", annotations=table, images=tmp_path))
+
+    folder = written(samples.parent, "refer", tmp_path)
+
+    image = json.loads((folder / "instances.json").read_text())["images"][0]
+    assert (image["width"], image["height"]) == (8, 6)
+    again = DatasetConfig(source="refer", annotations=folder, images=tmp_path, split_by="risflow")
+    prepare.run(tmp_path / "again/samples.json", again)
+    (read,) = read_samples(tmp_path / "again/samples.json").objects["mask"]
+    assert np.array_equal(decode(read, *upright.shape), upright)
+
+
 def test_refs_are_what_the_official_reader_expects(shapes: Path, tmp_path: Path) -> None:
     """REFER's getMask decodes `segmentation` whole unless its first element is a list."""
     folder = written(shapes, "refer", tmp_path)

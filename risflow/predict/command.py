@@ -8,6 +8,7 @@ import typer
 
 from risflow.project.run_options import RunConfig, parse_run_options
 
+ARGUMENTS = "IMAGE... EXPRESSION..."
 DEVICES = Literal["auto", "cpu", "cuda"]
 PRECISIONS = Literal["float32", "tf32", "bfloat16"]  # stages.config.section loads too slowly here
 
@@ -17,7 +18,7 @@ def predict(
         list[str] | None,
         typer.Argument(
             help="Image files or folders, then expressions of objects.",
-            metavar="IMAGE... EXPRESSION...",
+            metavar=ARGUMENTS,
         ),
     ] = None,
     table: Annotated[
@@ -49,12 +50,16 @@ def predict(
     if not math.isfinite(max_megapixels):
         raise typer.BadParameter("needed a finite number", param_hint="--max-megapixels")
     if (table is None) == (not arguments):
-        raise typer.BadParameter("needed an image with expressions, or --table", param_hint="")
+        raise typer.BadParameter("needed both, or --table", param_hint=ARGUMENTS)
     from risflow.predict.requests import Request, read_requests, split_arguments
 
     images, expressions = split_arguments(arguments or [])
     if images and not expressions:
-        raise typer.BadParameter(f"no expression for {images[-1]} is given", param_hint="")
+        is_file = images[0].exists()
+        order = "" if is_file else f"; {images[0]} is taken as an image, which comes first"
+        raise typer.BadParameter(
+            f"no expression for {images[-1]} is given{order}", param_hint=ARGUMENTS
+        )
     from risflow.predict.batch import predict_all, require_folder
     from risflow.project.hub import local_file
     from risflow.project.project import choose_segmentor, read_project, results_folder

@@ -8,6 +8,8 @@ from stages.data.entries import LONGEST, Finding, is_unicode
 from stages.data.formats import ENDINGS
 from stages.runtime.errors import InputError
 
+DRAWINGS = (".mask.png", ".overlay.png", ".heatmap.png")  # how the names of predictions end
+
 
 @dataclass(frozen=True)
 class Request:
@@ -88,7 +90,9 @@ def _is_folder(argument: str) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    """The images of a folder, without those that this command has written into it."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    images = [path for path in files if path.is_file() and not path.name.endswith(DRAWINGS)]
     if not images:
         raise InputError(f"{folder}: no image in this folder; needed {', '.join(ENDINGS)}")
     return images

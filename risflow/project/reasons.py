@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from risflow.project.references import STEPS, read_catalog
 from risflow.project.run_options import DEFAULTS, RunOptions
 from risflow.status.plan import Job, read_plan
@@ -15,6 +13,7 @@ from stages.config.product import FILES, Product
 from stages.config.recipes import flatten
 from stages.config.variants import parse_changes
 from stages.runtime.errors import InputError
+from stages.storage.steps import read_steps
 
 Step = Mapping[str, Any]  # an entry of steps.yaml
 
@@ -55,7 +54,7 @@ def _steps_before(steps: Path) -> dict[str, Step]:
     """What the page was last made of, by what it was for it; nothing where it never was."""
     if not steps.is_file():
         return {}
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     by_place = {step["place"]: step for step in page["steps"]}
     named = {name: by_place[place] for name, place in page["links"].items() if place in by_place}
     rest = {_role(step["step"], step["options"]): step for step in page["steps"]}

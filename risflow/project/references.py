@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.config.catalog import Catalog, contents_of
 from stages.config.load import Configs
 from stages.config.pages import find_page
 from stages.config.product import FILES
+from stages.storage.steps import read_steps
 
 STEPS = "steps.yaml"
 
@@ -46,7 +45,7 @@ def referred_folders(catalog: Catalog) -> set[str]:
 def _shown(steps: Path) -> set[str]:
     if not steps.is_file():
         return set()
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     report = f"work/report/{page['name']}-{page['digest']}"
     return {report, *(step["place"] for step in page["steps"])}
 

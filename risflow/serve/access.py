@@ -81,9 +81,14 @@ def read_login(file: Path | None) -> str | None:
     if file is None:
         login, place = os.environ.get(LOGIN), LOGIN
     else:
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; needed one line, name:password")
         if stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise InputError(f"{file}: others can read it; chmod 600 {file}")
-        login, place = file.read_text(encoding="utf-8").removesuffix("\n"), str(file)
+        try:
+            login, place = file.read_text(encoding="utf-8-sig").removesuffix("\n"), str(file)
+        except UnicodeDecodeError:
+            raise InputError(f"{file}: not UTF-8; needed one line, name:password") from None
     if login is None:
         return None
     name, _, password = login.partition(":")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from risflow.console import notes
 from risflow.serve.uploads import Uploads
-from stages.runtime.errors import InputError
+from stages.runtime.errors import InputError, ending_signals
 
 MOST_CONNECTIONS = 100  # a page opens about six; 503 beyond
 GRACE = 1  # seconds that open connections have at the end
@@ -42,7 +43,7 @@ def _name(path: Path) -> str:
 def run_server(
     models: "Mapping[str, Model]", samples: Path | None, listening: socket.socket, access: "Access"
 ) -> None:
-    """Serve until Ctrl-C or SIGTERM, with pages open or not.
+    """Serve until Ctrl-C, SIGTERM or the end of the terminal, with pages open or not.
 
     Uploads are in a temporary folder, which is removed at the end.
     """
@@ -67,7 +68,10 @@ def run_server(
             limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=GRACE,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)  # handles Ctrl-C and SIGTERM
+        if signal.SIGHUP in ending_signals():
+            signal.signal(signal.SIGHUP, server.handle_exit)
+        server.run(sockets=[listening])
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import TypeAdapter
 
 from stages.config.catalog import Catalog
@@ -18,6 +17,7 @@ from stages.config.segmentors import AnySegmentor
 from stages.config.sizes import known_objects
 from stages.runtime.errors import InputError
 from stages.storage.files import read_json
+from stages.storage.steps import read_steps
 
 WHOLE = "train"  # the split whose objects stand for a data set, in steps on all of it
 TRAININGS = ("train_stage1", "train_affinity", "train_segmentor")
@@ -39,7 +39,7 @@ class JobSizes:
         self._made: dict[str, _Made | None] = {}  # by folder
         self._sizes: dict[Path, float | None] = {}
         for path in sorted(self.results.glob("work/report/*/steps.yaml")):
-            for step in yaml.safe_load(path.read_text())["steps"]:
+            for step in read_steps(path)["steps"]:
                 made = _Made(step["step"], step["options"], step["sources"])
                 self._made[step["place"]] = made
 

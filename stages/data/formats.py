@@ -6,6 +6,7 @@ checked, ICNS leaks memory: none of them is tried. Nothing here imports torch.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from threading import RLock
 from typing import IO
@@ -52,7 +53,7 @@ def require_size(place: str, size: tuple[int, int], most_pixels: int) -> None:
     width, height = size
     if width * height > most_pixels:
         raise InputError(
-            f"{place}: {width} x {height} is {width * height / 1e6:.0f} megapixels;"
+            f"{place}: {width} x {height} is {ceil(width * height / 1e5) / 10:g} megapixels;"
             f" at most {most_pixels / 1e6:g} are taken"
         )
 

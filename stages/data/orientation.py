@@ -30,6 +30,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+BACK = {6: 8, 8: 6}  # the others undo themselves
 
 
 def orientation_of(opened: Image.Image) -> int:
@@ -66,6 +67,11 @@ def turn_mask(mask: Mask, orientation: int) -> Mask:
     if orientation == UPRIGHT:
         return mask
     return np.ascontiguousarray(np.asarray(Image.fromarray(mask).transpose(TURNS[orientation])))
+
+
+def turn_back(mask: Mask, orientation: int) -> Mask:
+    """The mask (H, W) of an upright image, turned as its pixels are stored."""
+    return turn_mask(mask, BACK.get(orientation, orientation))
 
 
 def turn_box(box: list[float], width: int, height: int, orientation: int) -> list[float]:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from stages.config.product import FILES
 from stages.metrics.bootstrap import mean_interval
 from stages.reporting.pipeline import duration, measure, read_pipeline
 from stages.storage.files import read_json
+from stages.storage.steps import read_steps
 from stages.storage.weights import count_weights
 
 UNSET, NO_STEP = "default", "no such step"
@@ -60,7 +60,7 @@ def option_rows(steps: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
     Options are those of the steps behind each segmentor, as steps.yaml records them: without those
     that have their default.
     """
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     made = {step["place"]: step for step in page["steps"]}
     options = {name: _options(place, made) for name, place in _segmentors(page).items()}
     keys = sorted(
@@ -78,7 +78,7 @@ def model_rows(steps: Path, results: Path) -> list[dict[str, str]]:
 
     The time is that of all jobs behind it, also those that members share.
     """
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     made = {step["place"]: step for step in page["steps"]}
     by_place = {folder: step for step in read_pipeline(steps) for folder in map(str, step.folders)}
     rows = []

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import yaml
 
 from stages.storage.files import read_json
+from stages.storage.steps import read_steps
 
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y = 132, 42, 14, 24  # units of the graph
 MARGIN = 4
@@ -42,7 +42,7 @@ class PipelineStep:
 
 def read_pipeline(steps: Path) -> list[PipelineStep]:
     """The steps of a steps.yaml, each after those that it needs."""
-    page = yaml.safe_load(steps.read_text())
+    page = read_steps(steps)
     results = steps.absolute().parents[3]  # of work/report/<name>-<digest>/steps.yaml
     own = set(page["links"].values())
     labels = {place: label for label, place in page["links"].items()}

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from stages.config.findings import parse_section
 from stages.config.section import Section
-from stages.runtime.errors import InputError, Interrupted
+from stages.runtime.errors import InputError, Interrupted, ending_signals
 from stages.runtime.foreign_errors import explain, printable
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def main(run: Callable[..., None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_PrintableFormatter("%(message)s"))
-    signal.signal(signal.SIGTERM, _interrupted)
-    signal.signal(signal.SIGINT, _interrupted)
+    for number in ending_signals():
+        signal.signal(number, _interrupted)
     arguments = vars(parser(run).parse_args())
     try:
         run(**arguments)

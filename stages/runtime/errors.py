@@ -10,11 +10,19 @@ class InputError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the step: Ctrl-C, or SIGTERM of a cluster that wants its node back."""
+    """A signal ended the step: one of `ending_signals`."""
 
     def __init__(self, number: int, message: str = "nothing half-written is left") -> None:
         super().__init__(f"ended by {signal.Signals(number).name}; {message}")
         self.exit_code = 128 + number  # as shells have it; whatever is not 0 is tried again
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """Those that end work in order: Ctrl-C, SIGTERM of a cluster that wants its node back, and that
+    a terminal was closed, unless that is ignored (nohup).
+    """
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *(() if is_ignored else (signal.SIGHUP,)))
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -1,5 +1,6 @@
 """Errors of libraries and of the system as one line: the one place that knows how they speak."""
 
+import errno
 import os
 import pickle
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from stages.runtime.errors import InputError
 from stages.runtime.file_kinds import describe_file
 
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 LONGEST = 300  # characters of a foreign message
 ESCAPE_CODE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # What PyTorch's restricted unpickler says of the class or function that it refuses.
@@ -57,7 +59,9 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno is not None:
         if isinstance(error, FileNotFoundError) and error.filename is None:
             return printable(str(error))
-        place = f"{error.filename}: " if error.filename else ""
+        written = error.filename2 if error.errno in CANNOT_WRITE else None  # of a copy
+        place = written or error.filename
+        place = f"{place}: " if place else ""
         return printable(f"{place}{os.strerror(error.errno)}")
     if isinstance(error, FileNotFoundError):
         return printable(str(error))

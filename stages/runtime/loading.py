@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from stages.runtime.errors import InputError
 
-LEFT_TO_THE_READER = (signal.SIGTERM, signal.SIGINT)
+LEFT_TO_THE_READER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Items(Protocol):

@@ -211,6 +211,12 @@ def sample_files(samples: Path) -> list[Path]:
 def read_samples(samples: Path) -> Samples:
     """All samples of a data set, by its samples.json."""
     images, objects, expressions = sample_files(samples)
+    absent = next((path for path in (images, objects, expressions) if not path.is_file()), None)
+    if absent is not None and samples.is_file():
+        raise InputError(
+            f"{absent}: not there; delete {samples.name} beside it and run the same command again:"
+            " the step prepare makes both anew"
+        )
     return Samples(
         read_table("images", images),
         read_table("objects", objects),

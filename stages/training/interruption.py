@@ -5,21 +5,20 @@ import time
 from types import FrameType
 
 from stages.runtime.distributed import any_process
-from stages.runtime.errors import Interrupted
+from stages.runtime.errors import Interrupted, ending_signals
 
 SAME = 2.0  # seconds within which a repeated signal (torchrun sends one, too) counts as one
 
 
 class Interruption:
-    """Records SIGTERM and Ctrl-C while a training runs; a second one ends it at once."""
+    """Records that a signal ends a training; a second one ends it at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.noted = 0.0
 
     def __enter__(self) -> "Interruption":
-        signals = (signal.SIGTERM, signal.SIGINT)
-        self.previous = {number: signal.signal(number, self._note) for number in signals}
+        self.previous = {n: signal.signal(n, self._note) for n in ending_signals()}
         return self
 
     def __exit__(self, *error: object) -> None:

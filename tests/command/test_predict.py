@@ -213,6 +213,9 @@ def test_a_folder_stands_for_its_images(
     assert done.exit_code == 0, done.output
     answers = [(answer["image"], answer["expression"]) for answer in json.loads(done.stdout)]
     assert answers == [("photos/a.png", "red"), ("photos/b.png", "red")]
+    again = risflow("predict", "photos", "red", "--model", model, "--output", "photos", "--json")
+    again = risflow("predict", "photos", "red", "--model", model, "--output", "photos", "--json")
+    assert [answer["image"] for answer in json.loads(again.stdout)] == [name for name, _ in answers]
     done = risflow("predict", image_file, "red/", "a ring", "--model", model, "--json")
     assert [answer["image"] for answer in json.loads(done.stdout)] == [str(image_file), "red/c.png"]
     (tmp_path / "empty").mkdir()

@@ -126,6 +126,13 @@ def test_a_login_comes_from_a_file_of_its_owner_or_the_environment(
         read_login(file)
     file.chmod(0o600)
     assert read_login(file) == "bob:other"
+    file.write_text("bob:other\n", encoding="utf-8-sig")
+    assert read_login(file) == "bob:other"
+    file.write_bytes(b"b\xf6b:other")
+    with pytest.raises(InputError, match="not UTF-8"):
+        read_login(file)
+    with pytest.raises(InputError, match="no such file"):
+        read_login(tmp_path)
     for wrong in ("", "ann", ":x", "ann:", "ann:a\nbob:b"):
         file.write_text(wrong)
         with pytest.raises(InputError, match="needed one line, name:password"):
