@@ -30,6 +30,7 @@ MOST_EVENT_BYTES = 100_000  # of expressions and the names of files; uploads hav
 MOST_UPLOAD_BYTES = 20_000_000
 MOST_QUERY_BYTES = 500
 NO_EVENT = "not an event of this page"
+NO_CALL = "needed data: an uploaded image (or null), expressions, models and threshold"
 FORM_BYTES = 10_000  # of an upload, beside the file
 
 _FILE = "/gradio_api/file="  # before the path of a file
@@ -174,7 +175,9 @@ class Guard:
             content = json.loads(body)
             self._name_uploads(content)
             event = Event.model_validate(content)
-            if not self._is_known(path, event):
+            if path == _CALL and not _is_call(event.data):
+                raise HTTPException(422, NO_CALL)
+            if path != _CALL and not self._is_known(path, event):
                 raise HTTPException(422, NO_EVENT)
             return json.dumps(event.model_dump(exclude_none=True)).encode()
         except ValidationError:
@@ -183,9 +186,7 @@ class Guard:
             raise HTTPException(400, "not JSON") from None
 
     def _is_known(self, path: str, event: Event) -> bool:
-        """Whether there are the function and the example that an event names."""
-        if path == _CALL:
-            return True
+        """Whether there are the function and the example that an event of the page names."""
         is_example = event.data in [[number] for number in range(self.num_examples)]
         return event.fn_index in self.functions and (path == _JOIN or is_example)
 
@@ -206,6 +207,11 @@ class Guard:
         if path is None:
             raise HTTPException(403, REFUSED)
         return path
+
+
+def _is_call(data: list[Any]) -> bool:
+    """Whether gradio can take these values for the page's function, which checks them itself."""
+    return len(data) == 4 and (data[0] is None or isinstance(data[0], dict))
 
 
 async def _require_one_file(scope: Scope, receive: Receive) -> None:

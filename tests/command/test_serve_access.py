@@ -67,7 +67,8 @@ def test_only_its_own_names_reach_a_server(ask: Ask, path: str) -> None:
     def status(host: str, hosts: tuple[str, ...] = ()) -> int:
         headers = {"host": host}
         access = Access(frozenset(hosts))
-        return ask(method, path, access, headers=headers, json={"data": []}).status_code
+        data = [None, "", [], 0]
+        return ask(method, path, access, headers=headers, json={"data": data}).status_code
 
     for host in ("localhost", "127.0.0.1:7860", "[::1]:7860", "LOCALHOST:1", "127.9.9.9"):
         assert status(host) == 200, host
@@ -98,7 +99,8 @@ def test_pages_of_other_sites_are_refused(ask: Ask, path: str) -> None:
         reply = ask("POST", f"/gradio_api/{path}", headers={"origin": origin}, content=b"{}")
         assert reply.status_code == 403 and "another site" in reply.text, origin
     headers = {"origin": "http://127.0.0.1:7860"}
-    reply = ask("POST", "/gradio_api/call/find", headers=headers, json={"data": []})
+    data = [None, "", [], 0]
+    reply = ask("POST", "/gradio_api/call/find", headers=headers, json={"data": data})
     assert reply.status_code == 200
 
 
@@ -141,11 +143,12 @@ def test_a_login_comes_from_a_file_of_its_owner_or_the_environment(
 
 def test_no_answer_names_the_folder_of_uploads(ask: Ask, uploads: Uploads) -> None:
     (uploads.folder / "a.png").write_bytes(b"x")
+    data = [{"path": "/uploads/a.png"}, "x", [], 0]
     for method, path in (("GET", "/"), ("GET", "/config"), ("POST", "/gradio_api/call/find")):
-        options = {"json": {"data": [{"path": "/uploads/a.png"}]}} if method == "POST" else {}
+        options = {"json": {"data": data}} if method == "POST" else {}
         reply = ask(method, path, **options)
         assert reply.json()[0] == "/uploads" and str(uploads.folder) not in reply.text
-    assert json.loads(reply.json()[2])["data"] == [{"path": "/uploads/a.png"}]
+    assert json.loads(reply.json()[2])["data"] == data
 
 
 def test_bodies_have_limits(ask: Ask, uploads: Uploads) -> None:
@@ -161,8 +164,8 @@ def test_bodies_have_limits(ask: Ask, uploads: Uploads) -> None:
     assert ask("GET", f"/config?{'a' * 600}").status_code == 414
     for wrong in ([], {}, {"data": 1}, {"data": [1] * 9}, {"data": [], "session_hash": "a/b" * 99}):
         assert ask("POST", event, json=wrong).status_code == 422
-    extra = {"data": [], "batched": True, "event_data": {"a": 1}, "oauth_token": "x"}
-    assert ask("POST", event, json=extra).json()[2] == '{"data": []}'
+    extra = {"data": [None, "", [], 0], "batched": True, "event_data": {"a": 1}, "oauth_token": "x"}
+    assert ask("POST", event, json=extra).json()[2] == '{"data": [null, "", [], 0]}'
 
 
 def test_a_slow_body_is_given_up(uploads: Uploads) -> None:
