@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from risflow.console import notes
 from stages.data.entries import LONGEST, Finding, is_unicode
 from stages.data.formats import ENDINGS
 from stages.runtime.errors import InputError
@@ -91,8 +92,11 @@ def _is_folder(argument: str) -> bool:
 
 def _images_in(folder: Path) -> list[Path]:
     """The images of a folder, without those that this command has written into it."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
-    images = [path for path in files if path.is_file() and not path.name.endswith(DRAWINGS)]
+    inside = sorted(folder.iterdir())
+    if any(path.is_dir() for path in inside):
+        notes.print(f"{folder}: images in folders inside it are not taken", markup=False)
+    files = [path for path in inside if path.suffix.lower() in ENDINGS and path.is_file()]
+    images = [path for path in files if not path.name.endswith(DRAWINGS)]
     if not images:
         raise InputError(f"{folder}: no image in this folder; needed {', '.join(ENDINGS)}")
     return images

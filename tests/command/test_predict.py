@@ -213,9 +213,12 @@ def test_a_folder_stands_for_its_images(
     assert done.exit_code == 0, done.output
     answers = [(answer["image"], answer["expression"]) for answer in json.loads(done.stdout)]
     assert answers == [("photos/a.png", "red"), ("photos/b.png", "red")]
+    assert "not taken" not in done.stderr
+    (tmp_path / "photos/more.png").mkdir()
     again = risflow("predict", "photos", "red", "--model", model, "--output", "photos", "--json")
     again = risflow("predict", "photos", "red", "--model", model, "--output", "photos", "--json")
     assert [answer["image"] for answer in json.loads(again.stdout)] == [name for name, _ in answers]
+    assert "photos: images in folders inside it are not taken" in again.stderr
     done = risflow("predict", image_file, "red/", "a ring", "--model", model, "--json")
     assert [answer["image"] for answer in json.loads(done.stdout)] == [str(image_file), "red/c.png"]
     (tmp_path / "empty").mkdir()
