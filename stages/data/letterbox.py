@@ -9,6 +9,8 @@ Shapes: H x W pixels of the image, S x S of the square, T masks.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +37,16 @@ class Axis:
     weights: Weights  # (outputs, taps)
 
 
+class Reading(NamedTuple):
+    """How an image with a border of one pixel is read along both axes."""
+
+    down: NDArray[np.int64]  # (outputs, taps)
+    across: NDArray[np.int64]
+    table: NDArray[np.int32]  # (kinds of rows, kinds of columns, taps, taps): integer weights
+    row_kind: NDArray[np.int64]  # (outputs,)
+    column_kind: NDArray[np.int64]
+
+
 def matrices(height: int, width: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The official 2 x 3 maps from image to square and back, of points rounded to float32."""
     scale = min(size / height, size / width)
@@ -52,19 +64,17 @@ def _affine(points: NDArray[np.float32], images: NDArray[np.float32]) -> NDArray
 
 def letterbox(image: Image.Image, size: int) -> Tensor:
     """An RGB image in the middle of a square of CLIP's mean color: uint8 (3, S, S)."""
-    height, width = image.height, image.width
-    rows, columns = _axes(matrices(height, width, size)[0], (size, size), cubic=True)
     pixels = np.asarray(image).astype(np.int32)
-    warped = _warp_integers(pixels, rows, columns, np.array(BORDER, np.int32))
+    reading = _reading(image.height, image.width, size, cubic=True)
+    warped = _read(pixels, reading, np.array(BORDER, np.int32))
     return torch.from_numpy(warped.astype(np.uint8)).permute(2, 0, 1).contiguous()
 
 
 def letterbox_mask(mask: Mask, size: int) -> Tensor:
     """A letterboxed mask (H, W), soft at its edge like the official ones: float32 (S, S)."""
-    height, width = mask.shape
-    rows, columns = _axes(matrices(height, width, size)[0], (size, size), cubic=False)
     pixels = mask.astype(np.int32)[:, :, None] * 255
-    warped = _warp_integers(pixels, rows, columns, np.zeros(1, np.int32))
+    reading = _reading(*mask.shape, size, cubic=False)
+    warped = _read(pixels, reading, np.zeros(1, np.int32))
     return torch.from_numpy(warped[:, :, 0].astype(np.float32) / 255)
 
 
@@ -126,17 +136,24 @@ def _matrix(axis: Axis, size: int, device: torch.device) -> Tensor:
     return torch.from_numpy(matrix).to(device)
 
 
-def _warp_integers(
-    pixels: NDArray[np.int32], rows: Axis, columns: Axis, border: NDArray[np.int32]
+@lru_cache(maxsize=128)
+def _reading(height: int, width: int, size: int, cubic: bool) -> Reading:
+    """How the square of an image (H, W) is read: the same for all images of its size."""
+    rows, columns = _axes(matrices(height, width, size)[0], (size, size), cubic)
+    down = np.clip(rows.places + 1, 0, height + 1)  # outside reads the border
+    across = np.clip(columns.places + 1, 0, width + 1)
+    return Reading(down, across, *_integer_weights(rows.weights, columns.weights))
+
+
+def _read(
+    pixels: NDArray[np.int32], reading: Reading, border: NDArray[np.int32]
 ) -> NDArray[np.int32]:
     """8-bit pixels (H, W, C) read with integer weights, as OpenCV does, in 0..255."""
-    taps = rows.weights.shape[1]
+    down, across, table, row_kind, column_kind = reading
+    taps = table.shape[2]
     padded = np.pad(pixels, ((1, 1), (1, 1), (0, 0)))
     for edge in (np.s_[:1], np.s_[-1:], np.s_[:, :1], np.s_[:, -1:]):
         padded[edge] = border
-    down = np.clip(rows.places + 1, 0, padded.shape[0] - 1)  # outside reads the border
-    across = np.clip(columns.places + 1, 0, padded.shape[1] - 1)
-    table, row_kind, column_kind = _integer_weights(rows.weights, columns.weights)
     total = np.zeros((len(down), len(across), pixels.shape[2]), np.int32)
     for i in range(taps):
         lines = padded.take(down[:, i], axis=0)
