@@ -14,7 +14,7 @@ from stages.runtime.command_line import main
 from stages.storage.files import replacing_folder, write_json
 from stages.storage.tables import read_samples
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 

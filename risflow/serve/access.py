@@ -81,8 +81,8 @@ def read_login(file: Path | None) -> str | None:
     if file is None:
         login, place = os.environ.get(LOGIN), LOGIN
     else:
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; needed one line, name:password")
+        if file.is_dir():
+            raise InputError(f"{file}: a folder; needed a file of one line, name:password")
         if stat.S_IMODE(file.stat().st_mode) & 0o077:
             raise InputError(f"{file}: others can read it; chmod 600 {file}")
         try:

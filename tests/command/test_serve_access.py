@@ -133,7 +133,7 @@ def test_a_login_comes_from_a_file_of_its_owner_or_the_environment(
     file.write_bytes(b"b\xf6b:other")
     with pytest.raises(InputError, match="not UTF-8"):
         read_login(file)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="a folder"):
         read_login(tmp_path)
     for wrong in ("", "ann", ":x", "ann:", "ann:a\nbob:b"):
         file.write_text(wrong)
