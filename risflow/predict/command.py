@@ -55,10 +55,10 @@ def predict(
 
     images, expressions = split_arguments(arguments or [])
     if images and not expressions:
-        is_file = images[0].exists()
-        order = "" if is_file else f"; {images[0]} is taken as an image, which comes first"
+        order = f"; {images[0]} is taken as an image, which comes first"
+        told = "" if images[0].exists() else order
         raise typer.BadParameter(
-            f"no expression for {images[-1]} is given{order}", param_hint=ARGUMENTS
+            f"no expression for {images[-1]} is given{told}", param_hint=ARGUMENTS
         )
     from risflow.predict.batch import predict_all, require_folder
     from risflow.project.hub import local_file

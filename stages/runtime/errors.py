@@ -4,6 +4,9 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+# Ctrl-C, SIGTERM of a cluster that wants its node back, and that the terminal was closed.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class InputError(ValueError):
     """Something the user gave is wrong: says where, what was found and what is needed."""
@@ -18,11 +21,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """Those that end work in order: Ctrl-C, SIGTERM of a cluster that wants its node back, and that
-    a terminal was closed, unless that is ignored (nohup).
-    """
+    """Those that end work in order: ENDING, without the end of a terminal under nohup."""
     is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return (signal.SIGINT, signal.SIGTERM, *(() if is_ignored else (signal.SIGHUP,)))
+    return tuple(number for number in ENDING if number != signal.SIGHUP or not is_ignored)
 
 
 def suggest(name: str, known: Iterable[str], otherwise: str) -> str:

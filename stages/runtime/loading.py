@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stages.runtime.errors import InputError
-
-LEFT_TO_THE_READER = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+from stages.runtime.errors import ENDING, InputError
 
 
 class Items(Protocol):
@@ -69,7 +67,7 @@ class _Reading:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_READER)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
