@@ -21,13 +21,15 @@ from torch import Tensor, nn
 
 from stages.config.section import Execution, Training
 from stages.config.selection import SelectedTraining, Validation
-from stages.runtime.errors import ENDING, InputError, Interrupted
+from stages.runtime.errors import InputError, Interrupted
 from stages.storage.files import read_json
 from stages.training import engine
 from stages.training.batches import count_workers
 from stages.training.schedule import schedule
 from stages.training.selection import Selection
 from tests.conftest import ROOT, file_hash
+
+ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 CONFIG = Training(
     epochs=3,
