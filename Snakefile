@@ -11,6 +11,10 @@
 report: "workflow/report/workflow.rst"
 
 
+# A job is its step itself, not a shell that waits for it: signals reach the step.
+shell.prefix("set -euo pipefail; exec ")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tris.smk"

@@ -69,7 +69,7 @@ time if it is slower. TRIS's rows train in float32, as its code does, and take l
 EMBEDDED = {
     "refshapes_tris": (
         "the demo: from text alone",
-        "54.5, 55.5, 53.3 (three seeds), 52.0 (seed 0, another machine)",
+        "55.7, 53.4, 53.3 (three seeds)",
     ),
     "refshapes_beyond": (
         "from text alone, beyond TRIS",
@@ -82,7 +82,7 @@ EMBEDDED = {
     ),
     "refshapes_tris_masks": (
         "its segmentor, fully supervised",
-        "71.8, 71.4, 70.9 (three seeds), 73.4 (seed 0, another machine)",
+        "73.2, 69.4, 71.5 (three seeds)",
     ),
     "refshapes_cris": ("CRIS, fully supervised", "60.0"),
     "refshapes_cris_pseudo": ("CRIS on the masks of `refshapes_beyond`", "58.8"),

@@ -37,7 +37,7 @@ from stages.storage.tables import (
 )
 from stages.storage.weights import load_weights
 
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger(__name__)
 

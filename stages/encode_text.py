@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def run(samples: Path, features: Path, clip: JudgeSource) -> None:
-    texts = read_samples(samples).expressions.text.tolist()
+    of_expression, texts = read_samples(samples).expressions.text.factorize()
     device = choose_device()
     model = frozen(load_clip(clip)).to(device)
-    tokens = load_tokenizer(clip)(texts)
+    tokens = load_tokenizer(clip)(texts.tolist())
     rows = [model.encode_text(batch.to(device))[1].float().cpu() for batch in tokens.split(BATCH)]
-    text = F.normalize(torch.cat(rows), dim=1)  # (E, D)
+    text = F.normalize(torch.cat(rows)[torch.from_numpy(of_expression)], dim=1)  # (E, D)
     save_weights(features, {"text": text}, {"clip": clip.model_dump_json()})
-    log.info("%d expressions encoded", len(texts))
+    log.info("%d expressions encoded, %d different texts", len(of_expression), len(texts))
 
 
 if __name__ == "__main__":

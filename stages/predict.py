@@ -23,7 +23,7 @@ from stages.storage.collapse import Kind, Tally
 from stages.storage.masks import area
 from stages.storage.tables import read_samples, write_table
 
-VERSION = 3
+VERSION = 4
 
 log = logging.getLogger(__name__)
 

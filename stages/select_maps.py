@@ -26,7 +26,7 @@ from stages.storage.collapse import Tally
 from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
 from stages.storage.weights import load_weights
 
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger(__name__)
 

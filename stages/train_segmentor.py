@@ -29,7 +29,7 @@ from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
 
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
 
-VERSION = 2
+VERSION = 3
 
 
 def run(

@@ -27,7 +27,7 @@ from stages.storage.tables import ResponseMap, map_row, read_samples, write_tabl
 
 CELLS = 96  # a side of the stored maps
 
-VERSION = 1
+VERSION = 2
 
 log = logging.getLogger(__name__)
 

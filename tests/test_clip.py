@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.clip import Clip, frozen, load_clip, read_description
-from stages.backbones.clip_layers import QuickGELU
+from stages.backbones.clip_layers import QuickGELU, fold_norms
 from stages.config.encoders import ClipSource
 from stages.runtime.errors import InputError
 from stages.storage.matching import load_exactly
@@ -114,6 +114,21 @@ def test_a_frozen_clip_learns_nothing_but_passes_gradients_on() -> None:
     assert images.grad is not None
     assert not clip.training
     assert all(parameter.grad is None for parameter in clip.parameters())
+
+
+def test_folded_norms_change_nothing_but_rounding() -> None:
+    clip = frozen(small_clip())
+    for name, buffer in clip.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 2)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    expected = clip.encode_image(images)
+
+    fold_norms(clip.residual)
+
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in clip.modules())
+    assert not any(parameter.requires_grad for parameter in clip.parameters())
+    torch.testing.assert_close(clip.encode_image(images), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision_weights_are_loaded_in_full_precision(tmp_path: Path) -> None:

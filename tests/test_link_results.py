@@ -42,7 +42,7 @@ def test_an_experiment_has_links_to_all_that_it_is_made_of(project: Path) -> Non
     assert str((folder / "stage1").readlink()).startswith("../work/stage1/refshapes-")
     steps = yaml.safe_load((folder / "steps.yaml").read_text())
     stage1 = next(step for step in steps["steps"] if step["step"] == "train_stage1")
-    assert stage1["options"]["epochs"] == 6
+    assert stage1["options"]["epochs"] == 4
     assert stage1["version"] == step_version("train_stage1")
     assert set(stage1["files"]) == {"data/small_clip.json", "data/small_clip.safetensors"}
     assert steps["links"]["stage1"] == stage1["place"]

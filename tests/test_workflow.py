@@ -227,17 +227,21 @@ def test_a_training_whose_state_does_not_fit_on_the_disk_keeps_the_last_one(
 def _killed_after_its_first_state(command: list[str], folder: Path) -> Path:
     """Start a training, and kill it as soon as it has saved a state in a folder; that state."""
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as running:
-        deadline = time.monotonic() + 300
-        while (
-            not list(folder.glob("*.state.pt"))
-            and running.poll() is None
-            and time.monotonic() < deadline
-        ):
-            time.sleep(0.005)
+        _wait_for_a_state(folder, running)
         running.send_signal(signal.SIGKILL)
     states = list(folder.glob("*.state.pt"))
     assert states, "killed before the first state or after the end"
     return states[0]
+
+
+def _wait_for_a_state(folder: Path, running: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 300
+    while (
+        not list(folder.glob("*.state.pt"))
+        and running.poll() is None
+        and time.monotonic() < deadline
+    ):
+        time.sleep(0.005)
 
 
 def _command(toy: Toy, output: Path) -> list[str]:
@@ -272,6 +276,34 @@ def test_a_workflow_that_is_killed_goes_on_by_the_same_command(toy: Toy, tmp_pat
     assert done.returncode == 0, done.stderr[-3000:]
     assert file_hash(page) == before
     assert toy.planned() == set()
+
+
+def test_jobs_of_a_workflow_that_is_terminated_end_first_and_say_how(toy: Toy) -> None:
+    """As a service manager ends it: the whole process group gets the signal."""
+    model = (toy.experiment / "stage1/model.safetensors").resolve()
+    before = file_hash(model)
+    with subprocess.Popen(
+        toy.command("--force", str(model)),
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        _wait_for_a_state(model.parent, running)
+        os.killpg(running.pid, signal.SIGTERM)
+    told = model.with_name("train_stage1.log").read_text()
+    assert "ended by SIGTERM; saved at step" in told, told
+    done = toy.snakemake(str(model))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert file_hash(model) == before
+    assert toy.planned() == set()
+
+
+def test_trainings_do_not_wait_for_passes_over_other_splits(toy: Toy) -> None:
+    planned = toy.snakemake("--dry-run", "--forceall", "refshapes_tris").stdout
+    jobs = [job for job in planned.split("rule ") if job.startswith("select_maps:")]
+    first = {"split=train" in job: "priority: 1" in job for job in jobs}
+    assert first == {True: True, False: False}
 
 
 def test_a_half_written_file_is_never_taken_for_a_whole_one(toy: Toy, tmp_path: Path) -> None:

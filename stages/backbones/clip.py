@@ -255,7 +255,8 @@ def _checked(description: dict[str, Any], model: str) -> dict[str, Any]:
 
 def frozen(module: Module) -> Module:
     """The module, in evaluation mode and without gradients of its own weights."""
-    return module.eval().requires_grad_(False)
+    module = module.eval().requires_grad_(False)
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
 
 
 def _vision(

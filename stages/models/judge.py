@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.backbones.clip import Clip, frozen, load_clip
+from stages.backbones.clip_layers import ResidualNetwork, fold_norms
 from stages.config.encoders import JudgeSource
 from stages.data import response_maps as response
 
@@ -18,6 +19,8 @@ def load_judge(source: JudgeSource, pretrained: bool = True) -> Clip:
     Raises InputError as `load_clip` does.
     """
     judge = frozen(load_clip(source, pretrained))
+    if isinstance(judge.visual, ResidualNetwork):
+        fold_norms(judge.visual)
     if source.image_size is not None:
         judge.residual.image_size = source.image_size  # its positions are interpolated
     return judge

@@ -85,6 +85,14 @@ def resize(features: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(features, size, mode="bilinear", align_corners=False)
 
 
+def of_expressions(features: Tensor, image_index: Tensor) -> Tensor:
+    """The features (T, C, h, w) of each expression's image, of those (I, C, h, w) of the images.
+
+    They are copied cell by cell, so that channels stay the last in memory, in the gradient, too.
+    """
+    return features.permute(0, 2, 3, 1)[image_index].permute(0, 3, 1, 2)
+
+
 def probabilities(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Probabilities (T, *size) of logits (T, h, w): resized after the sigmoid, corners kept."""
     small = logits.float().sigmoid()[:, None]

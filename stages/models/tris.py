@@ -30,7 +30,7 @@ from stages.models.groups import (
     optimizer_group,
 )
 from stages.models.judge import encode_masked, resize_images
-from stages.models.layers import resize
+from stages.models.layers import of_expressions, resize
 from stages.models.masked_view import Hiding, measuring_nothing
 from stages.models.teacher import Teacher
 from stages.models.tris_attention import BilateralAttention, PixelAttention
@@ -252,10 +252,10 @@ class TrisSegmentor(nn.Module):
         c2, c3, c4 = coarser
         words, _ = self.backbone.encode_text(batch["tokens"])
         index = batch["image_index"]
-        skip1 = self.reduced_c1(c1)[index]
-        skip2 = self.reduced_c2(self.attention2(c2, words, index) + c2[index])
-        skip3 = self.reduced_c3(self.attention3(c3, words, index) + c3[index])
-        skip4 = self.reduced_c4(self.attention4(c4, words, index) + c4[index])
+        skip1 = of_expressions(self.reduced_c1(c1), index)
+        skip2 = self.reduced_c2(self.attention2(c2, words, index) + of_expressions(c2, index))
+        skip3 = self.reduced_c3(self.attention3(c3, words, index) + of_expressions(c3, index))
+        skip4 = self.reduced_c4(self.attention4(c4, words, index) + of_expressions(c4, index))
         out4 = resize(self.output4(skip4), skip3.shape[2:])
         out3 = resize(self.output3(out4 + skip3), skip2.shape[2:])
         out2 = resize(self.output2(out3 + skip2), skip1.shape[2:])

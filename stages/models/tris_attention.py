@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stages.models.layers import of_expressions
+
 
 class InstanceNorm(nn.InstanceNorm2d):
     """torch's, with the right gradient of a single image on a CPU.
@@ -110,4 +112,4 @@ class PixelAttention(nn.Module):
         read = torch.bmm(self.Wv(words), weights.softmax(dim=2).transpose(1, 2))  # (T, A, N)
         read = self.ins_w(self.Ww(read.unflatten(2, (height, width))))  # (T, C, h, w)
         read = read.contiguous(memory_format=torch.channels_last)  # as the gates are
-        return F.relu(self.Wo(gates[image_index] * read))
+        return F.relu(self.Wo(of_expressions(gates, image_index) * read))

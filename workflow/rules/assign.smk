@@ -16,7 +16,7 @@ rule vote:
         f"{VOTES}/vote-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{VOTES}/vote-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 8)
     resources:
         gpu=asks("gpu", 1),
@@ -42,7 +42,7 @@ rule find_regions:
         f"{REGIONS}/find_regions-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{REGIONS}/find_regions-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 8)
     resources:
         gpu=asks("gpu", 1),
@@ -77,7 +77,7 @@ rule assign_masks:
         f"{ASSIGNED}/assign_masks-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{ASSIGNED}/assign_masks-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 4)
     resources:
         gpu=asks("gpu", 1),

@@ -178,6 +178,11 @@ def asks(name, usual):
     return asked
 
 
+def train_first(wildcards):
+    """The priority of a pass over a split: trainings wait for that over train alone."""
+    return 1 if wildcards["split"] == "train" else 0
+
+
 def num_objects(samples, split):
     """About how many objects a split has; counted when the samples are there if nothing tells."""
     known = known_objects(samples.dataset, split, configs.datasets)

@@ -15,7 +15,7 @@ rule make_labels:
         f"{LABELS}/make_labels-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{LABELS}/make_labels-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 8)
     resources:
         gpu=asks("gpu", 1),
@@ -71,7 +71,7 @@ rule propagate:
         f"{PSEUDO_MASKS}/propagate-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{PSEUDO_MASKS}/propagate-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 8)
     resources:
         gpu=asks("gpu", 1),

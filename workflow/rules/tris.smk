@@ -50,7 +50,7 @@ rule select_maps:
         f"{MAPS}/select_maps-{{split}}-{{shard}}-of-{{shards}}.log",
     benchmark:
         f"{MAPS}/select_maps-{{split}}-{{shard}}-of-{{shards}}.tsv"
-    priority: 1
+    priority: train_first
     threads: asks("threads", 8)
     resources:
         gpu=asks("gpu", 1),
