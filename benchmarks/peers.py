@@ -123,8 +123,8 @@ def _clock(device: torch.device) -> float:
     """Seconds; on a CPU those of the processor, of ended processes too: others hardly count."""
     if device.type == "cuda":
         return time.perf_counter()
-    spent = os.times()
-    return spent.user + spent.system + spent.children_user + spent.children_system
+    ended = os.times()  # in hundredths of a second, too coarse for this process's own
+    return time.process_time() + ended.children_user + ended.children_system
 
 
 def _wait(device: torch.device) -> None:

@@ -32,7 +32,6 @@ from stages.runtime.command_line import main
 from stages.runtime.distributed import process_count
 from stages.runtime.errors import InputError
 from stages.storage.files import write_json
-from stages.storage.matching import load_exactly
 from stages.storage.weights import load_weights, save_weights
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
@@ -124,14 +123,12 @@ def run(
     record: Path,
     work: Path,
     config: PretrainClip,
-    initialize: Path | None = None,
     execution: Execution | None = None,
 ) -> None:
     """Train, test, and write `weights` (.safetensors), `model` (.json) and `record` (.json).
 
-    `work` is the folder of the resume state and of the curves. `initialize` are the weights of a
-    CLIP of the same size to start from, which may not have coordinates yet. Raises InputError for
-    other weights, and for more than one process, whose pairs would not contrast.
+    `work` is the folder of the resume state and of the curves. Raises InputError for more than one
+    process, whose pairs would not contrast.
     """
     if process_count() > 1:
         raise InputError(f"{process_count()} processes; needed one")
@@ -140,10 +137,6 @@ def run(
     description = describe_clip(config)
     tokenizer = WordTokenizer(description["vocabulary"], CONTEXT_LENGTH)
     clip = Clip(description, OUTPUT_STRIDE)
-    if initialize is not None:
-        own = clip.state_dict().items()
-        coordinates = {name: tensor for name, tensor in own if ".coordinates." in name}
-        load_exactly(clip, coordinates | load_weights(initialize)[0], initialize)
     trained = work / "model.safetensors"
     fit(
         ContrastiveTrainer(clip),
@@ -151,7 +144,7 @@ def run(
         config,
         execution=execution or Execution(),
         output=trained,
-        fingerprint=fingerprint(config, [initialize] if initialize is not None else []),
+        fingerprint=fingerprint(config, []),
         about={"what": "small CLIP in training"},
     )
     state = {name: tensor.half() for name, tensor in load_weights(trained)[0].items()}

@@ -18,7 +18,7 @@ from tests.documented import ROOT, Documented, commands
 CONFIGS = load_configs(ROOT / "configs")
 EXAMPLES = {"mine", "prepare_mine", "mine_masks", "my_masks", "my_experiment"}  # of an own data set
 TARGETS = {
-    *("demo", "fetch_weights", "small_clip"),
+    *("demo", "fetch_weights", "small_clip", "placed_clip"),
     *(f"fetch_{name}" for name in CONFIGS.downloads),
     *CONFIGS.settings.comparisons,
     *CONFIGS.sweeps,

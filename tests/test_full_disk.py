@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.storage.files import remove_abandoned
+from stages.storage.files import remove_abandoned, write_json
 from tests.conftest import ROOT
 
 LIMIT = 64  # kilobytes that a file may have
@@ -78,3 +78,11 @@ def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_pa
         (tmp_path / name).touch()
     remove_abandoned(path)
     assert {file.name for file in tmp_path.iterdir()} == {names["in work"], names["another file"]}
+
+
+def test_a_path_that_is_refused_is_named_itself_and_not_what_is_written_beside_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / f"{'a' * 245}.json"  # what is written beside it has a longer name
+    with pytest.raises(OSError, match=r"File name too long: '.*/a{245}\.json'$"):
+        write_json(path, {})

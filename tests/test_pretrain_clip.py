@@ -15,7 +15,6 @@ from stages.data.shapes.pairs import Pair, draw_mask, draw_scene, turn_around
 from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
-from stages.runtime.errors import InputError
 from stages.storage.files import read_json
 
 DATA = Path(__file__).parents[1] / "data"
@@ -119,16 +118,19 @@ def test_a_mask_keeps_its_item_more_than_the_image() -> None:
     assert np.median(ratios) > 3
 
 
+@pytest.mark.parametrize("place_epochs", [0, 1])
 def test_training_writes_weights_description_and_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_epochs: int
 ) -> None:
     monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 5)
     weights, model = tmp_path / "clip.safetensors", tmp_path / "clip.json"
     record, work = tmp_path / "clip.log.json", tmp_path / "work"
-    pretrain_clip.run(weights, model, record, work, TINY)
+    config = TINY.model_copy(update={"epochs": 3, "place_epochs": place_epochs})
+    pretrain_clip.run(weights, model, record, work, config)
     source = ClipSource(model=str(model), weights=weights, output_stride=8)
     clip, tokens = load_clip(source), load_tokenizer(source)(["the red circle", "a zebra"])
     assert clip.encode_text(tokens)[1].shape == (2, TINY.embedding)
+    assert any("coordinates" in name for name in clip.state_dict()) == (place_epochs > 0)
     accuracy = read_json(record)["accuracy"]
     assert accuracy.keys() == {"attribute", "place", "relation", "expression", "object", "chance"}
 
@@ -213,35 +215,6 @@ def test_the_loss_of_several_texts_is_the_mean_of_each_alone() -> None:
         trainer(batch | {"tokens": tokens, "rivals": rivals})["loss"] for tokens, rivals in sets
     ]
     torch.testing.assert_close(trainer(batch)["loss"], torch.stack(alone).mean())
-
-
-def test_a_clip_that_knows_places_can_start_from_one_that_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 3)
-    first, config = tmp_path / "first", TINY.model_copy(update={"place_epochs": 1})
-    for folder, options, start in (
-        (first, TINY, None),
-        (tmp_path / "second", config, first / "clip.safetensors"),
-    ):
-        files = [folder / name for name in ("clip.safetensors", "clip.json", "clip.log.json")]
-        pretrain_clip.run(files[0], files[1], files[2], folder / "work", options, start)
-    described = read_json(tmp_path / "second" / "clip.json")["vision_cfg"]
-    assert described["coordinates"]
-    assert "coordinates" not in read_json(first / "clip.json")["vision_cfg"]
-    second = ClipSource(
-        model=str(tmp_path / "second" / "clip.json"),
-        weights=tmp_path / "second" / "clip.safetensors",
-        output_stride=8,
-    )
-    assert load_clip(second).residual.coordinates.slopes.any()
-
-
-def test_a_clip_cannot_start_from_other_weights(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("clip.safetensors", "clip.json", "clip.log.json")]
-    start = DATA / "placed_clip.safetensors"
-    with pytest.raises(InputError, match=f"{start}: .* is .* where .* is needed"):
-        pretrain_clip.run(*files, tmp_path / "work", TINY, start)
 
 
 def test_some_epochs_are_of_scenes() -> None:

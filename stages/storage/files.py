@@ -21,8 +21,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, a limit on 
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, moved onto it on success and removed on failure.
 
-    An error because the disk is full (or a quota, or a limit on file sizes) becomes an OSError that
-    says so and names `path`.
+    An error because the disk is full (or a quota, or a limit on file sizes), or because the
+    temporary path cannot be written, becomes an OSError that says so and names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _partial(path)
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
             raise OSError(number, os.strerror(number), str(path)) from error
         raise
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             temporary.unlink()
 
 
@@ -78,11 +78,13 @@ def plain_name(text: str, length: int = 40) -> str:
 
 
 def _refusal(error: Exception, temporary: Path) -> int | None:
-    """The errno of a full disk; None if a write failed for other reasons.
+    """The errno of a full disk or of a refused path; None if a write failed for other reasons.
 
     Some writers raise it, safetensors has it in its message, torch does not report it: then a
     trial write tells.
     """
+    if isinstance(error, OSError) and error.filename == str(temporary):
+        return error.errno
     match = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
     if number is None and temporary.exists():
