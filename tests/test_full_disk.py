@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.storage.files import remove_abandoned, write_json
+from stages.storage.files import remove_abandoned, replacing_folder, write_json
 from tests.conftest import ROOT
 
 LIMIT = 64  # kilobytes that a file may have
@@ -86,3 +86,8 @@ def test_a_path_that_is_refused_is_named_itself_and_not_what_is_written_beside_i
     path = tmp_path / f"{'a' * 245}.json"  # what is written beside it has a longer name
     with pytest.raises(OSError, match=r"File name too long: '.*/a{245}\.json'$"):
         write_json(path, {})
+    with (
+        pytest.raises(OSError, match=r"File name too long: '.*/a{245}\.json'$"),
+        replacing_folder(path),
+    ):
+        pass

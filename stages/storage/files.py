@@ -46,21 +46,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder`, moved onto it on success and removed on failure.
 
     What `folder` held is gone then. Temporary folders of killed processes are removed. A full disk
-    becomes an OSError that names `folder`.
+    and a refused path become an OSError that names `folder`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned(folder)
     temporary = _partial(folder)
     earlier = temporary.with_name(f".old{temporary.name}")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         if folder.exists():
             folder.rename(earlier)
         temporary.rename(folder)
     except OSError as error:
-        if error.errno in FULL:
-            raise OSError(error.errno, os.strerror(error.errno), str(folder)) from error
+        if (number := _refusal(error, temporary)) is not None:
+            raise OSError(number, os.strerror(number), str(folder)) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -83,7 +83,7 @@ def _refusal(error: Exception, temporary: Path) -> int | None:
     Some writers raise it, safetensors has it in its message, torch does not report it: then a
     trial write tells.
     """
-    if isinstance(error, OSError) and error.filename == str(temporary):
+    if isinstance(error, OSError) and str(error.filename) == str(temporary):
         return error.errno
     match = re.search(r"\(os error (\d+)\)", str(error))
     number = error.errno if isinstance(error, OSError) else int(match[1]) if match else None
