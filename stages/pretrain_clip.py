@@ -5,7 +5,7 @@ are (stages/data/shapes/pairs.py): point supervision of the judge, which is why 
 RefShapes are a demonstration, not a benchmark.
 
 Writes the weights in half precision, the description that `ClipSource` reads (architecture and
-vocabulary), and a record of how they were made and of the accuracy of the judge.
+vocabulary), and a record of how they were made and of what they know.
 """
 
 import logging
@@ -23,11 +23,15 @@ from torch import Tensor, nn
 from stages.backbones.clip import Clip, frozen
 from stages.config.section import Execution, Training
 from stages.config.steps import PretrainClip
-from stages.data.images import normalize
-from stages.data.shapes.pairs import draw_mask, draw_scene
-from stages.data.shapes.pretraining import STREAM, ContrastivePairs
+from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
-from stages.data.text import SPECIAL, Tokenizer, WordTokenizer
+from stages.data.text import SPECIAL, WordTokenizer
+from stages.inference.clip_probes import (
+    FITTED_SCENES,
+    TEST_SCENES,
+    judge_accuracy,
+    linear_probes,
+)
 from stages.runtime.command_line import main
 from stages.runtime.distributed import process_count
 from stages.runtime.errors import InputError
@@ -40,8 +44,6 @@ IMAGE_SIZE = 96
 OUTPUT_STRIDE = 8  # a map of 12 x 12 cells
 CONTEXT_LENGTH = 20
 MAX_LOGIT_SCALE = float(np.log(100.0))
-NUM_TEST_SCENES = 200
-TEST_STREAM = STREAM + 1
 PAIR_WEIGHT = 2.0  # of what only places tell apart
 
 log = logging.getLogger(__name__)
@@ -149,7 +151,9 @@ def run(
     )
     state = {name: tensor.half() for name, tensor in load_weights(trained)[0].items()}
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    accuracy = judge_accuracy(frozen(clip).cpu(), tokenizer, config.seed)
+    clip = frozen(clip).cpu()
+    accuracy = judge_accuracy(clip, tokenizer, config.seed)
+    probes = linear_probes(clip, config.seed)
     save_weights(weights, state, {"what": "small CLIP of RefShapes", "model": model.name})
     write_json(model, description)
     write_json(
@@ -159,43 +163,13 @@ def run(
             "config": config.model_dump(mode="json"),
             "parameters": sum(p.numel() for p in clip.parameters()),
             "cpu_seconds": round(time.process_time() - started),
-            "test_scenes": NUM_TEST_SCENES,
+            "test_scenes": TEST_SCENES,
             "accuracy": {name: round(value, 4) for name, value in accuracy.items()},
+            "fitted_scenes": FITTED_SCENES,
+            "probes": {name: round(value, 4) for name, value in probes.items()},
         },
     )
-    log.info("%s: %s", weights, accuracy)
-
-
-@torch.inference_mode()
-def judge_accuracy(clip: Clip, tokenizer: Tokenizer, seed: int) -> dict[str, float]:
-    """How often the judge tells the items of new scenes apart, in 0..1.
-
-    Each item of a scene is seen through a soft mask; an expression is right if its own item scores
-    highest (by kind, and all), an item if all its expressions together score highest on it (PRMS).
-    """
-    right: dict[str, list[float]] = {"attribute": [], "place": [], "relation": []}
-    objects, chances = [], []
-    for number in range(NUM_TEST_SCENES):
-        key = (seed, TEST_STREAM, number)
-        scene, rng = draw_scene(key, IMAGE_SIZE), np.random.default_rng([*key, 1])
-        image = normalize(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
-        masks = np.stack([draw_mask(rng, scene, target) for target in range(len(scene.items))])
-        views = F.normalize(clip.encode_image(image * torch.from_numpy(masks)[:, None]), dim=1)
-        for target, expressions in enumerate(scene.expressions):
-            if not expressions:
-                continue
-            tokens = tokenizer([expression.text for expression in expressions])
-            texts = F.normalize(clip.encode_text(tokens)[1], dim=1)
-            scores = views @ texts.T  # (items, expressions)
-            for expression, chosen in zip(expressions, scores.argmax(dim=0), strict=True):
-                right[expression.kind].append(float(chosen == target))
-            objects.append(float(scores.sum(dim=1).argmax() == target))
-            chances.append(1 / len(scene.items))
-    accuracy = {kind: float(np.mean(values)) for kind, values in right.items()}
-    accuracy["expression"] = float(np.mean([x for values in right.values() for x in values]))
-    accuracy["object"] = float(np.mean(objects))
-    accuracy["chance"] = float(np.mean(chances))
-    return accuracy
+    log.info("%s: accuracy %s, probes %s", weights, accuracy, probes)
 
 
 if __name__ == "__main__":

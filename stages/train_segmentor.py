@@ -51,7 +51,7 @@ def run(
     `name` is that of the run, for trackers.
     """
     execution = execution or Execution()
-    learned = _pseudo_masks(masks, execution.on_collapse, config.least_score) if masks else None
+    learned = _pseudo_masks(masks, execution.on_collapse) if masks else None
     torch.manual_seed(config.seed)  # of the new layers
     start = initial_weights(config, initialize)
     segmentor = build_segmentor(config, pretrained=start is None)
@@ -61,8 +61,10 @@ def run(
     tokenizer = load_model_tokenizer(config)
     everything = read_samples(samples)
     train = everything.split("train")
+    weights = None
     if learned is not None:
         train = _of_objects(train, learned, config.least_score)
+        weights = _weights(train, learned) if config.weight_by_score else None
     data = ReferringDataset(
         train,
         tokenizer,
@@ -72,6 +74,7 @@ def run(
         seed=config.seed,
         expressions_per_object=config.expressions_per_object,
         masks=_true_masks(train) if learned is None else learned.masks,
+        weights=weights,
         images=images,
     )
     selection = make_selection(
@@ -115,15 +118,13 @@ def trainer_of(segmentor: nn.Module, tokenizer: Tokenizer) -> nn.Module:
 
 @dataclass(frozen=True)
 class PseudoMasks:
-    """Masks to learn from, and the objects whose masks are too uncertain for that."""
+    """Masks to learn from, and how certain each is, 0 to 1, by object."""
 
     masks: dict[int, str]
-    uncertain: set[int]
+    scores: dict[int, float]
 
 
-def _pseudo_masks(
-    shards: Sequence[Path], on_collapse: OnCollapse, least_score: float
-) -> PseudoMasks:
+def _pseudo_masks(shards: Sequence[Path], on_collapse: OnCollapse) -> PseudoMasks:
     """The masks of all objects. Raises InputError if all are empty, unless that is wanted."""
     rows = read_table("masks", shards)
     tally = Tally("pseudo masks")
@@ -131,7 +132,8 @@ def _pseudo_masks(
         tally.add(area(row.mask, row.height, row.width), row.height * row.width)
     tally.require_some(", ".join(map(str, shards)), on_collapse)
     masks = dict(zip(rows.object.tolist(), rows["mask"].tolist(), strict=True))
-    return PseudoMasks(masks, set(rows.object[rows.score < least_score].tolist()))
+    scores = dict(zip(rows.object.tolist(), rows.score.tolist(), strict=True))
+    return PseudoMasks(masks, scores)
 
 
 def _of_objects(samples: Samples, learned: PseudoMasks, least_score: float) -> Samples:
@@ -140,16 +142,25 @@ def _of_objects(samples: Samples, learned: PseudoMasks, least_score: float) -> S
     That an object is absent is known of true masks only, and is not told with pseudo masks.
     """
     samples = replace(samples, objects=samples.objects.assign(no_target=False))
-    if not learned.uncertain:
+    uncertain = {key for key, score in learned.scores.items() if score < least_score}
+    if not uncertain:
         return samples
     objects = samples.objects
-    certain = objects[~objects.object.isin(learned.uncertain)]
+    certain = objects[~objects.object.isin(uncertain)]
     if certain.empty:
         raise InputError(
             f"segmentor.least_score: {least_score}, which no pseudo mask reaches; needed less"
         )
     log.info("%d of %d objects have a certain mask", len(certain), len(objects))
     return samples.of(certain)
+
+
+def _weights(samples: Samples, learned: PseudoMasks) -> dict[int, float]:
+    """The scores of the objects' masks, over their mean. Raises InputError if all are 0."""
+    scores = samples.objects.object.map(learned.scores)
+    if not scores.any():
+        raise InputError("segmentor.weight_by_score: the scores of all pseudo masks are 0")
+    return dict(zip(samples.objects.object, scores / scores.mean(), strict=True))
 
 
 def _true_masks(samples: Samples) -> dict[int, str]:

@@ -1,20 +1,25 @@
 """The small CLIP: its training pairs, its training, and the one that is kept in data/."""
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from stages import pretrain_clip, pretrain_dino
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.dino import load_dino
 from stages.config.encoders import ClipSource, DinoSource
 from stages.config.steps import PretrainClip, PretrainDino
-from stages.data.shapes.pairs import Pair, draw_mask, draw_scene, turn_around
+from stages.data.shapes.pairs import Pair, Scene, draw_mask, draw_scene, turn_around
 from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
+from stages.inference import clip_probes
 from stages.storage.files import read_json
 
 DATA = Path(__file__).parents[1] / "data"
@@ -122,7 +127,9 @@ def test_a_mask_keeps_its_item_more_than_the_image() -> None:
 def test_training_writes_weights_description_and_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_epochs: int
 ) -> None:
-    monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 5)
+    few = {"judge_accuracy": {"scenes": 5}, "linear_probes": {"scenes": 5, "fitted": 5}}
+    for name, sizes in few.items():
+        monkeypatch.setattr(pretrain_clip, name, partial(getattr(clip_probes, name), **sizes))
     weights, model = tmp_path / "clip.safetensors", tmp_path / "clip.json"
     record, work = tmp_path / "clip.log.json", tmp_path / "work"
     config = TINY.model_copy(update={"epochs": 3, "place_epochs": place_epochs})
@@ -131,8 +138,9 @@ def test_training_writes_weights_description_and_record(
     clip, tokens = load_clip(source), load_tokenizer(source)(["the red circle", "a zebra"])
     assert clip.encode_text(tokens)[1].shape == (2, TINY.embedding)
     assert any("coordinates" in name for name in clip.state_dict()) == (place_epochs > 0)
-    accuracy = read_json(record)["accuracy"]
+    accuracy, probes = (read_json(record)[name] for name in ("accuracy", "probes"))
     assert accuracy.keys() == {"attribute", "place", "relation", "expression", "object", "chance"}
+    assert probes.keys() == {"size", "texture", "color", "shape", "x", "y"}
 
 
 def test_places_are_learned_first_from_texts_of_nothing_else(placed: ContrastivePairs) -> None:
@@ -228,21 +236,57 @@ def test_the_kept_clips_know_the_words_of_the_generator(name: str) -> None:
     assert (DATA / f"{name}.safetensors").stat().st_size < 2_500_000
 
 
-def test_the_kept_clips_tell_the_items_of_new_scenes_apart(
+@pytest.fixture(scope="module", params=["small_clip", "placed_clip"])
+def probed(request: pytest.FixtureRequest) -> tuple[str, Clip, dict[str, Any]]:
+    """A kept CLIP, its name, and its record."""
+    name = request.param
+    return name, frozen(load_clip(kept(name))), read_json(DATA / f"{name}.log.json")
+
+
+def test_the_kept_clips_tell_items_apart_as_their_records_say(
+    probed: tuple[str, Clip, dict[str, Any]],
+) -> None:
+    name, clip, record = probed
+    assert record["accuracy"] == pytest.approx(
+        clip_probes.judge_accuracy(clip, load_tokenizer(kept(name)), record["config"]["seed"]),
+        abs=0.003,
+    )
+    goals = {"attribute": 0.85, "object": 0.9} | (
+        {"place": 0.75, "relation": 0.8} if name == "placed_clip" else {}
+    )
+    assert all(record["accuracy"][kind] >= goal for kind, goal in goals.items())
+
+
+def test_where_an_item_is_can_be_read_from_the_embedding_of_one_kept_clip(
+    probed: tuple[str, Clip, dict[str, Any]],
+) -> None:
+    name, clip, record = probed
+    probes = clip_probes.linear_probes(clip, seed=99, scenes=40, fitted=200)
+    for found in (record["probes"], probes):
+        assert found["color"] > 0.95 and found["size"] > 0.85
+        if name == "placed_clip":
+            assert min(found["x"], found["y"]) > 0.9
+        else:
+            assert max(found["x"], found["y"]) < 0.4
+
+
+def test_linear_probes_find_what_embeddings_hold_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pretrain_clip, "NUM_TEST_SCENES", 40)
-    small, placed = (
-        pretrain_clip.judge_accuracy(
-            frozen(load_clip(kept(name))), load_tokenizer(kept(name)), seed=99
-        )
-        for name in ("small_clip", "placed_clip")
-    )
-    assert small["chance"] < 0.35
-    assert min(small["object"], small["attribute"], placed["attribute"]) > 0.75
-    assert placed["object"] > 0.9
-    assert placed["place"] > 0.7 > small["place"] + 0.2
-    assert placed["relation"] > 0.75
+    """Of embeddings of an item's x and size alone."""
+
+    def seen(_: object, seed: int, numbers: range) -> Iterator[tuple[Scene, Tensor]]:
+        for number in numbers:
+            scene = draw_scene((seed, number), 96)
+            views = [[2 * item.x, float(item.size == "small")] for item in scene.items]
+            yield scene, torch.tensor(views)
+
+    monkeypatch.setattr(clip_probes, "_seen", seen)
+    clip = Clip(pretrain_clip.describe_clip(TINY), 8)
+    probes = clip_probes.linear_probes(clip, seed=0, scenes=40, fitted=100)
+    assert probes["x"] == pytest.approx(1) and probes["size"] == 1
+    assert probes["y"] < 0.1 and probes["texture"] < 0.6
+    assert probes["color"] < 0.3 and probes["shape"] < 0.3
 
 
 def test_the_mini_dino_learns_what_the_clip_sees(tmp_path: Path) -> None:

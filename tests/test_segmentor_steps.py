@@ -20,7 +20,7 @@ from stages.runtime.errors import InputError
 from stages.storage.files import read_json
 from stages.storage.masks import decode
 from stages.storage.tables import Samples, read_samples, read_table, write_samples, write_table
-from stages.train_segmentor import PseudoMasks, _of_objects
+from stages.train_segmentor import PseudoMasks, _of_objects, _weights
 from tests.conftest import ROOT, few_shapes, write_steps
 
 EXPERIMENTS = load_configs(ROOT / "configs").experiments
@@ -197,12 +197,49 @@ def test_a_predicted_no_target_counts_whatever_the_mask(samples: Path, tmp_path:
 def test_with_pseudo_masks_nobody_tells_that_an_object_is_absent(samples: Path) -> None:
     part = read_samples(samples).split("train")
     part = replace(part, objects=part.objects.assign(no_target=True))
-    masks = dict.fromkeys(part.objects.object.tolist(), "")
-    learned = _of_objects(part, PseudoMasks(masks, set()), 0.0)
-    assert not learned.objects.no_target.any()
-    unsure = {int(part.objects.object.iloc[0])}
-    left = _of_objects(part, PseudoMasks(masks, unsure), 0.5).objects
-    assert len(left) == len(part.objects) - 1 and not left.no_target.any()
+    masks = PseudoMasks({}, dict.fromkeys(part.objects.object.tolist(), 0.5))
+    assert not _of_objects(part, masks, 0.0).objects.no_target.any()
+
+
+def test_of_uncertain_pseudo_masks_nothing_is_learned_and_of_others_by_their_scores(
+    samples: Path,
+) -> None:
+    part = read_samples(samples).split("train")
+    unsure, sure, *others = part.objects.object.tolist()
+    masks = PseudoMasks({}, {unsure: 0.4, sure: 1.0} | dict.fromkeys(others, 0.5))
+    left = _of_objects(part, masks, 0.5)
+    assert set(left.objects.object) == {sure, *others}
+    weights = _weights(left, masks)
+    assert weights.keys() == {sure, *others}
+    assert {weights[sure] / weights[key] for key in others} == {2.0}
+    assert sum(weights.values()) == pytest.approx(len(weights))
+    with pytest.raises(InputError, match="which no pseudo mask reaches"):
+        _of_objects(part, PseudoMasks({}, dict.fromkeys(part.objects.object, 0.9)), 1.0)
+    with pytest.raises(InputError, match="weight_by_score: the scores of all pseudo masks are 0"):
+        _weights(part, PseudoMasks({}, dict.fromkeys(part.objects.object, 0.0)))
+
+
+def test_a_pseudo_mask_that_does_not_count_changes_no_weight(samples: Path, tmp_path: Path) -> None:
+    """Of the objects of one picture, in one step: whatever the mask of the one that scores 0."""
+    part = read_samples(samples).split("train")
+    objects = part.objects.assign(height=96, width=96, score=1.0, no_target=False)
+    objects = objects[objects["mask"].notna()]
+    wrong = objects.assign(mask=[objects["mask"].iloc[1], *objects["mask"].iloc[1:]])
+    config = EXPERIMENTS["refshapes_cris"].segmentor
+    config = config.model_copy(update={"epochs": 1, "batch_size": 32, "weight_by_score": True})
+
+    def learned_from(rows: pd.DataFrame, score: float) -> dict[str, torch.Tensor]:
+        rows = rows.assign(score=[score, *rows.score.iloc[1:]])
+        masks, model = tmp_path / "masks.parquet", tmp_path / "model.safetensors"
+        write_table(masks, "masks", rows)
+        train_segmentor.run(samples, model, config, [masks])
+        return load_file(model)
+
+    own, other, counting = (
+        learned_from(rows, score) for rows, score in ((objects, 0), (wrong, 0), (wrong, 1))
+    )
+    assert all(torch.equal(own[name], tensor) for name, tensor in other.items())
+    assert not all(torch.equal(own[name], tensor) for name, tensor in counting.items())
 
 
 def test_pseudo_masks_that_are_missing_are_named(samples: Path, tmp_path: Path) -> None:

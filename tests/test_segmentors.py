@@ -185,6 +185,21 @@ def test_expressions_of_one_image_do_not_change_each_other(row: Row) -> None:
 
 
 @EACH
+@torch.no_grad()
+def test_an_expression_counts_by_its_weight(row: Row) -> None:
+    model = row.build().eval()
+    model.config = row.config.model_copy(update={"dice": 0.5})
+    both = batch_of(images=2, expressions=2)
+    alone = {**{name: rows[:1] for name, rows in both.items()}, "images": both["images"]}
+    same, first = (
+        model({**both, "weights": torch.tensor(weights)}) for weights in ([1.0, 1.0], [2.0, 0.0])
+    )
+    torch.testing.assert_close(same, model(both))
+    torch.testing.assert_close(first, model(alone), atol=row.rounding, rtol=row.rounding)
+    assert abs(first["loss"] - same["loss"]) > 10 * row.rounding
+
+
+@EACH
 def test_each_trainable_parameter_is_in_one_group(row: Row) -> None:
     model = row.build()
     groups = model.parameter_groups(row.config)

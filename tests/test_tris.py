@@ -262,6 +262,10 @@ def test_losses_by_hand() -> None:
     assert losses.classification_loss(sure).item() == pytest.approx(0, abs=1e-6)
     masks = torch.tensor([[[1.0, 0.0]]])
     assert losses.mask_loss(torch.zeros(1, 1, 2), masks).item() == pytest.approx(0.6931, abs=1e-4)
+    two, counts = torch.cat([masks, 1 - masks]), torch.tensor([1.5, 0.5])
+    sure = torch.tensor([[[0.0, 0.0]], [[-100.0, 100.0]]])  # log 2, and nothing
+    assert losses.mask_loss(sure, two, counts).item() == pytest.approx(0.75 * 0.6931, abs=1e-4)
+    assert losses.dice_loss(sure, two, counts).item() == pytest.approx(0.75 * (1 - 2 / 3))
     assert losses.dice_loss(200 * masks - 100, masks).item() == pytest.approx(0, abs=1e-6)
     assert losses.dice_loss(torch.zeros(1, 1, 2), masks).item() == pytest.approx(1 - 2 / 3)
     assert losses.dice_loss(torch.full((1, 1, 2), -100.0), 0 * masks).item() == pytest.approx(0)

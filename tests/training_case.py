@@ -70,6 +70,7 @@ class Scenes:
             "masks": torch.from_numpy(mask),
             "labels": torch.from_numpy(labels),
             "no_target": torch.tensor(float(draw[1] % 5 == 0)),
+            "weights": torch.tensor(0.5 + draw[1] % 2),
             "expression": torch.tensor(draw[1]),
             "of_image": torch.tensor(draw[1] % 3),
             "of_object": torch.tensor(draw[1] % 6),

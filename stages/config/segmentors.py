@@ -44,6 +44,7 @@ class Segmentor(SelectedTraining, WithClip):
     contrast: Weight = 0.0  # of maps in one image; Segment-Select-Correct: 0.01
     masked_view: MaskedView = MaskedView()
     least_score: Fraction = 0.0  # of a pseudo mask: objects of less certain ones are left out
+    weight_by_score: bool = False  # the more certain a pseudo mask is, the more it counts
     expressions_per_object: Positive | None = 1  # in one step; None: each is an item of its own
 
     @property

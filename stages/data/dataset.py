@@ -42,6 +42,7 @@ class Item:
     expressions: list[int]
     negatives: NDArray[np.int64]  # (expressions, N) expression ids
     mask: Tensor | None = None  # (S, S)
+    weight: float | None = None  # of the mask
     no_target: bool = False
 
 
@@ -51,9 +52,10 @@ class ReferringDataset:
     An object comes with `expressions_per_object` of its expressions; with None each expression is
     an item of its own.
 
-    `masks` gives the run lengths of each object to train on, and must hold all objects. `images` is
-    the file of resize_images for this size and mode; without it images are decoded here.
-    `text_field` is what the model reads of an expression that has two texts.
+    `masks` gives the run lengths of each object to train on, and must hold all objects; `weights`
+    how much each of them counts. `images` is the file of resize_images for this size and mode;
+    without it images are decoded here. `text_field` is what the model reads of an expression that
+    has two texts.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class ReferringDataset:
         negatives: int = 0,
         expressions_per_object: int | None = 1,
         masks: Mapping[int, str] | None = None,
+        weights: Mapping[int, float] | None = None,
         share_images: bool = True,
         images: Path | None = None,
     ) -> None:
         self.samples, self.size, self.seed = samples, image_size, seed
         self.num_negatives, self.num_expressions = negatives, expressions_per_object
-        self.masks, self.share_images = masks, share_images
+        self.masks, self.weights, self.share_images = masks, weights, share_images
         self.resize_mode = RESIZE_MODES[resize_mode]
         self.resized = ResizedImages(images, image_size) if images is not None else None
         self.images = samples.images.set_index("image")
@@ -123,8 +126,15 @@ class ReferringDataset:
                 [self.negatives.draw(object_id, e, self.num_negatives, random) for e in chosen]
             )
         image = int(self.groups[index])  # type: ignore[index]
-        mask = self._mask(object_id, image)
-        return Item(image, self.pixels(image), chosen, negatives, mask, object_id in self.absent)
+        return Item(
+            image,
+            self.pixels(image),
+            chosen,
+            negatives,
+            self._mask(object_id, image),
+            self.weights[object_id] if self.weights is not None else None,
+            object_id in self.absent,
+        )
 
     @cached_property
     def negatives(self) -> Negatives:
@@ -153,8 +163,8 @@ class ReferringDataset:
         """A batch of I images (each once, if images are shared) and T expressions.
 
         images (I, 3, S, S) as bytes, image_index (T,), tokens (T, L), the ids expression (T,),
-        of_image (T,) and of_object (T,), negatives (T, N) and, for training, masks (T, S, S) and
-        no_target (T,). `prepare` finishes it.
+        of_image (T,) and of_object (T,), negatives (T, N) and, for training, masks (T, S, S),
+        no_target (T,) and, if masks have weights, weights (T,). `prepare` finishes it.
         """
         keys = [item.image if self.share_images else number for number, item in enumerate(items)]
         first: dict[int, int] = {}  # the first item with each image, in the order of the items
@@ -177,6 +187,9 @@ class ReferringDataset:
             batch["masks"] = torch.stack(masks).repeat_interleave(counts, dim=0)
             absent = torch.tensor([float(item.no_target) for item in items])
             batch["no_target"] = absent.repeat_interleave(counts)
+        weights = [item.weight for item in items if item.weight is not None]
+        if weights:
+            batch["weights"] = torch.tensor(weights).repeat_interleave(counts)
         return batch
 
     def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:

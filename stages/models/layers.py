@@ -57,10 +57,10 @@ class QuerySegmentor(nn.Module):
         """The losses of `forward`, of its logits."""
         masks = F.interpolate(batch["masks"][:, None], logits.shape[1:], mode="nearest")[:, 0]
         masks = masks.to(logits.dtype)
-        loss = losses.mask_loss(logits, masks)
+        loss = losses.mask_loss(logits, masks, batch.get("weights"))
         if not self.config.dice:
             return {"loss": loss}
-        dice = losses.dice_loss(logits, masks)
+        dice = losses.dice_loss(logits, masks, batch.get("weights"))
         return {"loss": loss + self.config.dice * dice, "mask": loss, "dice": dice}
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:

@@ -3,7 +3,8 @@
 Each follows official train_stage1.py, train_stage2.py, model/model_stage1.py or
 model/model_stage2.py, apart from `dice_loss`, which it does not have.
 
-Shapes: B images, T expressions, N negatives of an image, H x W pixels.
+Shapes: B images, T expressions, N negatives of an image, H x W pixels. `weights` (T,), of mean 1
+over the data set, say how much the mask of each expression counts.
 """
 
 import torch
@@ -40,9 +41,10 @@ def focal_penalty(shares: Tensor, power: float, constant: float) -> Tensor:
     return (1 - shares).pow(power) * (constant + shares).log()
 
 
-def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
     """Binary cross-entropy of logits (T, H, W) with masks of 0 and 1."""
-    return F.binary_cross_entropy_with_logits(logits, masks)
+    each = weights[:, None, None] if weights is not None else None
+    return F.binary_cross_entropy_with_logits(logits, masks, each)
 
 
 def consistency_loss(logits: Tensor, others: Tensor) -> Tensor:
@@ -50,9 +52,12 @@ def consistency_loss(logits: Tensor, others: Tensor) -> Tensor:
     return F.mse_loss(logits.sigmoid(), others.sigmoid())
 
 
-def dice_loss(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
+def dice_loss(
+    logits: Tensor, masks: Tensor, weights: Tensor | None = None, smooth: float = 1.0
+) -> Tensor:
     """1 - Dice of each expression's soft mask (T, H, W), averaged; 0 where both are empty."""
     soft = logits.sigmoid()
     overlap = (soft * masks).sum(dim=(1, 2))
     total = soft.sum(dim=(1, 2)) + masks.sum(dim=(1, 2))
-    return (1 - (2 * overlap + smooth) / (total + smooth)).mean()
+    each = 1 - (2 * overlap + smooth) / (total + smooth)
+    return (each if weights is None else weights * each).mean()

@@ -154,15 +154,17 @@ class RelaSegmentor(nn.Module):
         cells = resize(masks[:, None], (side, side))
         logits = resize(output.masks.float(), masks.shape[1:])
         no_target = batch.get("no_target", masks.new_zeros(len(masks)))
+        minimap = output.minimap.transpose(1, 2)
+        weights = batch.get("weights")
         named = {
-            "mask": _cross_entropy(logits, masks),
-            "minimap": _cross_entropy(output.minimap.transpose(1, 2), cells.flatten(1)),
-            "no_target": _cross_entropy(output.no_target, no_target),
+            "mask": _cross_entropy(logits, masks, weights),
+            "minimap": _cross_entropy(minimap, cells.flatten(1), weights),
+            "no_target": _cross_entropy(output.no_target, no_target, weights),
         }
         total = named["mask"] + SIDE_WEIGHT * (named["minimap"] + named["no_target"])
         total = MASK_WEIGHT * total
         if self.config.dice:
-            named["dice"] = losses.dice_loss(logits[:, 1] - logits[:, 0], masks)
+            named["dice"] = losses.dice_loss(logits[:, 1] - logits[:, 0], masks, weights)
             total = total + self.config.dice * named["dice"]
         return {"loss": total, **named}, logits[:, 1] - logits[:, 0]
 
@@ -276,11 +278,16 @@ def official_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Weighted mean over logits (T, 2, ...) and classes (T, ...): 1 only where exactly 1."""
+def _cross_entropy(logits: Tensor, classes: Tensor, of_items: Tensor | None) -> Tensor:
+    """Weighted mean over logits (T, 2, ...) and classes (T, ...): 1 only where exactly 1.
+
+    `of_items` (T,) are weights of the expressions.
+    """
     logits, classes = logits.float(), classes.long()
     background, target = (logits.new_full((), weight) for weight in CLASS_WEIGHTS)
     weights = torch.where(classes > 0, target, background)
+    if of_items is not None:
+        weights = weights * of_items.view(-1, *(1,) * (classes.ndim - 1))
     each = F.cross_entropy(logits, classes, reduction="none")
     return mean_over_all(each, weights, items=len(logits))
 

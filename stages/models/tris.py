@@ -270,21 +270,22 @@ class TrisSegmentor(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the four outputs, `output1` the finest, against masks (T, S, S)."""
-        return self.losses(self.outputs(batch), batch["masks"].float())
+        return self.losses(self.outputs(batch), batch)
 
     def learn(self, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         """The losses, and the mask logits (T, S, S) that they are of."""
         outputs = self.outputs(batch)
-        return self.losses(outputs, batch["masks"].float()), outputs[0]
+        return self.losses(outputs, batch), outputs[0]
 
-    def losses(self, outputs: Sequence[Tensor], masks: Tensor) -> dict[str, Tensor]:
+    def losses(self, outputs: Sequence[Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of `forward`, of its outputs."""
+        masks, weights = batch["masks"].float(), batch.get("weights")
         named: dict[str, Tensor] = {}
         dice = masks.new_zeros(())
         for number, logits in enumerate(outputs, 1):
-            named[f"output{number}"] = losses.mask_loss(logits, masks)
+            named[f"output{number}"] = losses.mask_loss(logits, masks, weights)
             if self.config.dice:
-                dice = dice + losses.dice_loss(logits, masks)
+                dice = dice + losses.dice_loss(logits, masks, weights)
         total = torch.stack(list(named.values())).sum()
         if self.config.dice:
             named["dice"] = dice
@@ -317,7 +318,7 @@ class TaughtTris(nn.Module):
         outputs = self.model.outputs(batch)
         with torch.no_grad():
             taught = self._copy.outputs(batch)
-        named = self.model.losses(outputs, batch["masks"].float())
+        named = self.model.losses(outputs, batch)
         pairs = zip(outputs, taught, strict=True)
         consistency = torch.stack([losses.consistency_loss(*pair) for pair in pairs]).sum()
         total = named["loss"] + self.model.config.consistency * consistency
