@@ -320,6 +320,16 @@ def test_the_provenance_of_a_model_is_beside_it(tmp_path: Path) -> None:
     assert provenance_rows(steps[1:]) == ([], [])
 
 
+def test_the_page_says_which_epoch_was_best_and_which_is_kept(tmp_path: Path) -> None:
+    epochs = [{"epoch": 2, "mean_iou": 0.61}, {"epoch": 4, "mean_iou": 0.6}]
+    about = {"split": "val", "metric": "mean_iou", "keep": "last", "epochs": epochs}
+    about |= {"kept_epoch": 4, "best_epoch": 2, "best_value": 0.61}
+    write_json(tmp_path / "run.json", {"steps": 40, "validation": about})
+    _, rows = provenance_rows([box("train", folder=tmp_path)])
+    text = "mIoU 61.0 % on val after epoch 2; epoch 4 kept"
+    assert rows == [("steps", ["40"]), ("validation", [text])]
+
+
 # ----------------------------------------------------------------------------------- the page
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from stages.reporting.curves import SCORES
 from stages.storage.files import read_json
 from stages.storage.steps import read_steps
 
@@ -181,8 +182,18 @@ def provenance_rows(
         if step.provenance.exists()
     }
     names = list(dict.fromkeys(name for record in recorded.values() for name in record))
-    rows = [(name, [record.get(name) or "-" for record in recorded.values()]) for name in names]
+    rows = [
+        (name, [_entry(name, record.get(name)) for record in recorded.values()]) for name in names
+    ]
     return list(recorded), rows
+
+
+def _entry(name: str, value: Any) -> str:
+    if name == "validation" and value:
+        best = f"{SCORES[value['metric']]} {100 * value['best_value']:.1f} %"
+        kept = value["kept_epoch"]
+        return f"{best} on {value['split']} after epoch {value['best_epoch']}; epoch {kept} kept"
+    return str(value or "-")
 
 
 def duration(seconds: float) -> str:
