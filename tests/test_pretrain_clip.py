@@ -249,12 +249,26 @@ def test_the_kept_clips_tell_items_apart_as_their_records_say(
     name, clip, record = probed
     assert record["accuracy"] == pytest.approx(
         clip_probes.judge_accuracy(clip, load_tokenizer(kept(name)), record["config"]["seed"]),
-        abs=0.003,
+        abs=0.01,  # three expressions, of the rarest kind; rounding can change one that is near
     )
     goals = {"attribute": 0.85, "object": 0.9} | (
         {"place": 0.75, "relation": 0.8} if name == "placed_clip" else {}
     )
     assert all(record["accuracy"][kind] >= goal for kind, goal in goals.items())
+
+
+def test_the_kept_clips_tell_the_items_of_new_scenes_apart() -> None:
+    small, placed = (
+        clip_probes.judge_accuracy(
+            frozen(load_clip(kept(name))), load_tokenizer(kept(name)), seed=99, scenes=40
+        )
+        for name in ("small_clip", "placed_clip")
+    )
+    assert small["chance"] < 0.35
+    assert min(small["object"], small["attribute"], placed["attribute"]) > 0.75
+    assert placed["object"] > 0.9
+    assert placed["place"] > 0.7 > small["place"] + 0.2
+    assert placed["relation"] > 0.75
 
 
 def test_where_an_item_is_can_be_read_from_the_embedding_of_one_kept_clip(

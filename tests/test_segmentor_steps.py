@@ -209,6 +209,7 @@ def test_of_uncertain_pseudo_masks_nothing_is_learned_and_of_others_by_their_sco
     masks = PseudoMasks({}, {unsure: 0.4, sure: 1.0} | dict.fromkeys(others, 0.5))
     left = _of_objects(part, masks, 0.5)
     assert set(left.objects.object) == {sure, *others}
+    assert not left.objects.no_target.any()
     weights = _weights(left, masks)
     assert weights.keys() == {sure, *others}
     assert {weights[sure] / weights[key] for key in others} == {2.0}
