@@ -26,12 +26,7 @@ from stages.config.steps import PretrainClip
 from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import SPECIAL, WordTokenizer
-from stages.inference.clip_probes import (
-    FITTED_SCENES,
-    TEST_SCENES,
-    judge_accuracy,
-    linear_probes,
-)
+from stages.inference.clip_probes import judge_accuracy, linear_probes, see_items
 from stages.runtime.command_line import main
 from stages.runtime.distributed import process_count
 from stages.runtime.errors import InputError
@@ -44,6 +39,8 @@ IMAGE_SIZE = 96
 OUTPUT_STRIDE = 8  # a map of 12 x 12 cells
 CONTEXT_LENGTH = 20
 MAX_LOGIT_SCALE = float(np.log(100.0))
+TEST_SCENES = 200
+FITTED_SCENES = 800  # further ones, that the probes are fitted on
 PAIR_WEIGHT = 2.0  # of what only places tell apart
 
 log = logging.getLogger(__name__)
@@ -152,8 +149,9 @@ def run(
     state = {name: tensor.half() for name, tensor in load_weights(trained)[0].items()}
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     clip = frozen(clip).cpu()
-    accuracy = judge_accuracy(clip, tokenizer, config.seed)
-    probes = linear_probes(clip, config.seed)
+    seen = see_items(clip, config.seed, range(TEST_SCENES))
+    fitted = see_items(clip, config.seed, range(TEST_SCENES, TEST_SCENES + FITTED_SCENES))
+    accuracy, probes = judge_accuracy(clip, tokenizer, seen), linear_probes(seen, fitted)
     save_weights(weights, state, {"what": "small CLIP of RefShapes", "model": model.name})
     write_json(model, description)
     write_json(

@@ -1,25 +1,22 @@
 """The small CLIP: its training pairs, its training, and the one that is kept in data/."""
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from stages import pretrain_clip, pretrain_dino
 from stages.backbones.clip import Clip, frozen, load_clip
 from stages.backbones.dino import load_dino
 from stages.config.encoders import ClipSource, DinoSource
 from stages.config.steps import PretrainClip, PretrainDino
-from stages.data.shapes.pairs import Pair, Scene, draw_mask, draw_scene, turn_around
+from stages.data.shapes.pairs import Pair, draw_mask, draw_scene, turn_around
 from stages.data.shapes.pretraining import ContrastivePairs
 from stages.data.shapes.words import vocabulary
 from stages.data.text import WordTokenizer, load_tokenizer
-from stages.inference import clip_probes
+from stages.inference.clip_probes import judge_accuracy, linear_probes, see_items
 from stages.storage.files import read_json
 
 DATA = Path(__file__).parents[1] / "data"
@@ -127,9 +124,8 @@ def test_a_mask_keeps_its_item_more_than_the_image() -> None:
 def test_training_writes_weights_description_and_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place_epochs: int
 ) -> None:
-    few = {"judge_accuracy": {"scenes": 5}, "linear_probes": {"scenes": 5, "fitted": 5}}
-    for name, sizes in few.items():
-        monkeypatch.setattr(pretrain_clip, name, partial(getattr(clip_probes, name), **sizes))
+    monkeypatch.setattr(pretrain_clip, "TEST_SCENES", 5)
+    monkeypatch.setattr(pretrain_clip, "FITTED_SCENES", 5)
     weights, model = tmp_path / "clip.safetensors", tmp_path / "clip.json"
     record, work = tmp_path / "clip.log.json", tmp_path / "work"
     config = TINY.model_copy(update={"epochs": 3, "place_epochs": place_epochs})
@@ -247,8 +243,9 @@ def test_the_kept_clips_tell_items_apart_as_their_records_say(
     probed: tuple[str, Clip, dict[str, Any]],
 ) -> None:
     name, clip, record = probed
+    seen = see_items(clip, record["config"]["seed"], range(record["test_scenes"]))
     assert record["accuracy"] == pytest.approx(
-        clip_probes.judge_accuracy(clip, load_tokenizer(kept(name)), record["config"]["seed"]),
+        judge_accuracy(clip, load_tokenizer(kept(name)), seen),
         abs=0.01,  # three expressions, of the rarest kind; rounding can change one that is near
     )
     goals = {"attribute": 0.85, "object": 0.9} | (
@@ -258,11 +255,10 @@ def test_the_kept_clips_tell_items_apart_as_their_records_say(
 
 
 def test_the_kept_clips_tell_the_items_of_new_scenes_apart() -> None:
+    clips = {name: frozen(load_clip(kept(name))) for name in ("small_clip", "placed_clip")}
     small, placed = (
-        clip_probes.judge_accuracy(
-            frozen(load_clip(kept(name))), load_tokenizer(kept(name)), seed=99, scenes=40
-        )
-        for name in ("small_clip", "placed_clip")
+        judge_accuracy(clip, load_tokenizer(kept(name)), see_items(clip, 99, range(40)))
+        for name, clip in clips.items()
     )
     assert small["chance"] < 0.35
     assert min(small["object"], small["attribute"], placed["attribute"]) > 0.75
@@ -275,7 +271,7 @@ def test_where_an_item_is_can_be_read_from_the_embedding_of_one_kept_clip(
     probed: tuple[str, Clip, dict[str, Any]],
 ) -> None:
     name, clip, record = probed
-    probes = clip_probes.linear_probes(clip, seed=99, scenes=40, fitted=200)
+    probes = linear_probes(see_items(clip, 99, range(40)), see_items(clip, 99, range(40, 240)))
     for found in (record["probes"], probes):
         assert found["color"] > 0.95 and found["size"] > 0.85
         if name == "placed_clip":
@@ -284,20 +280,14 @@ def test_where_an_item_is_can_be_read_from_the_embedding_of_one_kept_clip(
             assert max(found["x"], found["y"]) < 0.4
 
 
-def test_linear_probes_find_what_embeddings_hold_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_linear_probes_find_what_embeddings_hold_and_nothing_else() -> None:
     """Of embeddings of an item's x and size alone."""
-
-    def seen(_: object, seed: int, numbers: range) -> Iterator[tuple[Scene, Tensor]]:
-        for number in numbers:
-            scene = draw_scene((seed, number), 96)
-            views = [[2 * item.x, float(item.size == "small")] for item in scene.items]
-            yield scene, torch.tensor(views)
-
-    monkeypatch.setattr(clip_probes, "_seen", seen)
-    clip = Clip(pretrain_clip.describe_clip(TINY), 8)
-    probes = clip_probes.linear_probes(clip, seed=0, scenes=40, fitted=100)
+    scenes = [draw_scene((0, number), 96) for number in range(140)]
+    seen = [
+        (scene, torch.tensor([[2 * item.x, float(item.size == "small")] for item in scene.items]))
+        for scene in scenes
+    ]
+    probes = linear_probes(seen[:40], seen[40:])
     assert probes["x"] == pytest.approx(1) and probes["size"] == 1
     assert probes["y"] < 0.1 and probes["texture"] < 0.6
     assert probes["color"] < 0.3 and probes["shape"] < 0.3

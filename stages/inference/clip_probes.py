@@ -4,7 +4,7 @@ Accuracies of the judge: whether an expression finds its item. Linear probes: wh
 tells of its item.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -21,14 +21,26 @@ from stages.data.shapes.scene import Item
 from stages.data.text import Tokenizer
 
 TEST_STREAM = STREAM + 1
-TEST_SCENES = 200
-FITTED_SCENES = 800  # other scenes, that the probes are fitted on
+
+Seen = list[tuple[Scene, Tensor]]  # scenes, and the embeddings (items, E) of each of their items
 
 
 @torch.inference_mode()
-def judge_accuracy(
-    clip: Clip, tokenizer: Tokenizer, seed: int, scenes: int = TEST_SCENES
-) -> dict[str, float]:
+def see_items(clip: Clip, seed: int, numbers: Iterable[int]) -> Seen:
+    """These scenes of the test stream, and embeddings of length 1 of each item in a soft mask."""
+    seen = []
+    for number in numbers:
+        key = (seed, TEST_STREAM, number)
+        scene, rng = draw_scene(key, clip.image_size), np.random.default_rng([*key, 1])
+        image = normalize(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
+        masks = np.stack([draw_mask(rng, scene, target) for target in range(len(scene.items))])
+        views = clip.encode_image(image * torch.from_numpy(masks)[:, None])
+        seen.append((scene, F.normalize(views, dim=1)))
+    return seen
+
+
+@torch.inference_mode()
+def judge_accuracy(clip: Clip, tokenizer: Tokenizer, seen: Seen) -> dict[str, float]:
     """How often the judge tells the items of a scene apart, in 0..1.
 
     An expression is right if its own item scores highest (by kind, and all), an item if all its
@@ -36,7 +48,7 @@ def judge_accuracy(
     """
     right: dict[str, list[float]] = {"attribute": [], "place": [], "relation": []}
     objects, chances = [], []
-    for scene, views in _seen(clip, seed, range(scenes)):
+    for scene, views in seen:
         for target, expressions in enumerate(scene.expressions):
             if not expressions:
                 continue
@@ -54,17 +66,15 @@ def judge_accuracy(
     return accuracy
 
 
-@torch.inference_mode()
-def linear_probes(
-    clip: Clip, seed: int, scenes: int = TEST_SCENES, fitted: int = FITTED_SCENES
-) -> dict[str, float]:
+def linear_probes(seen: Seen, fitted: Seen) -> dict[str, float]:
     """How well a linear function of its embedding tells an item's attributes and its center.
 
-    Fitted by least squares on further scenes. Of an attribute, how often its value gets the
-    highest of the fitted indicators, in 0..1; of `x` and `y`, the coefficient of determination R2.
+    By least squares on the scenes `fitted`, others than those `seen`. Of an attribute, how often
+    its value gets the highest of the fitted indicators, in 0..1; of `x` and `y`, the coefficient of
+    determination R2.
     """
-    embeddings, items = _embedded(clip, seed, range(scenes, scenes + fitted))
-    others, tested = _embedded(clip, seed, range(scenes))
+    embeddings, items = _together(fitted)
+    others, tested = _together(seen)
     probes = {}
     for name, values in VALUES.items():
         wanted = [[getattr(item, name) == value for value in values] for item in items]
@@ -78,20 +88,8 @@ def linear_probes(
     return probes | {"x": float(r2[0]), "y": float(r2[1])}
 
 
-def _seen(clip: Clip, seed: int, numbers: Iterable[int]) -> Iterator[tuple[Scene, Tensor]]:
-    """Scenes, and the embeddings (items, D) of length 1 of each item in a soft mask."""
-    for number in numbers:
-        key = (seed, TEST_STREAM, number)
-        scene, rng = draw_scene(key, clip.image_size), np.random.default_rng([*key, 1])
-        image = normalize(torch.from_numpy(scene.image).permute(2, 0, 1)[None])
-        masks = np.stack([draw_mask(rng, scene, target) for target in range(len(scene.items))])
-        views = clip.encode_image(image * torch.from_numpy(masks)[:, None])
-        yield scene, F.normalize(views, dim=1)
-
-
-def _embedded(clip: Clip, seed: int, numbers: Iterable[int]) -> tuple[NDArray, list[Item]]:
-    """Embeddings (N, D + 1), the last column 1, and their items, of all scenes together."""
-    seen = list(_seen(clip, seed, numbers))
+def _together(seen: Seen) -> tuple[NDArray, list[Item]]:
+    """Embeddings (N, E + 1), the last column 1, and their items, of all scenes."""
     embeddings = torch.cat([views for _, views in seen]).double().numpy()
     items = [item for scene, _ in seen for item in scene.items]
     return np.column_stack([embeddings, np.ones(len(items))]), items
