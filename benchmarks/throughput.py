@@ -37,7 +37,8 @@ from stages.models.judge import load_judge
 from stages.models.saved import build_segmentor
 from stages.models.tris import Stage1Trainer, build_stage1
 from stages.runtime.device import choose_device, given_threads, set_up_gpu
-from stages.training.batches import WHOLE_STEP, Steps, count_workers
+from stages.runtime.loading import count_workers
+from stages.training.batches import WHOLE_STEP, Steps
 from stages.training.engine import _Run
 
 # Of each training: its experiment on a GPU and on a CPU, and what of it is trained.
@@ -162,7 +163,7 @@ def with_loading(run: _Run, data: Any, options: argparse.Namespace) -> dict[str,
     """Items a second of the loader alone, then of the training; the share that it waits."""
     config = run.config.model_copy(update={"epochs": 10**6})
     run.prepare = data.prepare
-    workers = count_workers(run.device, options.workers, given_threads())
+    workers = count_workers(run.device, options.workers)
     steps = Steps(data, cast(Training, config), 1, 0, workers)
     loaded = iter(steps)
     for _ in range(1 + workers):

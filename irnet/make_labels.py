@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from irnet.affinity.batches import ahead, in_batches
+from irnet.affinity.batches import in_batches
 from irnet.affinity.crf import label_images
 from irnet.affinity.images import Rgb, read_rgb
 from irnet.affinity.pairs import FOREGROUND, IGNORE
@@ -27,6 +27,7 @@ from stages.config.steps import Labels
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
 from stages.runtime.errors import InputError
+from stages.runtime.loading import ahead
 from stages.storage.collapse import Tally
 from stages.storage.encode_masks import encode_all
 from stages.storage.masks import area

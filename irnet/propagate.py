@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from irnet.affinity.batches import PIXELS_AT_ONCE, ahead, read, same_size
+from irnet.affinity.batches import PIXELS_AT_ONCE, read, same_size
 from irnet.affinity.images import Rgb
 from irnet.affinity.large_pictures import enlarged, predict_batch
 from irnet.affinity.network import AffinityNetwork, load_affinity
@@ -25,6 +25,7 @@ from irnet.affinity.responses import MappedImage, mapped_images
 from stages.config.steps import Propagation
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device
+from stages.runtime.loading import ahead
 from stages.storage.collapse import Tally
 from stages.storage.masks import encode
 from stages.storage.tables import read_samples, write_table

@@ -13,19 +13,17 @@ from typing import cast
 import pandas as pd
 import torch
 
-from irnet.affinity.dataset import Crops, LabeledObjects
+from irnet.affinity.dataset import Crops, LabeledObjects, finish_crops
 from irnet.affinity.network import AffinityNetwork, RelationTraining, about_affinity
 from stages.config.section import Execution
 from stages.config.steps import Affinity
 from stages.runtime.command_line import main
-from stages.runtime.device import given_threads
 from stages.runtime.distributed import is_first_process
 from stages.runtime.errors import InputError
-from stages.runtime.loading import load_batches
+from stages.runtime.loading import count_workers, load_batches
 from stages.storage.collapse import Tally
 from stages.storage.masks import area
 from stages.storage.tables import read_samples, read_table, sample_files
-from stages.training.batches import count_workers
 from stages.training.checkpoint import fingerprint
 from stages.training.engine import fit
 from stages.training.provenance import write_provenance
@@ -99,9 +97,10 @@ def set_mean(
     size = math.ceil(config.batch_size / config.accumulate)
     batches = [range(len(images))[start : start + size] for start in range(0, len(images), size)]
     total = torch.zeros(2, dtype=torch.float64)
-    workers = count_workers(mean.device, execution.workers, given_threads())
+    workers = count_workers(mean.device, execution.workers)
     for batch in load_batches(images, batches, workers):
-        _, displacement = network(batch["images"].to(mean.device))
+        crops = {name: value.to(mean.device) for name, value in batch.items()}
+        _, displacement = network(finish_crops(crops)["images"])
         total += displacement.mean(dim=(2, 3)).double().sum(dim=0).cpu()
     mean.copy_(total / len(images))
     log.info("mean displacement measured on %d images", len(images))

@@ -58,7 +58,7 @@ def run(
     tally = Tally(_kind(saved.config))
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch, shapes in batches_with_shapes(data, config.batch_size):
+        for batch, shapes in batches_with_shapes(inference, data, config.batch_size):
             results = inference.encode(batch, shapes, config.at_input_size)
             chosen = zip(
                 batch["expression"].tolist(), batch["image_index"].tolist(), results, strict=True

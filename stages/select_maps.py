@@ -22,6 +22,7 @@ from stages.models.prms import choose_maps
 from stages.models.saved import load_stage1
 from stages.runtime.command_line import main
 from stages.runtime.device import choose_device, inferring
+from stages.runtime.loading import count_workers
 from stages.storage.collapse import Tally
 from stages.storage.tables import ResponseMap, map_row, read_samples, write_table
 from stages.storage.weights import load_weights
@@ -58,12 +59,12 @@ def run(
     tally = Tally("response maps")
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch in inference_batches(data, config.batch_size):
+        for batch in inference_batches(data, config.batch_size, count_workers(device)):
             ids = batch["expression"].tolist()
             # The expressions of an object follow each other.
             runs = [(t, len(list(run))) for t, run in groupby(objects.loc[ids].tolist())]
             targets, counts = zip(*runs, strict=True)
-            batch = {name: value.to(device) for name, value in batch.items()}
+            batch = data.prepare({name: value.to(device) for name, value in batch.items()})
             with inferring(device, config.precision):
                 grids = stage1(batch["images"], batch["tokens"], batch["image_index"])
                 choices = choose_maps(

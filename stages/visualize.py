@@ -54,7 +54,7 @@ def run(
     texts = dict(zip(part.expressions.expression, part.expressions.text, strict=True))
     folder = record.parent / split
     with ThreadPoolExecutor(workers) as pool:
-        for batch, shapes in batches_with_shapes(data, config.batch_size):
+        for batch, shapes in batches_with_shapes(inference, data, config.batch_size):
             seen = data.images.loc[batch["image"].tolist()]
             results = zip(
                 batch["image_index"].tolist(),

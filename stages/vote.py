@@ -50,7 +50,7 @@ def run(
     tally = Tally("response maps")
 
     def rows() -> Iterator[dict[str, Any]]:
-        for batch, shapes in batches_with_shapes(data, config.batch_size):
+        for batch, shapes in batches_with_shapes(inference, data, config.batch_size):
             ids = batch["expression"].tolist()
             masks = torch.stack(
                 [to_cells(_voted(found)) for found in inference.predict(batch, shapes)]

@@ -70,7 +70,8 @@ def test_a_pass_over_a_split_sees_every_expression_once(samples: Samples) -> Non
     data = ReferringDataset(samples, TOKENIZER, 96)
     seen: list[int] = []
     for batch in inference_batches(data, expressions_per_batch=30):
-        check(batch, samples)
+        assert batch["images"].dtype == torch.uint8
+        check(data.prepare(batch), samples)
         seen += batch["expression"].tolist()
     assert sorted(seen) == samples.expressions.expression.tolist()
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from stages.config.section import Execution, Training
 from stages.config.selection import SelectedTraining, Validation
 from stages.runtime.errors import InputError, Interrupted
+from stages.runtime.loading import count_workers
 from stages.storage.files import read_json
 from stages.training import engine
-from stages.training.batches import count_workers
 from stages.training.schedule import schedule
 from stages.training.selection import Selection
 from tests.conftest import ROOT, file_hash
@@ -414,10 +414,13 @@ def test_processes_that_read_change_nothing_also_when_killed_and_resumed(
     assert file_hash(train(tmp_path / "helped", config, execution=helped)) == file_hash(alone)
 
 
-def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute() -> None:
+def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert [count_workers(device, None, 8) for device in (gpu, cpu)] == [7, 0]
-    assert [count_workers(device, 3, 8) for device in (gpu, cpu)] == [3, 3]
+    assert [count_workers(device) for device in (gpu, cpu)] == [7, 0]
+    assert [count_workers(device, 3) for device in (gpu, cpu)] == [3, 3]
 
 
 SCORED = SelectedTraining(

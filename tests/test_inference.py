@@ -27,7 +27,9 @@ def test_masks_peaks_and_scores_of_the_device_equal_those_of_each_map(
     made = Inference(Saved(model, config, config.image_size), torch.device("cpu"))
     texts = ["a red circle", "the left star", "a small blue ring", "the cross", "it", "a heart"]
     batch = {
-        "images": torch.randn(3, 3, config.image_size, config.image_size),
+        "images": torch.randint(
+            256, (3, 3, config.image_size, config.image_size), dtype=torch.uint8
+        ),
         "tokens": made.tokenizer(texts),
         "image_index": torch.tensor([0, 0, 0, 1, 2, 2]),
     }

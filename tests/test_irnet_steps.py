@@ -11,8 +11,10 @@ from PIL import Image
 
 from irnet import find_regions, make_labels, propagate, train_affinity
 from irnet.affinity import large_pictures
-from irnet.affinity.dataset import LabeledObjects
+from irnet.affinity.dataset import Crops, LabeledObjects, finish_crops
+from irnet.affinity.images import network_input, read_rgb
 from irnet.affinity.network import RelationTraining, load_affinity
+from irnet.affinity.pairs import IGNORE
 from irnet.affinity.responses import mapped_images
 from stages.config.steps import Affinity, Labels, Propagation
 from stages.runtime.errors import InputError
@@ -237,10 +239,40 @@ def test_the_trained_network_carries_its_options_and_mean_displacement(folder):
 def test_an_item_is_a_function_of_epoch_and_index(folder):
     rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
     first, second = LabeledObjects(rows, AFFINITY), LabeledObjects(rows, AFFINITY)
-    assert second[1, 5].image.shape == (3, 96, 96)
-    np.testing.assert_array_equal(first[0, 2].image, second[0, 2].image)
+    assert second[1, 5].crop.colors.shape == (3, 96, 96)
+    np.testing.assert_array_equal(first[0, 2].crop.colors, second[0, 2].crop.colors)
     np.testing.assert_array_equal(first[0, 2].labels, second[0, 2].labels)
-    assert (first[0, 2].image != first[1, 2].image).any()
+    assert (first[0, 2].crop.colors != first[1, 2].crop.colors).any()
+
+
+@pytest.mark.parametrize("size", [64, 160])  # within a picture, and larger than any
+def test_crops_are_sent_as_bytes_and_are_zero_where_no_picture_is(folder, size):
+    rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
+    data = Crops(rows, AFFINITY.model_copy(update={"crop_size": size}))
+    batch = data.collate([data[0], data[1]])
+    assert batch["images"].dtype == torch.uint8
+    expected = torch.zeros(2, 3, size, size)
+    side = min(size, 2 * SIZE)
+    for number, row in enumerate(rows.drop_duplicates("image").head(2).itertuples()):
+        colors = network_input(read_rgb(row.file, SIZE, SIZE), 2)
+        expected[number, :, :side, :side] = colors[:, :side, :side]
+    assert torch.equal(finish_crops(batch)["images"], expected)
+
+
+def test_where_no_picture_is_a_training_ignores_labels_and_sees_zeros(folder):
+    rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
+    data = LabeledObjects(rows, AFFINITY.model_copy(update={"crop_size": 160}))
+    batch = data.collate([data[epoch, 0] for epoch in range(8)])  # shifted, mirrored, scaled
+    images = data.prepare(batch)["images"]
+    for number, (top, bottom, left, right) in enumerate(batch["covered"].tolist()):
+        assert SIZE <= bottom - top == right - left <= 3 * SIZE  # square, 0.5 to 1.5 times 2
+        inside = torch.zeros(160, 160, dtype=torch.bool)
+        inside[top:bottom, left:right] = True
+        assert (images[number][:, ~inside] == 0).all()
+        assert (images[number][:, inside] != 0).all()
+        assert (batch["labels"][number][~inside[2::4, 2::4]] == IGNORE).all()
+        assert (batch["labels"][number][inside[2::4, 2::4]] != IGNORE).any()
+    assert len({tuple(rectangle) for rectangle in batch["covered"].tolist()}) == 8
 
 
 def test_objects_that_share_an_image_train_as_if_each_had_its_own(folder):
@@ -249,10 +281,10 @@ def test_objects_that_share_an_image_train_as_if_each_had_its_own(folder):
     config = AFFINITY.model_copy(update={"group_by_image": True})
     data = LabeledObjects(rows, config)
     items = [data[0, index] for index in (0, 3, 1, 2)]
-    shared = data.collate(items)
+    shared = data.prepare(data.collate(items))
     assert shared["images"].shape[0] == 2
     assert shared["image_index"].tolist() == [0, 1, 0, 1]
-    alone = LabeledObjects(rows, AFFINITY).collate(items)
+    alone = data.prepare(LabeledObjects(rows, AFFINITY).collate(items))
     assert alone["images"].shape[0] == 4
     training = RelationTraining(config).eval()
     with torch.no_grad():
@@ -265,7 +297,8 @@ def test_every_weight_that_learns_gets_a_gradient(folder):
     rows = train_affinity.labeled_objects(folder, [folder / "labels.parquet"])
     data = LabeledObjects(rows, AFFINITY)
     training = RelationTraining(AFFINITY).train()
-    training(data.collate([data[0, index] for index in range(4)]))["loss"].backward()
+    batch = data.prepare(data.collate([data[0, index] for index in range(4)]))
+    training(batch)["loss"].backward()
     learned = [w for group in training.parameter_groups(AFFINITY) for w in group["params"]]
     assert len(learned) == len(list(training.network.parameters()))
     assert all(weight.grad is not None and weight.grad.any() for weight in learned)

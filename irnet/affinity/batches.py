@@ -1,15 +1,10 @@
-"""Images that are computed together, and read while those before them are computed."""
+"""Images that are computed together."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from itertools import groupby, islice
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from irnet.affinity.images import Rgb, read_rgb
 from irnet.affinity.responses import MappedImage
-
-Content = TypeVar("Content")
 
 PIXELS_AT_ONCE = {"cpu": 0, "cuda": 2_000_000}  # of images that the network sees together
 
@@ -40,23 +35,3 @@ def same_size(images: Sequence[MappedImage], pixels: int) -> Iterator[list[Mappe
 def read(image: MappedImage) -> Rgb:
     """The pixels of an image."""
     return read_rgb(image.file, image.width, image.height)
-
-
-def ahead(
-    pool: Executor,
-    read: Callable[[MappedImage], Content],
-    batches: Iterable[list[MappedImage]],
-) -> Iterator[tuple[list[MappedImage], list[Content]]]:
-    """Batches with the content of their images; the pool reads one batch ahead."""
-    remaining = iter(batches)
-    started: deque[tuple[list[MappedImage], list[Future[Content]]]] = deque()
-
-    def start(count: int) -> None:
-        for batch in islice(remaining, count):
-            started.append((batch, [pool.submit(read, image) for image in batch]))
-
-    start(2)
-    while started:
-        batch, futures = started.popleft()
-        yield batch, [future.result() for future in futures]
-        start(1)

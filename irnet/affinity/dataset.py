@@ -16,20 +16,29 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from irnet.affinity.images import network_input, read_rgb, resize, scaled
+from irnet.affinity.images import Rgb, read_rgb, resize, scaled
 from irnet.affinity.pairs import BACKGROUND, FOREGROUND, IGNORE
 from stages.config.steps import CELL, Affinity
+from stages.data.images import normalize
 from stages.storage.masks import decode
 
 SCALES = (0.5, 1.5)  # official range of the random size
 
 
 @dataclass(frozen=True)
+class Crop:
+    """A crop (3, S, S) of an image, as bytes, and the part of it that the image covers."""
+
+    colors: NDArray[np.uint8]
+    covered: tuple[int, int, int, int]  # rows from, to; columns from, to
+
+
+@dataclass(frozen=True)
 class Item:
-    """An image (3, S, S) and the label grid (S / 4, S / 4) of one of its objects."""
+    """A crop of an image and the label grid (S / 4, S / 4) of one of its objects."""
 
     number: int  # of the image
-    image: NDArray[np.float32]
+    crop: Crop
     labels: NDArray[np.uint8]
 
 
@@ -42,10 +51,19 @@ class View:
     size: int
     corner: list[int]  # (down, right)
 
-    def apply(self, image: NDArray[Any], fill: float) -> NDArray[Any]:
-        """The crop (..., S, S) of an image (..., H, W) that is scaled already."""
-        turned = image[..., ::-1] if self.mirrored else image
-        return place(turned, self.size, self.corner, fill)
+    def crop(self, image: Rgb) -> Crop:
+        """The crop of an image (H, W, 3)."""
+        enlarged = resize(image, self.scale, Image.Resampling.BICUBIC)
+        return _crop(self._turned(enlarged.transpose(2, 0, 1)), self.size, self.corner)
+
+    def labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The grid (S / 4, S / 4) of the crop of an image's labels (H, W)."""
+        enlarged = self._turned(resize(labels, self.scale, Image.Resampling.NEAREST))
+        crop = _place(enlarged, self.size, self.corner, IGNORE)
+        return resize(crop, 1 / CELL, Image.Resampling.NEAREST)
+
+    def _turned(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return image[..., ::-1] if self.mirrored else image
 
 
 class LabeledObjects:
@@ -58,7 +76,7 @@ class LabeledObjects:
         self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
         self.groups: NDArray[np.int64] | None = table.image.to_numpy(np.int64)
         self.config = config
-        self.latest: tuple[tuple[int, int], NDArray[np.float32]] | None = None
+        self.latest: tuple[tuple[int, int], Crop] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,11 +88,8 @@ class LabeledObjects:
         view = self._view(epoch, row["image"] if shared else index, row["width"], row["height"])
         if not shared or self.latest is None or self.latest[0] != (epoch, row["image"]):
             pixels = read_rgb(row["file"], row["width"], row["height"])
-            colors = view.apply(network_input(pixels, view.scale).numpy(), 0)
-            self.latest = ((epoch, row["image"]), colors)
-        labels = view.apply(resize(read_labels(row), view.scale, Image.Resampling.NEAREST), IGNORE)
-        grid = resize(labels, 1 / CELL, Image.Resampling.NEAREST)
-        return Item(row["image"], self.latest[1], grid)
+            self.latest = ((epoch, row["image"]), view.crop(pixels))
+        return Item(row["image"], self.latest[1], view.labels(read_labels(row)))
 
     def _view(self, epoch: int, drawn: int, width: int, height: int) -> "View":
         random = np.random.default_rng([self.config.seed, epoch, drawn])
@@ -85,20 +100,20 @@ class LabeledObjects:
         return View(scale, mirrored, size, corner)
 
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
-        """Images (B, 3, S, S), labels (P, S / 4, S / 4), and the image (P,) of each object."""
+        """A batch of B crops, labels (P, S / 4, S / 4), and the crop (P,) of each object."""
         shared = self.config.group_by_image
         keys = [item.number if shared else place for place, item in enumerate(items)]
         first = dict(zip(reversed(keys), reversed(items), strict=True))
         order = {key: place for place, key in enumerate(dict.fromkeys(keys))}
         return {
-            "images": torch.from_numpy(np.stack([first[key].image for key in order])),
+            **_collate([first[key].crop for key in order]),
             "labels": torch.from_numpy(np.stack([item.labels for item in items])),
             "image_index": torch.tensor([order[key] for key in keys]),
         }
 
     def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The batch as it is: crops are normalized before they are filled up."""
-        return batch
+        """The batch with its images as the network's numbers; made where the batch is."""
+        return finish_crops(batch)
 
 
 class Crops:
@@ -112,15 +127,24 @@ class Crops:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Crop:
         row = self.rows[index]
-        pixels = read_rgb(row["file"], row["width"], row["height"])
-        colors = network_input(pixels, self.config.input_scale).numpy()
-        return torch.from_numpy(place(colors, self.config.crop_size, [0, 0], 0))
+        view = View(self.config.input_scale, False, self.config.crop_size, [0, 0])
+        return view.crop(read_rgb(row["file"], row["width"], row["height"]))
 
-    def collate(self, items: list[Tensor]) -> dict[str, Tensor]:
-        """Images (B, 3, S, S)."""
-        return {"images": torch.stack(items)}
+    def collate(self, items: list[Crop]) -> dict[str, Tensor]:
+        """A batch of B crops."""
+        return _collate(items)
+
+
+def finish_crops(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch of crops with its images (B, 3, S, S) normalized, and 0 where no image is."""
+    top, bottom, left, right = batch["covered"][:, :, None].unbind(1)  # (B, 1) each
+    cells = torch.arange(batch["images"].shape[-1], device=batch["images"].device)
+    rows = (cells >= top) & (cells < bottom)  # (B, S)
+    columns = (cells >= left) & (cells < right)  # (B, S)
+    outside = ~(rows[:, None, :, None] & columns[:, None, None, :])  # (B, 1, S, S)
+    return {**batch, "images": normalize(batch["images"]).masked_fill_(outside, 0)}
 
 
 def read_labels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -132,15 +156,37 @@ def read_labels(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     return labels
 
 
-def place(image: NDArray[Any], size: int, corner: list[int], fill: float) -> NDArray[Any]:
+def _collate(crops: list[Crop]) -> dict[str, Tensor]:
+    """Bytes (B, 3, S, S), and what the images cover of them (B, 4); `finish_crops` finishes it."""
+    return {
+        "images": torch.from_numpy(np.stack([crop.colors for crop in crops])),
+        "covered": torch.tensor([crop.covered for crop in crops]),
+    }
+
+
+def _crop(image: NDArray[np.uint8], size: int, corner: list[int]) -> Crop:
+    """The crop of an image (3, H, W) at its final scale."""
+    sides = zip(image.shape[-2:], corner, strict=True)
+    (top, bottom), (left, right) = (_covered(side, size, offset) for side, offset in sides)
+    return Crop(_place(image, size, corner, 0), (top, bottom, left, right))
+
+
+def _covered(side: int, size: int, offset: int) -> tuple[int, int]:
+    """From where to where a side of an image reaches in a crop that begins at `offset` of it."""
+    start = max(0, -offset)
+    return start, start + min(size, side)
+
+
+def _place(image: NDArray[np.uint8], size: int, corner: list[int], fill: int) -> NDArray[np.uint8]:
     """A crop (..., size, size) of an image, from `corner` (down, right) on, padded with `fill`."""
     frame = np.full((*image.shape[:-2], size, size), fill, image.dtype)
     source: list[Any] = [...]
     target: list[Any] = [...]
     for side, offset in zip(image.shape[-2:], corner, strict=True):
-        length = min(size, side)
-        source.append(slice(max(0, offset), max(0, offset) + length))
-        target.append(slice(max(0, -offset), max(0, -offset) + length))
+        start, stop = _covered(side, size, offset)
+        first = max(0, offset)
+        source.append(slice(first, first + stop - start))
+        target.append(slice(start, stop))
     frame[tuple(target)] = image[tuple(source)]
     return frame
 

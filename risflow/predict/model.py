@@ -83,10 +83,9 @@ class Model:
         require_expressions(expressions)
         inference = self.inference
         pixels = inference.resize_mode.image(image, inference.image_size)
-        images = inference.resize_mode.normalize(pixels[None])
         for tokens in inference.tokenizer(expressions).split(BATCH):
             index = torch.zeros(len(tokens), dtype=torch.int64)
-            batch: dict[str, Any] = {"images": images, "image_index": index, "tokens": tokens}
+            batch: dict[str, Any] = {"images": pixels[None], "image_index": index, "tokens": tokens}
             for result in inference.predict(batch, [(image.height, image.width)]):
                 # As in evaluation, the mask is empty if no target is predicted.
                 yield replace(result, mask=result.mask & (not result.no_target))

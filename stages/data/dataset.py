@@ -24,7 +24,7 @@ from stages.data.resized import ResizedImages
 from stages.data.shards import image_batches
 from stages.data.text import Tokenizer
 from stages.runtime.errors import InputError
-from stages.runtime.loading import load_batches
+from stages.runtime.loading import read_ahead
 from stages.storage.masks import decode
 from stages.storage.tables import Samples
 
@@ -239,14 +239,15 @@ def _require_masks(objects: NDArray[np.int64], masks: Mapping[int, str]) -> None
 
 
 def inference_batches(
-    data: ReferringDataset, expressions_per_batch: int, workers: int = 0
+    data: ReferringDataset, expressions_per_batch: int, threads: int = 0
 ) -> Iterator[dict[str, Tensor]]:
     """All expressions of a data set in batches that keep the expressions of an image together.
 
-    The batch also has `image` (I,), the ids of its images.
+    A batch is one of `collate`, with its images as bytes, and has `image` (I,), their ids.
+    `threads` read images ahead.
     """
     batches = image_batches(data.samples, expressions_per_batch)
-    yield from load_batches(_ByImage(data), batches, workers)
+    yield from read_ahead(_ByImage(data), batches, threads)
 
 
 class _ByImage:
@@ -263,4 +264,4 @@ class _ByImage:
 
     def collate(self, items: list[Item]) -> dict[str, Tensor]:
         images = torch.tensor([item.image for item in items])
-        return {**self.data.prepare(self.data.collate(items)), "image": images}
+        return {**self.data.collate(items), "image": images}

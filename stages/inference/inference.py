@@ -71,13 +71,12 @@ class Inference:
     def predict(
         self, batch: dict[str, Tensor], shapes: Sequence[tuple[int, int]]
     ) -> Iterator[ExpressionPrediction]:
-        """One prediction an expression, for images (I, 3, S, S), tokens (T, L), image_index (T,).
+        """One prediction an expression, of images (I, 3, S, S), tokens (T, L), image_index (T,).
 
-        `shapes` are heights and widths of the images (I). Maps are enlarged one at a time.
+        Images are bytes, in the model's resize mode; `shapes` are their heights and widths. Maps
+        are enlarged one at a time.
         """
-        on_device = {name: value.to(self.device) for name, value in batch.items()}
-        with inferring(self.device, self.precision):
-            maps, absent = _predict(self.model, on_device)
+        maps, absent = self._maps(batch)
         for image, small, nothing in zip(batch["image_index"].tolist(), maps, absent, strict=True):
             shape = shapes[image]
             full = self.resize_mode.restore(small[None], shape, self.model.background_value)[
@@ -106,9 +105,7 @@ class Inference:
         The device is waited for once for each image, not for each expression. So many maps of an
         image are at full size at a time as have VALUES_AT_ONCE pixels, one at least.
         """
-        on_device = {name: value.to(self.device) for name, value in batch.items()}
-        with inferring(self.device, self.precision):
-            maps, absent = _predict(self.model, on_device)
+        maps, absent = self._maps(batch)
         start = 0
         for image, run in groupby(batch["image_index"].tolist()):
             height, width = shapes[image]
@@ -120,6 +117,12 @@ class Inference:
                 for number, result in enumerate(results):
                     yield replace(result, input_mask=squares[number]) if squares else result
                 start = end
+
+    def _maps(self, batch: dict[str, Tensor]) -> tuple[Tensor, Sequence[bool | None]]:
+        on_device = {name: value.to(self.device) for name, value in batch.items()}
+        on_device["images"] = self.resize_mode.normalize(on_device["images"])
+        with inferring(self.device, self.precision):
+            return _predict(self.model, on_device)
 
     def _encode(
         self, maps: Tensor, absent: Sequence[bool | None], shape: tuple[int, int]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from stages.data.dataset import ReferringDataset, inference_batches
 from stages.inference.inference import Inference
+from stages.runtime.loading import count_workers
 from stages.storage.tables import Samples
 
 Shapes = list[tuple[int, int]]  # heights and widths of images
@@ -25,8 +26,8 @@ def data_for(inference: Inference, samples: Samples, images: Path | None) -> Ref
 
 
 def batches_with_shapes(
-    data: ReferringDataset, batch_size: int
+    inference: Inference, data: ReferringDataset, batch_size: int
 ) -> Iterator[tuple[dict[str, Tensor], Shapes]]:
     """The batches of `inference_batches`, each with the shapes of its images."""
-    for batch in inference_batches(data, batch_size):
+    for batch in inference_batches(data, batch_size, count_workers(inference.device)):
         yield batch, [data.shapes[image] for image in batch["image"].tolist()]

@@ -24,12 +24,11 @@ from stages.data.text import Tokenizer
 from stages.inference.inference import EncodedPrediction, Inference
 from stages.metrics.iou import changes_sign, summarize
 from stages.models.saved import Saved
-from stages.runtime.device import given_threads
 from stages.runtime.distributed import gather_rows, process_count, process_rank
 from stages.runtime.errors import InputError
+from stages.runtime.loading import count_workers
 from stages.storage.masks import area, common_area
 from stages.storage.tables import Samples
-from stages.training.batches import count_workers
 from stages.training.selection import Selection
 
 
@@ -129,8 +128,8 @@ class _SplitValidator:
 
     def _score(self, inference: Inference) -> Generator[list[list[int]], None, None]:
         """Of each batch, the expressions with the pixels of intersection and union."""
-        workers = count_workers(inference.device, self.workers, given_threads())
-        for batch in inference_batches(self.data, self.validation.batch_size, workers):
+        threads = count_workers(inference.device, self.workers)
+        for batch in inference_batches(self.data, self.validation.batch_size, threads):
             shapes = [self.data.shapes[image] for image in batch["image"].tolist()]
             results = inference.encode(batch, shapes)
             rows = zip(

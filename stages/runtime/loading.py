@@ -1,15 +1,26 @@
-"""Batches read by processes of their own, which leave signals and errors to the one that asks."""
+"""Batches read beside what computes: by processes of their own, or by threads.
+
+Trainings have processes, which leave signals and errors to the one that asks. Passes over a split
+have threads: decoding and resizing leave Python's lock to others.
+"""
 
 import signal
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from stages.runtime.device import given_threads
 from stages.runtime.errors import ENDING, InputError
+
+Key = TypeVar("Key")
+Content = TypeVar("Content")
 
 
 class Items(Protocol):
@@ -18,6 +29,52 @@ class Items(Protocol):
     def __getitem__(self, key: Any) -> Any: ...
 
     def collate(self, items: list[Any]) -> dict[str, Tensor]: ...
+
+
+def count_workers(device: torch.device, wanted: int | None = None) -> int:
+    """How many read items: as wanted, else the threads that a GPU's step has left.
+
+    On a CPU the threads compute.
+    """
+    if wanted is not None:
+        return wanted
+    return max(0, given_threads() - 1) if device.type == "cuda" else 0
+
+
+def read_ahead(
+    data: Items, keys: Iterable[Sequence[Any]], threads: int
+) -> Generator[dict[str, Tensor], None, None]:
+    """The batch of each sequence of keys, in order, read by `threads` or, with 0, when asked for.
+
+    Raises the error of an item when its batch is asked for.
+    """
+    if threads == 0:
+        yield from (data.collate([data[key] for key in batch]) for batch in keys)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for _, items in ahead(pool, data.__getitem__, keys):
+            yield data.collate(items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def ahead(
+    pool: Executor, read: Callable[[Key], Content], batches: Iterable[Sequence[Key]]
+) -> Iterator[tuple[Sequence[Key], list[Content]]]:
+    """Batches with what is read for each of their keys; the pool reads one batch ahead."""
+    remaining = iter(batches)
+    started: deque[tuple[Sequence[Key], list[Future[Content]]]] = deque()
+
+    def start(count: int) -> None:
+        for batch in islice(remaining, count):
+            started.append((batch, [pool.submit(read, key) for key in batch]))
+
+    start(2)
+    while started:
+        batch, futures = started.popleft()
+        yield batch, [future.result() for future in futures]
+        start(1)
 
 
 def load_batches(

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -98,16 +97,6 @@ class Steps:
                 batches = [(next(loader), micro_batch) for micro_batch in step]
                 self.waited += time.perf_counter() - start
                 yield batches
-
-
-def count_workers(device: torch.device, wanted: int | None, threads: int) -> int:
-    """The processes that read items: as wanted, else the threads that a GPU's step has left.
-
-    On a CPU the threads compute.
-    """
-    if wanted is not None:
-        return wanted
-    return max(0, threads - 1) if device.type == "cuda" else 0
 
 
 class _OwnSteps:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stages.config.section import Execution, Training
-from stages.runtime.device import autocast, choose_device, given_threads, set_up_gpu
+from stages.runtime.device import autocast, choose_device, set_up_gpu
 from stages.runtime.distributed import (
     among_first,
     is_first_process,
@@ -31,6 +31,7 @@ from stages.runtime.distributed import (
     total,
 )
 from stages.runtime.errors import InputError
+from stages.runtime.loading import count_workers
 from stages.storage.files import write_json
 from stages.storage.weights import save_weights
 from stages.training.batches import (
@@ -41,7 +42,6 @@ from stages.training.batches import (
     count_items,
     count_rows,
     count_steps,
-    count_workers,
 )
 from stages.training.checkpoint import load_state, save_state
 from stages.training.finite import require_finite
@@ -157,7 +157,7 @@ def _advance_to_end(
     reports: Reports | None,
     interruption: Interruption,
 ) -> None:
-    workers = count_workers(run.device, execution.workers, given_threads())
+    workers = count_workers(run.device, execution.workers)
     steps = Steps(data, run.config, run.accumulate, run.step, workers)
     waited = run.waited
     with closing(iter(steps)) as loaded:
