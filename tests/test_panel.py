@@ -24,7 +24,7 @@ from stages.storage.tables import Samples, read_samples
 from tests.conftest import ROOT, few_shapes
 
 EXPERIMENT = load_configs(ROOT / "configs").experiments["refshapes_cris"]
-CONFIG = EXPERIMENT.segmentor.model_copy(update={"epochs": 2, "batch_size": 4})
+CONFIG = EXPERIMENT.segmentor.model_copy(update={"epochs": 4, "batch_size": 4})
 TOKENIZER = load_model_tokenizer(CONFIG)
 
 

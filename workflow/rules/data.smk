@@ -173,8 +173,8 @@ rule fetch:
 CLIPS = {
     "small_clip": PretrainClip(),
     "placed_clip": PretrainClip(
-        epochs=36,
-        crop_epochs=11,
+        epochs=54,
+        crop_epochs=36,
         place_epochs=2,
         scenes=3000,
         batch_size=48,
