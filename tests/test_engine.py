@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from stages.config.section import Execution, Training
 from stages.config.selection import SelectedTraining, Validation
 from stages.runtime.errors import InputError, Interrupted
-from stages.runtime.loading import count_workers
 from stages.storage.files import read_json
 from stages.training import engine
 from stages.training.schedule import schedule
@@ -412,15 +411,6 @@ def test_processes_that_read_change_nothing_also_when_killed_and_resumed(
         train(broken, config, Points(5, signal.SIGTERM))
     assert file_hash(train(broken, config, execution=helped)) == file_hash(alone)
     assert file_hash(train(tmp_path / "helped", config, execution=helped)) == file_hash(alone)
-
-
-def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
-    assert [count_workers(device) for device in (gpu, cpu)] == [7, 0]
-    assert [count_workers(device, 3) for device in (gpu, cpu)] == [3, 3]
 
 
 SCORED = SelectedTraining(

@@ -1,4 +1,4 @@
-"""Threads that read ahead give the batches that are read when asked for, and end with them."""
+"""Who reads batches; threads that read ahead give the same ones, and end with them."""
 
 import threading
 import time
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.runtime.errors import InputError
-from stages.runtime.loading import read_ahead
+from stages.runtime.loading import count_workers, read_ahead
 
 KEYS = [[3, 1], [4], [1, 5, 9], [2, 6], [5], [3, 5], [8, 9]]
 
@@ -35,6 +35,15 @@ class Numbers:
 
 def numbers(batches: Any) -> list[list[int]]:
     return [batch["numbers"].tolist() for batch in batches]
+
+
+def test_a_gpu_step_has_its_threads_read_and_a_cpu_step_compute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [count_workers(device) for device in (gpu, cpu)] == [7, 0]
+    assert [count_workers(device, 3) for device in (gpu, cpu)] == [3, 3]
 
 
 @pytest.mark.parametrize("threads", [0, 1, 3])

@@ -18,7 +18,7 @@ from stages.config.segmentors import Segmentor
 from stages.data.resize_modes import RESIZE_MODES, ResizeModeName
 from stages.data.text import Tokenizer
 from stages.data.wordpiece import load_model_tokenizer
-from stages.models.saved import GeneralizedPredictor, Predictor, Saved
+from stages.models.saved import GeneralizedPredictor, Saved
 from stages.runtime.device import inferring
 from stages.storage.encode_masks import encode_all
 from stages.storage.masks import Mask
@@ -119,10 +119,15 @@ class Inference:
                 start = end
 
     def _maps(self, batch: dict[str, Tensor]) -> tuple[Tensor, Sequence[bool | None]]:
+        """Maps (T, S, S), and whether there is no target; None if it is not predicted."""
         on_device = {name: value.to(self.device) for name, value in batch.items()}
         on_device["images"] = self.resize_mode.normalize(on_device["images"])
         with inferring(self.device, self.precision):
-            return _predict(self.model, on_device)
+            if isinstance(self.model, GeneralizedPredictor):
+                maps, absent = self.model.predict_generalized(on_device)
+                return maps.float(), (absent > 0).tolist()
+            maps = self.model.predict(on_device).float()
+        return maps, [None] * len(maps)
 
     def _encode(
         self, maps: Tensor, absent: Sequence[bool | None], shape: tuple[int, int]
@@ -142,14 +147,3 @@ class Inference:
             row, column = divmod(places[number], shape[1])
             no_target = not filled[number] if nothing is None else nothing
             yield EncodedPrediction(masks[number], (row, column), scores[number], no_target, None)
-
-
-def _predict(
-    predictor: Predictor, batch: dict[str, Tensor]
-) -> tuple[Tensor, Sequence[bool | None]]:
-    """Maps (T, S, S), and whether there is no target; None if the model does not predict that."""
-    if isinstance(predictor, GeneralizedPredictor):
-        maps, absent = predictor.predict_generalized(batch)
-        return maps.float(), (absent > 0).tolist()
-    maps = predictor.predict(batch).float()
-    return maps, [None] * len(maps)
